@@ -1,0 +1,36 @@
+"""The wording of every error that a user can cause.
+
+Each error names, in one line, what is wrong, where, and what to do about it. The command line
+prints that line and exits with 2; Python users get an ordinary ValueError, TypeError or
+FileNotFoundError, since each class below is one of those too.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """Something a user gave does not fit; the message is one line that says how to mend it."""
+
+    def __str__(self) -> str:
+        return " ".join(str(self.args[0]).split())
+
+
+class InputValueError(InputError, ValueError):
+    """A value, file or folder that is there but does not fit."""
+
+
+class InputTypeError(InputError, TypeError):
+    """An argument of a type that is not accepted."""
+
+
+class InputNotFoundError(InputError, FileNotFoundError):
+    """A file or folder that is not there."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint such as `; did you mean 'seed'?`, or nothing where no name is near."""
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{matches[0]}'?" if matches else ""

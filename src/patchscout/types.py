@@ -1,0 +1,126 @@
+"""The nouns that every layer shares: samples on disk, the split made of them, a prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+Image = Float[np.ndarray, "height width 3"]
+"""An RGB image as float32 in [0, 1]."""
+
+Mask = Bool[np.ndarray, "height width"]
+"""True on anomalous pixels."""
+
+AnomalyMap = Float[np.ndarray, "height width"]
+"""Probability per pixel of being anomalous, float32 in [0, 1]."""
+
+NORMAL = "good"
+"""The `defect_type` of an image without a defect, as MVTec AD names it."""
+
+
+class MaskSource(Protocol):
+    """Where the mask of one image comes from: an image file, polygons, a COCO annotation."""
+
+    def read(self, image_size: tuple[int, int]) -> Mask:
+        """Return the mask of an image of `image_size` (height, width), checked to fit it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image on disk, not yet read.
+
+    Attributes:
+        image_path: The image file.
+        defect_type: `"good"` for a normal image, else the name of its defect type.
+        mask: Where the mask comes from; None for a normal image, whose mask is empty.
+    """
+
+    image_path: Path
+    defect_type: str = NORMAL
+    mask: MaskSource | None = None
+
+    @property
+    def is_anomalous(self) -> bool:
+        """Whether the image shows a defect."""
+        return self.defect_type != NORMAL
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All images of one category, grouped by what is known of them.
+
+    Attributes:
+        name: The category, such as `bottle`.
+        root: The folder that the paths of a saved split are relative to.
+        train_normal: Normal images to train on.
+        test_normal: Normal images kept for testing.
+        anomalous: Images with a defect and a mask.
+    """
+
+    name: str
+    root: Path
+    train_normal: tuple[Sample, ...]
+    test_normal: tuple[Sample, ...]
+    anomalous: tuple[Sample, ...]
+
+    @property
+    def defect_types(self) -> tuple[str, ...]:
+        """The defect types there are, sorted."""
+        return tuple(sorted({sample.defect_type for sample in self.anomalous}))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which images are trained on and which are only tested on.
+
+    Attributes:
+        train_normal: Normal images to train on.
+        labeled: Anomalous images with masks to train on.
+        test: Normal and anomalous images that nothing is trained on or chosen by.
+    """
+
+    train_normal: tuple[Sample, ...]
+    labeled: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A connected anomalous region: its bounding box in pixels and its size.
+
+    `x` and `y` are the left and top edge, the box spans `width` by `height` pixels, `area_px`
+    counts the pixels of the region itself.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+    area_px: int
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was found in one image, at the image's own size.
+
+    Attributes:
+        anomaly_map: (height, width) float32 in [0, 1].
+        pred_mask: (height, width) bool, `anomaly_map >= threshold`.
+        pred_score: The largest value of the anomaly map.
+        threshold: The decision threshold that the mask was made with.
+    """
+
+    anomaly_map: AnomalyMap
+    pred_mask: Mask
+    pred_score: float
+    threshold: float
+
+    @property
+    def is_anomalous(self) -> bool:
+        """Whether any pixel reaches the threshold."""
+        return self.pred_score >= self.threshold
