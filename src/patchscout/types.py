@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -22,6 +22,7 @@ NORMAL = "good"
 """The `defect_type` of an image without a defect, as MVTec AD names it."""
 
 
+@runtime_checkable
 class MaskSource(Protocol):
     """Where the mask of one image comes from: an image file, polygons, a COCO annotation."""
 

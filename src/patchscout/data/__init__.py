@@ -1,0 +1,1 @@
+"""From files on disk to images, masks, splits and augmentations; and a sample made at run time."""

@@ -1,0 +1,1 @@
+"""The training: environment, samplers, policy gradient, learner and the loop over them."""

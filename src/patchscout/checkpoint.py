@@ -1,0 +1,211 @@
+"""The run folder: config.json and model.safetensors in, a trained model out. Nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from patchscout.atomic import atomic_path, write_json_atomic
+from patchscout.checks import InputError, InputNotFoundError, InputValueError
+from patchscout.config import Config, parse_config
+from patchscout.networks import make_autoencoder, make_predictor
+from patchscout.networks.loss_profile import ProfileExtractor
+from patchscout.networks.segmenter import FeatureExtractor, Segmenter, num_features
+from patchscout.outputs import check_free, claim, make_folder, reserve_folder
+
+FORMAT_VERSION = 1
+"""Of the run folder; a newer one is refused."""
+
+CONFIG_FILE = "config.json"
+MODEL_FILE = "model.safetensors"
+SPLIT_FILE = "split.json"
+METRICS_FILE = "metrics.json"
+LOG_FILE = "metrics.jsonl"
+CARD_FILE = "README.md"
+PICTURE_FILE = "examples.png"
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What is known of how a model came about.
+
+    Attributes:
+        category: Name of the data set.
+        defect_types: The types that it has labeled images of.
+        num_normal: Normal training images, those for the threshold included.
+        num_labeled: Labeled training images.
+        threshold: The decision threshold.
+        threshold_f1: Its pixel F1 on the images that it was chosen on.
+        num_steps: Sampler steps taken.
+        seconds: Duration of training.
+        is_complete: False if training was interrupted.
+    """
+
+    category: str
+    defect_types: tuple[str, ...]
+    num_normal: int
+    num_labeled: int
+    threshold: float
+    threshold_f1: float
+    num_steps: int
+    seconds: float
+    is_complete: bool
+
+
+def save_config(folder: Path, config: Config, record: TrainingRecord | None) -> None:
+    """Write config.json; without a record the folder holds no model (yet)."""
+    write_json_atomic(
+        folder / CONFIG_FILE,
+        {
+            "format_version": FORMAT_VERSION,
+            "config": config.model_dump(mode="json"),
+            "training": None if record is None else asdict(record),
+        },
+    )
+
+
+def save_model(folder: Path, segmenter: Segmenter, config: Config, record: TrainingRecord) -> None:
+    """Write config.json and model.safetensors."""
+    state = {name: tensor.contiguous().cpu() for name, tensor in segmenter.state_dict().items()}
+    with atomic_path(folder / MODEL_FILE) as partial:
+        save_file(state, partial, metadata={"format_version": str(FORMAT_VERSION)})
+    save_config(folder, config, record)
+
+
+def load_config(folder: Path) -> tuple[Config, TrainingRecord | None]:
+    """Read config.json.
+
+    Raises:
+        InputNotFoundError: If the folder or the file is not there.
+        InputValueError: If the file is damaged or of a newer format.
+    """
+    if not folder.is_dir():
+        raise InputNotFoundError(
+            f"Run folder {folder} is not there. Check the path, or train with"
+            f" `patchscout train DATA --out {folder}`."
+        )
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise InputNotFoundError(
+            f"{folder} is no run folder: it has no {CONFIG_FILE}. Name the folder that"
+            " `patchscout train` was given with `--out`."
+        )
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        version = int(data["format_version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from None
+    if version > FORMAT_VERSION:
+        raise InputValueError(
+            f"{path} has format version {version}; this PatchScout reads up to {FORMAT_VERSION}."
+            " Update PatchScout."
+        )
+    try:
+        config = parse_config(data["config"], str(path))
+        return config, _record(data["training"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise (error if isinstance(error, InputError) else _damaged(path, error)) from None
+
+
+def load_model(folder: Path, device: torch.device) -> tuple[Segmenter, Config, TrainingRecord]:
+    """Read a run folder.
+
+    Raises:
+        InputNotFoundError: If it is not there or holds no model.
+        InputValueError: If a file is damaged or of a newer format.
+    """
+    config, record = load_config(folder)
+    path = folder / MODEL_FILE
+    if record is None or not path.is_file():
+        raise InputNotFoundError(
+            f"{folder} holds no trained model: {MODEL_FILE} is missing. Training was stopped too"
+            " early; train again with `--overwrite`."
+        )
+    try:
+        state = load_file(path)
+        segmenter = build_segmenter(config, state)
+        segmenter.load_state_dict(state)
+    except (SafetensorError, RuntimeError, KeyError, ValueError, OSError) as error:
+        raise _damaged(path, error) from None
+    return segmenter.to(device).eval(), config, record
+
+
+def build_segmenter(config: Config, state: dict[str, Tensor]) -> Segmenter:
+    """Return a model of the right shape, its weights not yet loaded."""
+    masks = state.get("features.profiles.masks")
+    num_autoencoders = config.profile.length if masks is None else 1
+    autoencoder = config.autoencoder
+    profiles = ProfileExtractor(
+        [
+            make_autoencoder(
+                autoencoder.architecture, autoencoder.base_channels, autoencoder.bottleneck_channels
+            )
+            for _ in range(num_autoencoders)
+        ],
+        masks,
+        config.profile.error_scale,
+    )
+    predictor = config.predictor
+    channels = num_features(config.profile.length, predictor.inputs)
+    return Segmenter(
+        FeatureExtractor(profiles, predictor.inputs, torch.zeros(3), torch.ones(3)),
+        make_predictor(predictor.architecture, channels, predictor.base_channels),
+    )
+
+
+def _record(data: dict[str, Any] | None) -> TrainingRecord | None:
+    if data is None:
+        return None
+    return TrainingRecord(**{**data, "defect_types": tuple(data["defect_types"])})
+
+
+def _damaged(path: Path, error: Exception) -> InputValueError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return InputValueError(
+        f"{path} is damaged ({type(error).__name__}: {reason[:120]}). Copy the run folder again or"
+        " train anew."
+    )
+
+
+class RunFolder:
+    """Writes a run folder that takes its place only when it is done.
+
+    Files go to a hidden folder beside it first, so that a failure, also one with `--overwrite`,
+    leaves what was there before.
+
+    Args:
+        folder: The run folder.
+        overwrite: Whether an earlier run in it is replaced.
+
+    Raises:
+        InputValueError: On entering, if the folder holds files and `overwrite` is False.
+    """
+
+    def __init__(self, folder: Path, *, overwrite: bool) -> None:
+        self.folder = folder
+        self.overwrite = overwrite
+
+    def __enter__(self) -> Path:
+        """Return the folder to write to."""
+        check_free(self.folder, self.overwrite)
+        self._partial = self.folder.with_name(f".{self.folder.name}.partial")
+        shutil.rmtree(self._partial, ignore_errors=True)
+        make_folder(self._partial)
+        return self._partial
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Move what was written to its place, unless there was an error."""
+        if kind is None:
+            reserve_folder(self.folder, self.overwrite)
+            for item in sorted(self._partial.iterdir()):
+                claim(self.folder, f"{item.name}/" if item.is_dir() else item.name)
+                item.rename(self.folder / item.name)
+        shutil.rmtree(self._partial, ignore_errors=True)

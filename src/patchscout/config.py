@@ -1,0 +1,383 @@
+"""Every setting, its range and what it does: frozen, with unknown keys forbidden.
+
+`fast` and `paper` are two sets of defaults. A setting is looked up in this order: the command
+line (or keyword arguments), the file given with `--config`, the preset.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from patchscout.checks import InputNotFoundError, InputValueError, nearest
+
+Preset = Literal["fast", "paper"]
+SamplerKind = Literal["policy", "uniform", "structure", "error"]
+
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseModel):
+    """A group of settings: immutable, and strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class LinearSchedule(Settings):
+    """A value that falls (or rises) linearly over the sampler's steps and then stays."""
+
+    start: Fraction = 1.0
+    """Value at the first step."""
+    end: Fraction = 0.0
+    """Value from step `steps` on."""
+    steps: Count = 5000
+    """Sampler steps from start to end."""
+
+    def at(self, step: int) -> float:
+        """Return the value at `step`, counted from 0 over the whole training."""
+        progress = min(step / self.steps, 1.0)
+        return self.start + (self.end - self.start) * progress
+
+
+class DataSettings(Settings):
+    """Where the images are and the size they are worked on at."""
+
+    normal: str | None = None
+    """Folder of normal images, absolute or inside DATA; unset: DATA is in MVTec AD layout."""
+    defective: str | None = None
+    """Folder of defective images; its sub-folders, if any, name the defect types."""
+    masks: str | None = None
+    """Folder of mask images or LabelMe JSON files, or one COCO JSON file."""
+    image_size: tuple[
+        Annotated[int, Field(ge=64, le=4096)], Annotated[int, Field(ge=64, le=4096)]
+    ] = (256, 256)
+    """Height and width in pixels that images are resized to; multiples of 16."""
+    cache_mib: Annotated[int, Field(ge=0)] = 512
+    """Memory for resized images; beyond it they are read from disk again."""
+
+    @model_validator(mode="after")
+    def _fits_the_networks(self) -> DataSettings:
+        if any(side % 16 for side in self.image_size):
+            suggestion = tuple(max(64, round(side / 16) * 16) for side in self.image_size)
+            raise ValueError(f"must be multiples of 16; got {self.image_size}. Use {suggestion}")
+        return self
+
+
+class AutoencoderSettings(Settings):
+    """The autoencoder that the loss profiles come from."""
+
+    architecture: Literal["lean", "paper"] = "lean"
+    """`paper` has 5.95 M parameters, `lean` about 0.1 M."""
+    base_channels: Annotated[int, Field(ge=4, le=256)] = 16
+    """Channels of the lean one at half resolution."""
+    bottleneck_channels: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Bottleneck channels of the lean one."""
+    learning_rate: Positive = 2e-3
+    """Adam's step size."""
+
+
+class ProfileSettings(Settings):
+    """What a loss profile is made of."""
+
+    length: Annotated[int, Field(ge=1, le=64)] = 10
+    """T: how many error maps a profile has."""
+    spacing: Literal["geometric", "last"] = "geometric"
+    """Snapshots at geometrically growing steps of a cycle, or at its last T steps."""
+    first_step: Count = 4
+    """Step of the first geometric snapshot."""
+    error_scale: Literal["log", "linear"] = "log"
+    """Error maps as they are, or their logarithm."""
+    diversity: Literal["reset", "dropout", "none"] = "reset"
+    """Profiles differ by re-initializing the autoencoder each cycle, by structured dropout of
+    bottleneck channels (one autoencoder, T fixed masks), or not at all."""
+    dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Share of bottleneck channels that structured dropout deletes."""
+
+
+class PredictorSettings(Settings):
+    """The predictor and how it is trained."""
+
+    architecture: Literal["lean", "paper"] = "lean"
+    """`paper` has dilated convolutions (31 px receptive field), `lean` is a small U-Net."""
+    inputs: Literal["profile", "image", "both"] = "both"
+    """What it sees: the loss profile, the RGB image, or both."""
+    base_channels: Annotated[int, Field(ge=4, le=256)] = 16
+    """Channels of the lean one at half resolution."""
+    learning_rate: Positive = 2e-3
+    """Adam's step size; the largest one with `one_cycle`."""
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"
+    """Whether the step size rises and falls over the training or stays."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    """Decoupled weight decay."""
+    dice_weight: Annotated[float, Field(ge=0)] = 0.5
+    """Weight of the Dice loss beside the cross-entropy."""
+    batch_size: Count = 8
+    """Profiles of one update."""
+    crop_px: Annotated[int, Field(ge=32)] = 192
+    """Side of the square cut from each profile for an update; at most the image."""
+    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.98
+    """Decay of the running average of weights that is kept for scoring; 0 keeps the last."""
+
+
+class BufferSettings(Settings):
+    """The profiles that the predictor is trained on."""
+
+    capacity: Count = 160
+    """How many profiles are kept."""
+    fresh_per_update: Annotated[int, Field(ge=0)] = 2
+    """How many are replaced by newly computed ones before each predictor update."""
+    normal_fraction: Fraction = 0.3
+    """Share of normal images among them."""
+    paste_fraction: Fraction = 0.3
+    """Share of normal images with a labeled defect pasted in."""
+
+
+class SamplerSettings(Settings):
+    """The neural batch sampler and what it is compared with."""
+
+    kind: SamplerKind = "policy"
+    """Learned policy, uniform places, or places drawn by Sobel energy or by current error."""
+    architecture: Literal["lean", "paper"] = "lean"
+    """`paper` is the convolutional policy at full window resolution."""
+    num_walkers: Count = 32
+    """Walkers, and so patches in an autoencoder minibatch."""
+    window_px: Annotated[int, Field(ge=32)] = 128
+    """Side of the window that the policy sees."""
+    patch_px: Annotated[int, Field(ge=16)] = 64
+    """Side of the patch about the window's center."""
+    stride_px: Count = 24
+    """Length of a move."""
+    max_steps_per_image: Count = 32
+    """After so many steps a walker is sent to a new image even if it never stops."""
+    error_refresh_steps: Count = 10
+    """Steps after which the error channel is computed anew."""
+    labeled_in_pool: bool = False
+    """Whether augmented labeled images are among those that patches are picked from."""
+    learning_rate: Positive = 1e-3
+    """Adam's step size."""
+    gamma: Fraction = 0.9
+    """Discount of later rewards within a cycle."""
+    entropy_weight: Annotated[float, Field(ge=0)] = 0.01
+    """Weight of the entropy bonus."""
+    update_every: Count = 10
+    """Steps between policy updates; at the end of a cycle there is always one."""
+    update_after: Annotated[int, Field(ge=0)] = 0
+    """Steps at the start of each cycle that the policy does not learn from."""
+
+
+class RewardSettings(Settings):
+    """R = beta (R_clone + R_cover) + (1 - beta) R_pred."""
+
+    clone: bool = True
+    """Whether R_clone, the structure in a patch, counts."""
+    cover: bool = True
+    """Whether R_cover, the novelty of a patch, counts."""
+    pred: bool = True
+    """Whether R_pred, the predictor's success, counts."""
+    pred_images: Count = 6
+    """Labeled images that R_pred is measured on."""
+    beta: LinearSchedule = LinearSchedule(steps=900)
+    """From exploration (1) to exploitation (0)."""
+
+
+class TrainingSettings(Settings):
+    """How long everything is trained."""
+
+    num_cycles: Count = 3
+    """Autoencoder cycles; with `profile.diversity reset` each starts a new autoencoder."""
+    steps_per_cycle: Count = 400
+    """Sampler and autoencoder steps of a cycle."""
+    predictor_updates_per_step: Annotated[int, Field(ge=0)] = 1
+    """Predictor updates after each step, from the first complete profile on."""
+    predictor_updates: Count = 1200
+    """Predictor updates in all; those not made beside the steps are made after the last cycle."""
+    alpha: LinearSchedule = LinearSchedule(steps=9000)
+    """Weight of normal pixels in the predictor's cross-entropy."""
+
+
+class Config(Settings):
+    """Every setting of a training run."""
+
+    labeled_per_type: Count = 5
+    """Labeled images per defect type that are trained on."""
+    held_out_type: str | None = None
+    """A defect type kept out of training; it and the good images are the test set."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
+    """Seed of the split and of every draw in training."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
+    preset: Preset = "fast"
+    """The set of defaults: `fast` for two CPU cores, `paper` for the paper's own numbers."""
+    tensorboard: bool = False
+    """Whether to write TensorBoard logs into the run folder too."""
+    data: DataSettings = DataSettings()
+    autoencoder: AutoencoderSettings = AutoencoderSettings()
+    profile: ProfileSettings = ProfileSettings()
+    predictor: PredictorSettings = PredictorSettings()
+    buffer: BufferSettings = BufferSettings()
+    sampler: SamplerSettings = SamplerSettings()
+    reward: RewardSettings = RewardSettings()
+    training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        smallest = min(self.data.image_size)
+        if self.sampler.patch_px > smallest:
+            raise ValueError(
+                f"sampler.patch_px must fit into data.image_size {self.data.image_size};"
+                f" got {self.sampler.patch_px}"
+            )
+        if self.profile.spacing == "geometric":
+            steps = self.training.steps_per_cycle - self.profile.first_step + 1
+            if steps < self.profile.length:
+                raise ValueError(
+                    f"training.steps_per_cycle must leave room for {self.profile.length} snapshots"
+                    f" after profile.first_step {self.profile.first_step};"
+                    f" got {self.training.steps_per_cycle}"
+                )
+        elif self.training.steps_per_cycle < self.profile.length:
+            raise ValueError(
+                f"training.steps_per_cycle must be at least profile.length {self.profile.length};"
+                f" got {self.training.steps_per_cycle}"
+            )
+        return self
+
+
+PAPER: dict[str, Any] = {
+    "autoencoder": {"architecture": "paper", "learning_rate": 1e-3},
+    "profile": {"spacing": "last", "error_scale": "linear", "diversity": "dropout"},
+    "predictor": {
+        "architecture": "paper",
+        "inputs": "profile",
+        "learning_rate": 1e-3,
+        "schedule": "constant",
+        "weight_decay": 0.0,
+        "dice_weight": 0.0,
+        "batch_size": 40,
+        "crop_px": 256,
+        "averaging": 0.0,
+    },
+    "buffer": {
+        "capacity": 80,
+        "fresh_per_update": 2,
+        "normal_fraction": 0.3,
+        "paste_fraction": 0.0,
+    },
+    "sampler": {
+        "architecture": "paper",
+        "error_refresh_steps": 1,
+        "labeled_in_pool": True,
+        "update_every": 20,
+        "update_after": 14,
+    },
+    "reward": {"pred_images": 4, "beta": {"steps": 5000}},
+    "training": {
+        "num_cycles": 450,
+        "steps_per_cycle": 20,
+        "predictor_updates_per_step": 2,
+        "predictor_updates": 18000,
+    },
+}
+"""Where `--preset paper` differs from the defaults above, which are `--preset fast`."""
+
+
+def preset_config(preset: Preset = "fast", **overrides: Any) -> Config:
+    """Return the settings of a preset, with `overrides` (nested dicts or plain values) on top.
+
+    Raises:
+        InputValueError: If a setting is unknown or out of range; the message names it.
+
+    Example:
+        >>> preset_config("fast", training={"num_cycles": 1}).training.num_cycles
+        1
+    """
+    if preset not in get_args(Preset):
+        raise InputValueError(
+            f"`preset` must be one of {', '.join(get_args(Preset))}; got '{preset}'"
+            f"{nearest(preset, get_args(Preset))}"
+        )
+    base = PAPER if preset == "paper" else {}
+    return parse_config({**_merge(base, overrides), "preset": preset})
+
+
+def parse_config(data: Any, source: str = "the settings") -> Config:
+    """Return the settings in `data`, plain nested dicts such as JSON or YAML gives.
+
+    Args:
+        data: Settings; those left out have their `fast` default.
+        source: What to name in an error, such as the file they came from.
+
+    Raises:
+        InputValueError: If a setting is unknown or out of range; the message names it.
+    """
+    if not isinstance(data, dict):
+        raise InputValueError(
+            f"{source} must hold settings by name; got {type(data).__name__}."
+            " Write for example `training: {num_cycles: 2}`."
+        )
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise InputValueError(f"{first_problem(error)} (in {source})") from None
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Return the settings in a YAML (or JSON) file as nested dicts, not yet validated.
+
+    Raises:
+        InputNotFoundError: If the file is not there.
+        InputValueError: If it is not YAML.
+    """
+    if not path.is_file():
+        raise InputNotFoundError(f"`--config` file {path} is not there. Check the path.")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputValueError(f"{path} is not valid YAML: {error}. Mend the file.") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise InputValueError(f"{path} must hold settings by name, such as `seed: 1`.")
+    return data
+
+
+def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """Return nested dict `base` with `top` laid over it."""
+    merged = dict(base)
+    for key, value in top.items():
+        old = merged.get(key)
+        merged[key] = (
+            _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        )
+    return merged
+
+
+def setting_names(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """Return the dotted name of every setting."""
+    names = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names += setting_names(field.annotation, f"{prefix}{name}.")
+        else:
+            names.append(prefix + name)
+    return names
+
+
+def first_problem(error: ValidationError) -> str:
+    """Word the first problem of a validation error in one line."""
+    problem = error.errors()[0]
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown setting `{name}`{nearest(name, setting_names())}"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if not name:
+        return message
+    if problem["type"] == "value_error":
+        return f"`{name}` {message}"
+    return f"`{name}`: {message}; got {problem['input']!r}"

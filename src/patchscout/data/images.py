@@ -1,0 +1,162 @@
+"""Images of every accepted kind as float32 RGB in [0, 1], and at another size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float
+from PIL import Image as PillowImage
+from PIL import ImageOps
+
+from patchscout.checks import InputNotFoundError, InputTypeError, InputValueError
+from patchscout.data.image_files import decode, eight_bit, open_image, upright_size
+from patchscout.types import Image, Mask
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+"""What an image file's name ends in, in lower case."""
+
+_LARGEST = {"bool": 1, "uint8": 255, "uint16": 65535}
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Return the image files directly in `folder`, sorted by name, without hidden ones."""
+    if not folder.is_dir():
+        raise InputNotFoundError(
+            f"{folder} is not a folder. Expected a folder of images; check the path."
+        )
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def read_size(path: str | Path) -> tuple[int, int]:
+    """Return (height, width) in pixels as `read_image` would, without decoding the pixels."""
+    with open_image(Path(path)) as picture:
+        return upright_size(picture)
+
+
+def read_image(path: str | Path, *, background: float = 1.0) -> Image:
+    """Read an image file as it is meant to be seen, the EXIF orientation applied.
+
+    Of a file with several pages the first is read. 16-bit values are divided by 65535.
+
+    Args:
+        path: A PNG, JPEG, BMP or TIFF file: grey, RGB, palette or CMYK, with or without alpha.
+        background: Grey level in [0, 1] that transparent pixels are laid over; white unless told.
+
+    Returns:
+        (height, width, 3) float32 in [0, 1].
+
+    Raises:
+        InputNotFoundError: There is no such file.
+        InputTypeError: Its values are of a type that no camera writes, such as 32-bit integers.
+        InputValueError: It is empty, damaged, absurdly large or no image.
+    """
+    path = Path(path)
+    with open_image(path) as picture:
+        pixels = decode(picture, path)
+    return _rgb(_unit_range(pixels, str(path)), str(path), background)
+
+
+def to_image(image: object) -> Image:
+    """Return an array, a Pillow image or a file as an image.
+
+    Args:
+        image: A path; a Pillow image; or an array of shape (H, W), (H, W, 1), (H, W, 3) or
+            (H, W, 4), RGB order, uint8, uint16, bool, or float in [0, 1]. Alpha is laid over white.
+
+    Returns:
+        (height, width, 3) float32 in [0, 1].
+
+    Raises:
+        InputTypeError: `image` or the type of its values is none of these.
+        InputValueError: Its shape or its values do not fit.
+
+    Example:
+        >>> to_image(np.full((2, 3), 51, np.uint8))[0, 0]
+        array([0.2, 0.2, 0.2], dtype=float32)
+    """
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, PillowImage.Image):
+        upright = ImageOps.exif_transpose(image)
+        deep = upright.mode.startswith(("I", "F"))
+        image = np.asarray(upright) if deep else eight_bit(upright)
+    if not isinstance(image, np.ndarray):
+        raise InputTypeError(
+            "`image` must be a numpy array, a Pillow image or a path; "
+            f"got {type(image).__name__}. Convert it with `numpy.asarray(image)`."
+        )
+    return _rgb(_unit_range(image, "`image`"), "`image`", 1.0)
+
+
+def resize_image(
+    image: Image, size_hw: tuple[int, int]
+) -> Float[np.ndarray, "new_height new_width 3"]:
+    """Resize an image to `size_hw` (height, width) in pixels.
+
+    Averages over areas along a side that shrinks and interpolates linearly along one that grows.
+    """
+    return _resize(image, size_hw)
+
+
+def resize_mask(mask: Mask, size_hw: tuple[int, int]) -> Bool[np.ndarray, "new_height new_width"]:
+    """Resize a mask to `size_hw` (height, width): True where at least half is anomalous."""
+    return _resize(mask.astype(np.float32), size_hw) >= np.float32(0.5)
+
+
+def _resize(array: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Resize rows, then columns: OpenCV averages over areas only where neither side grows."""
+    height, width = size_hw
+    for axis, size in ((0, (array.shape[1], height)), (1, (width, height))):
+        if size_hw[axis] != array.shape[axis]:
+            shrinks = size_hw[axis] < array.shape[axis]
+            method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            array = cv2.resize(array, size, interpolation=method)
+    return array
+
+
+def _unit_range(pixels: np.ndarray, name: str) -> np.ndarray:
+    """Return pixel values as float32 in [0, 1]."""
+    if largest := _LARGEST.get(pixels.dtype.name):
+        return pixels.astype(np.float32) / np.float32(largest)
+    if not np.issubdtype(pixels.dtype, np.floating):
+        raise InputTypeError(
+            f"{name} has values of type {pixels.dtype}; expected uint8, uint16, bool, or float in "
+            "[0, 1]. Convert it to 8 or 16 bits."
+        )
+    low, high = (float(pixels.min()), float(pixels.max())) if pixels.size else (0.0, 0.0)
+    if not (low >= 0.0 and high <= 1.0):  # said so that NaN fails too
+        raise InputValueError(
+            f"{name} has values from {low:g} to {high:g}; float values must lie in [0, 1]. "
+            "Divide them by the largest possible value, such as 255."
+        )
+    return pixels.astype(np.float32)
+
+
+def _rgb(pixels: np.ndarray, name: str, background: float) -> Image:
+    """Return a float32 array of 1, 3 or 4 channels as RGB, alpha laid over `background`."""
+    shape = pixels.shape
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.ndim != 3:
+        raise InputValueError(
+            f"{name} must have shape (height, width) or (height, width, channels); got {shape}. "
+            "Give one image at a time."
+        )
+    if pixels.shape[2] not in (1, 3, 4):
+        channels_first = shape[0] in (1, 3, 4)
+        remedy = "Move the channels last" if channels_first else "Convert it to RGB or grey"
+        raise InputValueError(f"{name} must have 1, 3 or 4 channels; got {shape}. {remedy}.")
+    if 0 in shape:
+        raise InputValueError(f"{name} has no pixels; got shape {shape}. Leave it out.")
+    if pixels.shape[2] == 1:
+        pixels = np.repeat(pixels, 3, axis=2)
+    elif pixels.shape[2] == 4:
+        alpha = pixels[:, :, 3:]
+        pixels = pixels[:, :, :3] * alpha + np.float32(background) * (1 - alpha)
+    return np.ascontiguousarray(pixels)

@@ -1,0 +1,84 @@
+"""A folder of images as a data set, whichever layout it has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from patchscout.checks import InputNotFoundError, InputValueError
+from patchscout.data.annotations import read_mask
+from patchscout.data.folder import read_folders
+from patchscout.data.images import read_size
+from patchscout.data.mvtec import read_mvtec
+from patchscout.types import NORMAL, Dataset
+
+
+def read_dataset(
+    root: str | Path,
+    normal: str | Path | None = None,
+    defective: str | Path | None = None,
+    masks: str | Path | None = None,
+    *,
+    seed: int = 42,
+) -> Dataset:
+    """List the images of a folder; no image is read.
+
+    Args:
+        root: A category in MVTec AD layout, or the folder that the three paths are relative to.
+        normal: Folder of normal images, where the layout is another one.
+        defective: Folder of defective images.
+        masks: Folder of masks or LabelMe files, or one COCO JSON file.
+        seed: Decides which normal images of another layout are kept for testing.
+
+    Raises:
+        InputNotFoundError: Folders or masks are missing.
+        InputValueError: The layout is not known, or a folder is empty.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise InputNotFoundError(f"{root} does not exist. Expected a folder of images.")
+    if not root.is_dir():
+        raise InputValueError(f"{root} is a file. Expected a folder of images; name its folder.")
+    paths = {"normal": normal, "defective": defective, "masks": masks}
+    absent = [f"`{field}`" for field, path in paths.items() if path is None]
+    if normal is not None and defective is not None and masks is not None:
+        return read_folders(root, normal, defective, masks, seed=seed)
+    if len(absent) < len(paths):
+        raise InputValueError(
+            f"{' and '.join(absent)} must be given too: a folder that is not in MVTec AD layout is "
+            "described by `normal`, `defective` and `masks` together. Add what is missing."
+        )
+    if not (root / "train" / NORMAL).is_dir():
+        raise InputNotFoundError(
+            f"{root} has no known layout: looked for {root / 'train' / NORMAL} (MVTec AD). "
+            f"{_categories_below(root)}"
+        )
+    return read_mvtec(root)
+
+
+def check_dataset(dataset: Dataset, smallest_px: int = 1) -> None:
+    """Read every mask and the header of every image, so that what does not fit is told at once.
+
+    Args:
+        dataset: All images.
+        smallest_px: The smallest height and width that an image may have.
+
+    Raises:
+        InputNotFoundError: A file has gone.
+        InputValueError: An image or a mask does not fit.
+    """
+    for sample in (*dataset.train_normal, *dataset.test_normal, *dataset.anomalous):
+        size = read_size(sample.image_path)
+        if min(size) < smallest_px:
+            raise InputValueError(
+                f"{sample.image_path} has {size[1]} x {size[0]} pixels (width x height), less than "
+                f"a patch of {smallest_px} x {smallest_px}. Remove it or lower `sampler.patch_px`."
+            )
+        read_mask(sample, size)
+
+
+def _categories_below(root: Path) -> str:
+    """Return the remedy for a folder of unknown layout."""
+    names = sorted(path.parent.parent.name for path in root.glob(f"*/train/{NORMAL}"))
+    if names:
+        return f"It holds several categories; name one of them, such as {root / names[0]}."
+    return "Give `normal`, `defective` and `masks` for another layout."

@@ -1,0 +1,63 @@
+"""Images and masks at the working size, read when needed and kept in bounded memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from patchscout.data.annotations import read_mask
+from patchscout.data.images import read_image, read_size, resize_image, resize_mask
+from patchscout.types import Mask, Sample
+
+
+class ImageLoader:
+    """Reads images at one size and remembers the latest, up to a number of bytes.
+
+    Args:
+        image_size: Height and width in pixels that everything is resized to.
+        cache_mib: Memory for resized images (half precision), in MiB; 0 remembers none.
+    """
+
+    def __init__(self, image_size: tuple[int, int], cache_mib: int) -> None:
+        self.image_size = image_size
+        bytes_per_image = 3 * image_size[0] * image_size[1] * 2
+        self._capacity = cache_mib * 2**20 // bytes_per_image
+        self._cache: OrderedDict[Path, Tensor] = OrderedDict()
+
+    def image(self, sample: Sample) -> Float[Tensor, "3 height width"]:
+        """Return the image of a sample, float32 in [0, 1]."""
+        path = sample.image_path
+        cached = self._cache.pop(path, None)
+        if cached is None:
+            cached = to_tensor(resize_image(read_image(path), self.image_size)).half()
+        if self._capacity:
+            self._cache[path] = cached
+            while len(self._cache) > self._capacity:
+                self._cache.popitem(last=False)
+        return cached.float()
+
+    def images(self, samples: Sequence[Sample]) -> Float[Tensor, "batch 3 height width"]:
+        """Return the images of several samples."""
+        return torch.stack([self.image(sample) for sample in samples])
+
+    def mask(self, sample: Sample) -> Bool[Tensor, "height width"]:
+        """Return the mask of a sample, resized with pixels set where at least half is anomalous."""
+        return torch.from_numpy(resized_mask(sample, self.image_size))
+
+
+def resized_mask(sample: Sample, size: tuple[int, int]) -> Mask:
+    """Return the mask of a sample at `size` (height, width); empty for a normal image."""
+    if sample.mask is None:
+        return np.zeros(size, bool)
+    return resize_mask(read_mask(sample, read_size(sample.image_path)), size)
+
+
+def to_tensor(image: Float[np.ndarray, "height width 3"]) -> Float[Tensor, "3 height width"]:
+    """Return an image with channels first."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

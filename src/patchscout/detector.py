@@ -1,0 +1,249 @@
+"""PatchScout: fit, predict, evaluate, save, load. The public face."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import PIL.Image
+
+from patchscout.checkpoint import (
+    SPLIT_FILE,
+    RunFolder,
+    TrainingRecord,
+    load_model,
+    save_config,
+    save_model,
+)
+from patchscout.checks import InputTypeError, InputValueError
+from patchscout.config import Config, preset_config
+from patchscout.data.images import to_image
+from patchscout.data.layout import check_dataset, read_dataset
+from patchscout.data.split import draw_split, read_split, write_split
+from patchscout.devices import choose_device
+from patchscout.evaluation import EvaluationSize, evaluate
+from patchscout.inference import make_prediction, resize_map, score_image
+from patchscout.monitor import Monitor
+from patchscout.networks.segmenter import Segmenter
+from patchscout.training.loop import train
+from patchscout.types import Dataset, Prediction, Split
+
+AnyImage = np.ndarray | PIL.Image.Image | str | Path
+"""An RGB or grey array, a Pillow image, or the path of an image file."""
+
+
+class PatchScout:
+    """Learns to outline defects from normal images and a few labeled ones.
+
+    Args:
+        config: Every setting; the `fast` preset unless given.
+
+    Example:
+        >>> scout = PatchScout(preset_config("fast", seed=1))
+        >>> scout.config.seed
+        1
+    """
+
+    def __init__(self, config: Config | None = None) -> None:
+        self.config = config or preset_config("fast")
+        self.device = choose_device(self.config.device)
+        self.split: Split | None = None
+        self.dataset: Dataset | None = None
+        self._segmenter: Segmenter | None = None
+        self._record: TrainingRecord | None = None
+        self._split_file: Path | None = None
+
+    def fit(self, data: str | Path | Dataset, *, monitor: Monitor | None = None) -> PatchScout:
+        """Train on a data set.
+
+        Args:
+            data: A folder, read as the settings in `config.data` say, or a data set.
+            monitor: Shows progress and keeps figures; silent unless given.
+
+        Returns:
+            This object. Interrupted by Ctrl-C it keeps the model as it was then, if there was one
+            yet (`is_trained`), and `record.is_complete` is False.
+
+        Raises:
+            InputError: If the data do not fit; the message names the file and the remedy.
+        """
+        self.dataset, self.split = self.prepare(data)
+        monitor = monitor or Monitor()
+        started = time.monotonic()
+        result = train(self.config, self.split, self.device, monitor)
+        if result is None:
+            return self
+        self._segmenter = result.segmenter
+        self._record = TrainingRecord(
+            category=self.dataset.name,
+            defect_types=tuple(sorted({sample.defect_type for sample in self.split.labeled})),
+            num_normal=len(self.split.train_normal),
+            num_labeled=len(self.split.labeled),
+            threshold=result.threshold,
+            threshold_f1=result.threshold_f1,
+            num_steps=result.num_steps,
+            seconds=round(time.monotonic() - started, 1),
+            is_complete=result.is_complete,
+        )
+        return self
+
+    def prepare(self, data: str | Path | Dataset) -> tuple[Dataset, Split]:
+        """Read and check a data set and draw its split, without training."""
+        dataset = data if isinstance(data, Dataset) else self._read(data)
+        check_dataset(dataset, self.config.sampler.patch_px)
+        split = draw_split(
+            dataset,
+            labeled_per_type=self.config.labeled_per_type,
+            seed=self.config.seed,
+            held_out_type=self.config.held_out_type,
+        )
+        return dataset, split
+
+    @overload
+    def predict(self, images: AnyImage) -> Prediction: ...
+    @overload
+    def predict(self, images: Sequence[AnyImage]) -> list[Prediction]: ...
+    def predict(self, images: AnyImage | Sequence[AnyImage]) -> Prediction | list[Prediction]:
+        """Find defects in one image or several.
+
+        Args:
+            images: An image, or a sequence of images, which may differ in size. An array of four
+                dimensions is a batch.
+
+        Returns:
+            A prediction at the image's own size, or one for each image.
+
+        Raises:
+            InputError: If an image cannot be read or is of a kind that is not accepted.
+        """
+        is_batch = isinstance(images, np.ndarray) and images.ndim == 4
+        if not is_batch and isinstance(images, np.ndarray | PIL.Image.Image | str | Path):
+            return self._predict_one(images)
+        if not is_batch and not isinstance(images, Sequence):
+            raise InputTypeError(
+                "`images` must be an image, a path or a sequence of these; got"
+                f" {type(images).__name__}."
+            )
+        return [self._predict_one(image) for image in images]
+
+    def evaluate(
+        self,
+        data: str | Path | Dataset,
+        *,
+        size: EvaluationSize = "working",
+        monitor: Monitor | None = None,
+    ) -> dict[str, Any]:
+        """Return the metrics on the test images of the split that the model was trained with.
+
+        Args:
+            data: The data set that it was trained on.
+            size: Compare at the working size, or at each image's own.
+            monitor: Shows progress; silent unless given.
+        """
+        split = self.split_of(data)
+        return evaluate(
+            self.segmenter,
+            split.test,
+            self.threshold,
+            self.config.data.image_size,
+            self.device,
+            monitor or Monitor(),
+            size,
+        )
+
+    def split_of(self, data: str | Path | Dataset) -> Split:
+        """Return the split that the model was trained with, its images looked up in `data`."""
+        if self._split_file is not None:
+            dataset = data if isinstance(data, Dataset) else self._read(data)
+            self.split = read_split(self._split_file, dataset)
+        if self.split is None:
+            raise _untrained()
+        return self.split
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write a run folder.
+
+        Raises:
+            InputValueError: If the folder holds files and `overwrite` is False.
+        """
+        if not self.is_trained:
+            raise _untrained()
+        with RunFolder(Path(folder), overwrite=overwrite) as partial:
+            self.write(partial)
+
+    def write(self, folder: Path) -> None:
+        """Write config, split and (if trained) model into a folder that is there."""
+        if self.split is not None and self.dataset is not None:
+            write_split(self.split, self.dataset.root, folder / SPLIT_FILE)
+        elif self._split_file is not None:
+            (folder / SPLIT_FILE).write_bytes(self._split_file.read_bytes())
+        if self._segmenter is None or self._record is None:
+            save_config(folder, self.config, None)
+        else:
+            save_model(folder, self._segmenter, self.config, self._record)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str = "auto") -> PatchScout:
+        """Read a run folder.
+
+        Args:
+            folder: What `save` or `patchscout train` wrote.
+            device: Where to compute: `auto`, `cpu`, `cuda`, `mps`.
+
+        Raises:
+            InputNotFoundError: If it is not there or holds no model.
+            InputValueError: If a file in it is damaged or of a newer format.
+        """
+        folder = Path(folder)
+        chosen = choose_device(device)
+        segmenter, config, record = load_model(folder, chosen)
+        scout = cls(config.model_copy(update={"device": str(chosen)}))
+        scout._segmenter, scout._record = segmenter, record
+        if (folder / SPLIT_FILE).is_file():
+            scout._split_file = folder / SPLIT_FILE
+        return scout
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there is a model."""
+        return self._segmenter is not None
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """The trained model as a module."""
+        if self._segmenter is None:
+            raise _untrained()
+        return self._segmenter
+
+    @property
+    def record(self) -> TrainingRecord:
+        """What is known of how the model came about."""
+        if self._record is None:
+            raise _untrained()
+        return self._record
+
+    @property
+    def threshold(self) -> float:
+        """The decision threshold, in [0, 1]."""
+        return self.record.threshold
+
+    def _read(self, data: str | Path) -> Dataset:
+        settings = self.config.data
+        return read_dataset(
+            data, settings.normal, settings.defective, settings.masks, seed=self.config.seed
+        )
+
+    def _predict_one(self, image: AnyImage) -> Prediction:
+        array = to_image(image)
+        anomaly_map = score_image(self.segmenter, array, self.config.data.image_size, self.device)
+        own_size = (array.shape[0], array.shape[1])
+        return make_prediction(resize_map(anomaly_map, own_size), self.threshold)
+
+
+def _untrained() -> InputValueError:
+    return InputValueError(
+        "This PatchScout is not trained. Call `fit(data)` or use `PatchScout.load(folder)`."
+    )

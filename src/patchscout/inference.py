@@ -1,0 +1,47 @@
+"""From an image of any kind and size to what was found in it, at its own size."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+
+from patchscout.data.images import resize_image
+from patchscout.data.loader import to_tensor
+from patchscout.networks.segmenter import Segmenter
+from patchscout.types import AnomalyMap, Image, Prediction
+
+
+@torch.no_grad()
+def score_image(
+    segmenter: Segmenter, image: Image, image_size: tuple[int, int], device: torch.device
+) -> AnomalyMap:
+    """Return the anomaly map of an image at the working size.
+
+    Args:
+        segmenter: The trained model.
+        image: (height, width, 3) float32 in [0, 1], of any size.
+        image_size: Height and width in pixels that the model works at.
+        device: Where the model is.
+    """
+    tensor = to_tensor(resize_image(image, image_size))[None].to(device)
+    return segmenter(tensor)[0].float().cpu().numpy()
+
+
+def resize_map(anomaly_map: AnomalyMap, size: tuple[int, int]) -> AnomalyMap:
+    """Return an anomaly map at another size (height, width), values staying in [0, 1]."""
+    if anomaly_map.shape == size:
+        return anomaly_map
+    interpolation = cv2.INTER_AREA if size < anomaly_map.shape else cv2.INTER_LINEAR
+    resized = cv2.resize(anomaly_map, size[::-1], interpolation=interpolation)
+    return np.clip(resized, 0.0, 1.0, dtype=np.float32)
+
+
+def make_prediction(anomaly_map: AnomalyMap, threshold: float) -> Prediction:
+    """Apply the threshold to an anomaly map."""
+    return Prediction(
+        anomaly_map=anomaly_map,
+        pred_mask=anomaly_map >= threshold,
+        pred_score=float(anomaly_map.max()),
+        threshold=threshold,
+    )

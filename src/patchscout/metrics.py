@@ -1,0 +1,225 @@
+"""How well anomaly maps and scores tell anomalous from normal: AUROC, AP, F1_max, AUPRO.
+
+All figures are exact over all thresholds; `curves.py` says how that fits in memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from patchscout.checks import InputValueError
+from patchscout.curves import Curve, PixelPool, Scores, Target, check_scores, f1
+from patchscout.types import NORMAL
+
+
+class BinaryMetrics(NamedTuple):
+    """Ranking figures of one set of scores; all nan where one class is absent.
+
+    Attributes:
+        auroc: Area under the ROC curve, in [0, 1].
+        ap: Average precision, in [0, 1].
+        f1_max: The largest F1 that any threshold reaches, in [0, 1].
+        threshold: The threshold of `f1_max`; the highest, should several reach it.
+    """
+
+    auroc: float
+    ap: float
+    f1_max: float
+    threshold: float
+
+
+def binary_metrics(preds: Scores, target: Target) -> BinaryMetrics:
+    """Return AUROC, AP and F1_max over all thresholds, an entry counting if `preds >= threshold`.
+
+    AUROC is the share of pairs of an anomalous and a normal entry that are in the right order,
+    ties counting half. AP is the sum over thresholds of (R_n - R_(n-1)) P_n without
+    interpolation, as in scikit-learn.
+
+    Args:
+        preds: (n,) scores, higher is more anomalous.
+        target: (n,) True for anomalous.
+
+    Returns:
+        The figures, all nan where `target` has no anomalous or no normal entry.
+
+    Raises:
+        InputValueError: If the lengths differ or a score is not a finite number.
+
+    Example:
+        >>> preds = np.array([0.9, 0.8, 0.3, 0.1])
+        >>> binary_metrics(preds, np.array([True, False, True, False])).auroc
+        0.75
+    """
+    check_scores(preds, target)
+    return _binary_metrics(Curve.of_scores(preds[target], np.sort(preds[~target])))
+
+
+def f1_at_threshold(preds: Scores, target: Target, threshold: float) -> float:
+    """Return the F1 of `preds >= threshold`, in [0, 1]; nan where nothing in `target` is True.
+
+    Args:
+        preds: (n,) scores, higher is more anomalous.
+        target: (n,) True for anomalous.
+        threshold: Compared at the precision of `preds`, as `Prediction.pred_mask` is.
+
+    Raises:
+        InputValueError: If the lengths differ or a score is not a finite number.
+    """
+    check_scores(preds, target)
+    predicted = preds >= threshold
+    num_hits = int(np.count_nonzero(predicted & target))
+    return f1(num_hits, int(np.count_nonzero(predicted)), int(np.count_nonzero(target)))
+
+
+def aupro(
+    anomaly_maps: Iterable[np.ndarray], gt_masks: Iterable[np.ndarray], max_fpr: float = 0.3
+) -> float:
+    """Return the area under the curve of per-region overlap up to a false positive rate.
+
+    For each threshold, the overlap is the share of a defect's pixels that reach it, averaged
+    over all defects of all images, so that small ones count as much as large ones; the false
+    positive rate is the share of all normal pixels, those of defective images too, that reach
+    it. Between thresholds the curve is linear. A defect is a component of its mask under
+    8-connectivity, as in MVTec's own evaluation code.
+
+    Args:
+        anomaly_maps: (height, width) scores, higher is more anomalous; sizes may differ.
+        gt_masks: (height, width) bool, the mask of each map.
+        max_fpr: Where the integral ends, in (0, 1]; the area is divided by it.
+
+    Returns:
+        The normalized area in [0, 1]; nan without a normal or an anomalous pixel.
+
+    Raises:
+        InputValueError: If a map and its mask differ in size, a score is not a finite number, or
+            `max_fpr` is out of range.
+
+    References:
+        Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021, section 5.2.
+    """
+    if not 0 < max_fpr <= 1:
+        raise InputValueError(f"`max_fpr` must be above 0 and at most 1; got {max_fpr}.")
+    pool = PixelPool()
+    for anomaly_map, gt_mask in zip(anomaly_maps, gt_masks, strict=True):
+        pool.add(anomaly_map, gt_mask)
+    return _aupro(Curve.of_pixels([pool]), max_fpr)
+
+
+class MetricAccumulator:
+    """Collects test images one by one, of any sizes, and computes all figures at the end."""
+
+    def __init__(self) -> None:
+        """Start without images."""
+        self._pixels: dict[str, PixelPool] = {}
+        self._image_scores: dict[str, list[float]] = {}
+
+    def update(
+        self, anomaly_map: np.ndarray, gt_mask: np.ndarray, pred_score: float, defect_type: str
+    ) -> None:
+        """Add one image.
+
+        Args:
+            anomaly_map: (height, width) scores, higher is more anomalous.
+            gt_mask: (height, width) bool, True on anomalous pixels.
+            pred_score: The score of the image.
+            defect_type: `"good"` for a normal image; image figures go by this, not by the mask.
+
+        Raises:
+            InputValueError: If map and mask differ in size or a score is not a finite number.
+        """
+        if not math.isfinite(pred_score):
+            raise InputValueError(f"`pred_score` must be a finite number; got {pred_score}.")
+        self._pixels.setdefault(defect_type, PixelPool()).add(anomaly_map, gt_mask)
+        self._image_scores.setdefault(defect_type, []).append(float(pred_score))
+
+    def compute(self, threshold: float) -> dict[str, Any]:
+        """Return all figures of the images so far.
+
+        Args:
+            threshold: The decision threshold of `pixel_f1_at_threshold`.
+
+        Returns:
+            `threshold`; `num_images` and, of these, `num_anomalous`; the figures `pixel_auroc`,
+            `pixel_ap`, `pixel_f1_max`, `pixel_aupro`, `pixel_f1_at_threshold`, `image_auroc`,
+            `image_ap` and `image_f1_max`, pooled over all images; and `per_defect_type`, which
+            holds the same for the images of each type together with all normal ones. A figure
+            that is not defined is None, so that the result can be written as JSON.
+        """
+        defect_types = sorted(self._pixels.keys() - {NORMAL})
+        return {
+            "threshold": float(threshold),
+            **self._figures(defect_types, threshold),
+            "per_defect_type": {
+                defect_type: self._figures([defect_type], threshold) for defect_type in defect_types
+            },
+        }
+
+    def _figures(self, defect_types: list[str], threshold: float) -> dict[str, Any]:
+        """Return the figures of some defect types against the normal images."""
+        pools = [self._pixels[name] for name in [NORMAL, *defect_types] if name in self._pixels]
+        curve = Curve.of_pixels(pools)
+        pixel = _binary_metrics(curve)
+        counts = [pool.count(threshold) for pool in pools]
+        num_hits = sum(hits for hits, _ in counts)
+        num_predicted = num_hits + sum(false for _, false in counts)
+
+        normal = np.array(self._image_scores.get(NORMAL, []), dtype=np.float64)
+        anomalous = np.array(
+            [score for name in defect_types for score in self._image_scores[name]],
+            dtype=np.float64,
+        )
+        image = _binary_metrics(Curve.of_scores(anomalous, np.sort(normal)))
+        figures = {
+            "pixel_auroc": pixel.auroc,
+            "pixel_ap": pixel.ap,
+            "pixel_f1_max": pixel.f1_max,
+            "pixel_aupro": _aupro(curve, max_fpr=0.3),
+            "pixel_f1_at_threshold": f1(num_hits, num_predicted, curve.num_anomalous),
+            "image_auroc": image.auroc,
+            "image_ap": image.ap,
+            "image_f1_max": image.f1_max,
+        }
+        return {
+            "num_images": len(normal) + len(anomalous),
+            "num_anomalous": len(anomalous),
+            **{name: None if math.isnan(value) else value for name, value in figures.items()},
+        }
+
+
+def _binary_metrics(curve: Curve) -> BinaryMetrics:
+    """Return AUROC, AP and F1_max of a curve."""
+    if not curve.is_defined:
+        return BinaryMetrics(math.nan, math.nan, math.nan, math.nan)
+    new_hits = np.diff(curve.num_hits, prepend=0)
+    num_below = curve.num_normal - (curve.num_false_above + curve.num_false) / 2
+    auroc = np.dot(new_hits, num_below) / curve.num_anomalous / curve.num_normal
+    num_predicted = curve.num_hits + curve.num_false
+    ap = np.dot(new_hits, curve.num_hits / num_predicted) / curve.num_anomalous
+    f1_values = 2 * curve.num_hits / (num_predicted + curve.num_anomalous)
+    best = int(np.argmax(f1_values))
+    return BinaryMetrics(
+        float(auroc), float(ap), float(f1_values[best]), float(curve.thresholds[best])
+    )
+
+
+def _aupro(curve: Curve, max_fpr: float) -> float:
+    """Return the normalized area under the overlap of a curve."""
+    if not curve.is_defined:
+        return math.nan
+    # A point just above each threshold and one at it: between them the curve rises straight up,
+    # or slants where normal pixels tie with anomalous ones; from one threshold to the next it is
+    # level.
+    fpr = np.stack([curve.num_false_above, curve.num_false], axis=1).ravel() / curve.num_normal
+    overlap = np.stack([np.append(0.0, curve.overlap[:-1]), curve.overlap], axis=1).ravel()
+    fpr = np.concatenate([[0.0], fpr, [1.0]])
+    overlap = np.concatenate([[0.0], overlap, [1.0]])
+    end = int(np.searchsorted(fpr, max_fpr))  # the first point at or past the limit
+    slope = (overlap[end] - overlap[end - 1]) / (fpr[end] - fpr[end - 1])
+    overlap[end] = overlap[end - 1] + slope * (max_fpr - fpr[end - 1])
+    fpr[end] = max_fpr
+    area = np.trapezoid(overlap[: end + 1], fpr[: end + 1])
+    return min(float(area / max_fpr), 1.0)  # rounding of the summed weights may exceed it

@@ -1,0 +1,72 @@
+"""From images to loss profiles: the errors of T autoencoders, or of one with T dropout masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from patchscout.networks.autoencoder import Autoencoder
+
+LOG_FLOOR = 1e-3
+"""Added to errors before the logarithm: about a quarter of a grey level of 8 bits."""
+LOG_CENTER, LOG_SPREAD = -3.5, 1.2
+"""Bring the logarithm of usual errors near mean 0 and spread 1."""
+
+
+@torch.no_grad()
+def error_map(
+    autoencoder: Autoencoder,
+    images: Float[Tensor, "batch 3 height width"],
+    bottleneck_mask: Float[Tensor, "rows channels"] | None = None,
+) -> Float[Tensor, "batch height width"]:
+    """Return each pixel's reconstruction error: the mean absolute difference over RGB.
+
+    The autoencoder must be in evaluation mode.
+    """
+    return (autoencoder(images, bottleneck_mask) - images).abs().mean(dim=1)
+
+
+def scale_errors(errors: Tensor, scale: str) -> Tensor:
+    """Return errors as they are (`linear`) or their standardized logarithm (`log`)."""
+    if scale == "linear":
+        return errors
+    return ((errors + LOG_FLOOR).log() - LOG_CENTER) / LOG_SPREAD
+
+
+class ProfileExtractor(nn.Module):
+    """The part of a trained model that turns an image into its loss profile.
+
+    Args:
+        autoencoders: T snapshots of the autoencoder, in the order they were taken; or a single
+            one, used with each of T masks.
+        masks: (T, bottleneck channels) for structured dropout, else None.
+        error_scale: `log` or `linear`.
+    """
+
+    masks: Tensor | None
+
+    def __init__(
+        self, autoencoders: Sequence[Autoencoder], masks: Tensor | None, error_scale: str
+    ) -> None:
+        super().__init__()
+        self.autoencoders = nn.ModuleList(autoencoders).eval()
+        self.register_buffer("masks", masks)
+        self.error_scale = error_scale
+
+    @property
+    def length(self) -> int:
+        """T, the number of error maps in a profile."""
+        return len(self.autoencoders) if self.masks is None else len(self.masks)
+
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch length height width"]:
+        """Return the loss profiles of images in [0, 1]."""
+        if self.masks is None:
+            errors = [error_map(autoencoder, images) for autoencoder in self.autoencoders]
+        else:
+            errors = [error_map(self.autoencoders[0], images, mask[None]) for mask in self.masks]
+        return scale_errors(torch.stack(errors, dim=1), self.error_scale)

@@ -1,0 +1,264 @@
+"""Writes what was found: folders that lose no one's files, images per prediction, one table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import tifffile
+
+from patchscout.atomic import atomic_path, write_json_atomic, write_text_atomic
+from patchscout.checks import InputValueError
+from patchscout.regions import find_regions
+from patchscout.types import Prediction
+from patchscout.visualize import Drawable, overlay
+
+_MARKER = ".patchscout-files"
+"""Lists, one JSON string a line, what this program wrote to a folder: all it may remove there."""
+
+_COLUMNS: tuple[str, ...] = (
+    "path",
+    "pred_score",
+    "is_anomalous",
+    "threshold",
+    "area_px",
+    "area_percent",
+    "regions",
+    "output",
+)
+
+
+def reserve_folder(folder: Path, overwrite: bool = False) -> None:
+    """Make an empty output folder, or clear one of what this program wrote there before.
+
+    Args:
+        folder: The output folder; made with its parents if it is not there.
+        overwrite: Whether a folder that holds files may be used. Only what `claim` noted there
+            is removed; anything else stays.
+
+    Raises:
+        InputValueError: If the folder holds files and `overwrite` is False, if it is a file, or
+            if it cannot be made.
+    """
+    check_free(folder, overwrite)
+    if folder.is_dir():
+        _remove_claimed(folder)
+    make_folder(folder)
+
+
+def check_free(folder: Path, overwrite: bool = False) -> None:
+    """Refuse an output folder that cannot be used; nothing is touched.
+
+    Raises:
+        InputValueError: If the folder holds files and `overwrite` is False, or if it is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputValueError(f"`--out` must be a folder; {folder} is a file. Name another path.")
+    if folder.is_dir():
+        held = sorted(item.name for item in folder.iterdir() if item.name != _MARKER)
+        if held and not overwrite:
+            raise InputValueError(
+                f"`--out` must be a new or empty folder; {folder} holds {held[0]}"
+                f"{f' and {len(held) - 1} more' if len(held) > 1 else ''}. Name another folder, "
+                "or give `--overwrite` to replace what PatchScout wrote there."
+            )
+
+
+def make_folder(folder: Path) -> None:
+    """Make an output folder with its parents, if it is not there.
+
+    Raises:
+        InputValueError: If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputValueError(
+            f"`--out` folder {folder} cannot be made: {error.strerror}. Name another path."
+        ) from error
+
+
+def claim(folder: Path, name: str) -> None:
+    """Note, before writing it, that `folder / name` is this program's to replace.
+
+    Args:
+        folder: A folder made by `reserve_folder`.
+        name: A file below it; or, with a slash at its end, a folder, which is later removed with
+            all that is in it.
+
+    Raises:
+        InputValueError: If something is there that this program did not write.
+    """
+    if name in _claimed(folder):
+        return
+    if (folder / name).exists():
+        raise InputValueError(
+            f"{folder / name} is there already and was not written by PatchScout. Move it, or "
+            "name another folder for `--out`."
+        )
+    _note(folder, name)
+
+
+class PredictionWriter:
+    """Writes predictions to a folder, one image at a time, and a table of all at the end.
+
+    For each image there is a float32 map `anomaly_maps/<output>.tiff`, a 0/255 mask
+    `masks/<output>.png` and a picture `overlays/<output>.png`, all at the image's own size,
+    where `<output>` is the path of the image without its suffix. `predictions.csv` and
+    `predictions.json` hold the same rows; they are written when the block ends, also when it
+    ends by an error or by Ctrl-C after the first image.
+    """
+
+    def __init__(self, folder: Path, overwrite: bool = False) -> None:
+        """Prepare to write; nothing is touched before the block starts.
+
+        Args:
+            folder: The output folder.
+            overwrite: Whether earlier output in it may be replaced.
+        """
+        self.folder = folder
+        self._overwrite = overwrite
+        self._rows: list[dict[str, Any]] = []
+        self._taken: set[str] = set()
+
+    def __enter__(self) -> PredictionWriter:
+        """Reserve the folder; see `reserve_folder` for the errors."""
+        self._is_new = not self.folder.exists()
+        reserve_folder(self.folder, self._overwrite)
+        claim(self.folder, "predictions.csv")
+        claim(self.folder, "predictions.json")
+        return self
+
+    def write(
+        self,
+        path: Path,
+        image: Drawable,
+        prediction: Prediction,
+        relative_to: Path | None = None,
+    ) -> None:
+        """Write the files of one image; they appear together or not at all.
+
+        Args:
+            path: Where the image was read from, for the table and the names of its files.
+            image: (height, width, 3) RGB, float in [0, 1] or uint8.
+            prediction: What was found in it.
+            relative_to: The folder in which the image was found; the files keep its path below
+                that. Without it they keep a relative path and the name of an absolute one.
+                Images whose files would have one name get `-2`, `-3` and so on.
+        """
+        output = self._free_name(path, relative_to)
+        targets = [self.folder / name for name in _file_names(output)]
+        _note(self.folder, *_file_names(output))
+        for target in targets:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        drawn = overlay(image, prediction.anomaly_map, prediction.pred_mask, prediction.threshold)
+        map_target, mask_target, overlay_target = targets
+        with (
+            atomic_path(map_target) as map_path,
+            atomic_path(mask_target) as mask_path,
+            atomic_path(overlay_target) as overlay_path,
+        ):
+            tifffile.imwrite(map_path, prediction.anomaly_map.astype(np.float32), metadata=None)
+            PIL.Image.fromarray(prediction.pred_mask.astype(np.uint8) * 255).save(mask_path)
+            PIL.Image.fromarray(drawn).save(overlay_path, compress_level=1)
+        self._taken.add(output.casefold())
+        self._rows.append(_row(path, prediction, output))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Write the tables; after an error before the first image, leave no trace instead."""
+        if error is not None and not self._rows:
+            _remove_claimed(self.folder)
+            if self._is_new:
+                self.folder.rmdir()
+            return
+        table = io.StringIO()
+        writer = csv.DictWriter(table, _COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for row in self._rows:
+            as_json = {name: json.dumps(row[name]) for name in ("is_anomalous", "regions")}
+            writer.writerow(row | as_json)
+        write_text_atomic(self.folder / "predictions.csv", table.getvalue())
+        write_json_atomic(self.folder / "predictions.json", self._rows)
+
+    def _free_name(self, path: Path, relative_to: Path | None) -> str:
+        """Return a name for the files of an image that no other file has."""
+        if relative_to is not None and path.is_relative_to(relative_to):
+            path = path.relative_to(relative_to)
+        elif path.is_absolute():
+            path = Path(path.name)
+        base = "/".join(part for part in path.with_suffix("").parts if part != "..")
+        name, count = base, 1
+        while name.casefold() in self._taken or any(
+            (self.folder / file_name).exists() for file_name in _file_names(name)
+        ):
+            count += 1
+            name = f"{base}-{count}"
+        return name
+
+
+def _row(path: Path, prediction: Prediction, output: str) -> dict[str, Any]:
+    """Return the row of one image."""
+    area_px = int(np.count_nonzero(prediction.pred_mask))
+    return {
+        "path": str(path),
+        "pred_score": prediction.pred_score,
+        "is_anomalous": prediction.is_anomalous,
+        "threshold": prediction.threshold,
+        "area_px": area_px,
+        "area_percent": round(100 * area_px / prediction.pred_mask.size, 6),
+        "regions": [
+            [region.x, region.y, region.width, region.height]
+            for region in find_regions(prediction.pred_mask)
+        ],
+        "output": output,
+    }
+
+
+def _file_names(output: str) -> tuple[str, str, str]:
+    """Return the names of the map, the mask and the overlay of an image."""
+    return f"anomaly_maps/{output}.tiff", f"masks/{output}.png", f"overlays/{output}.png"
+
+
+def _note(folder: Path, *names: str) -> None:
+    """Add names to the list of what this program wrote."""
+    with (folder / _MARKER).open("a", encoding="ascii") as marker:
+        marker.writelines(json.dumps(name) + "\n" for name in names)
+
+
+def _claimed(folder: Path) -> list[str]:
+    """Return what this program wrote to a folder."""
+    try:
+        lines = (folder / _MARKER).read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in lines if line.endswith('"')]  # the last may be cut off
+
+
+def _remove_claimed(folder: Path) -> None:
+    """Remove what this program wrote to a folder, and sub-folders that are empty then."""
+    root = folder.resolve()
+    for name in _claimed(folder):
+        path = folder / name
+        parents = [path.parent.resolve(), *path.parent.resolve().parents]
+        if root not in parents:
+            continue  # a marker that was edited, or a link to elsewhere
+        if name.endswith("/") and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.is_file() or path.is_symlink():
+            path.unlink()
+        for parent in parents[: parents.index(root)]:
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+    (folder / _MARKER).unlink(missing_ok=True)

@@ -1,0 +1,121 @@
+"""The card of a run folder: what was trained, how good it is, and a picture of results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from patchscout.atomic import atomic_path, write_text_atomic
+from patchscout.checkpoint import CARD_FILE, PICTURE_FILE, load_config
+from patchscout.data.images import read_image
+from patchscout.data.loader import resized_mask
+from patchscout.detector import PatchScout
+from patchscout.types import Sample
+from patchscout.visualize import SheetRow, contact_sheet, overlay
+
+FIGURES = {
+    "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP",
+    "pixel_f1_max": "pixel F1_max",
+    "pixel_aupro": "pixel AUPRO (FPR up to 0.3)",
+    "pixel_f1_at_threshold": "pixel F1 at the threshold",
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "image_f1_max": "image F1_max",
+}
+
+
+def write_picture(scout: PatchScout, samples: Sequence[Sample], path: Path) -> None:
+    """Draw image, ground truth, anomaly map and result of some samples into a PNG."""
+    rows = []
+    for sample in samples:
+        image = read_image(sample.image_path)
+        found = scout.predict(image)
+        rows.append(
+            SheetRow(
+                image=image,
+                gt_mask=resized_mask(sample, image.shape[:2]),
+                anomaly_map=found.anomaly_map,
+                overlay=overlay(image, found.anomaly_map, found.pred_mask, found.threshold),
+                threshold=found.threshold,
+                caption=f"{sample.defect_type}/{sample.image_path.name}   "
+                f"score {found.pred_score:.2f}",
+            )
+        )
+    with atomic_path(path) as partial:
+        contact_sheet(rows).save(partial)
+
+
+def one_of_each_type(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the first sample of each defect type, the normal one last."""
+    first: dict[str, Sample] = {}
+    for sample in samples:
+        first.setdefault(sample.defect_type, sample)
+    return sorted(first.values(), key=lambda s: (not s.is_anomalous, s.defect_type))
+
+
+def write_card(folder: Path, metrics: dict[str, Any] | None = None) -> None:
+    """Write README.md of a run folder, with test metrics if there are any."""
+    config, record = load_config(folder)
+    assert record is not None, "only a trained run has a card"
+    types = ", ".join(record.defect_types) or "none"
+    lines = [
+        f"# PatchScout model for `{record.category}`",
+        "",
+        f"Trained on {record.num_normal} normal images and {record.num_labeled} labeled ones"
+        f" (defect types: {types}), {config.labeled_per_type} a type, seed {config.seed},"
+        f" preset `{config.preset}`, in {record.seconds:.0f} s.",
+    ]
+    if not record.is_complete:
+        lines += ["", f"**Training was stopped early**, after {record.num_steps} sampler steps."]
+    lines += [
+        "",
+        "## Threshold",
+        "",
+        f"A pixel is anomalous from **{record.threshold:.3f}** on; an image is defective if any"
+        " pixel is. The threshold is the one with the best pixel F1"
+        f" ({record.threshold_f1:.3f}) over the labeled training images and normal training images"
+        " that nothing else was trained on. No test image took part. A higher one finds less and"
+        " raises fewer false alarms.",
+        "",
+        "## Test results",
+        "",
+    ]
+    if metrics is None:
+        lines.append("Not evaluated yet: `patchscout evaluate RUN DATA` fills this in.")
+    else:
+        lines += _results(metrics)
+    if (folder / PICTURE_FILE).is_file():
+        shown = "training images" if metrics is None else "test images"
+        lines += ["", f"![results on {shown}]({PICTURE_FILE})", "", f"Shown are {shown}."]
+    lines += [
+        "",
+        "## Use",
+        "",
+        "`patchscout predict RUN IMAGE_OR_FOLDER --out DIR`, or in Python"
+        " `PatchScout.load(RUN).predict(image)`. Every setting is in `config.json`; the images"
+        " trained and tested on are in `split.json`.",
+        "",
+    ]
+    write_text_atomic(folder / CARD_FILE, "\n".join(lines))
+
+
+def _results(metrics: dict[str, Any]) -> list[str]:
+    size = metrics["evaluation_size"]
+    at = "each image's own size" if size == "native" else f"{size[0]} x {size[1]} px"
+    rows = {**metrics["per_defect_type"], "**all**": metrics}
+    return [
+        f"{metrics['num_images']} test images, {metrics['num_anomalous']} of them defective, none"
+        f" of which was trained on; pixels pooled over all of them at {at}. A defect type's row is"
+        " its images with all normal ones.",
+        "",
+        "| defect type | " + " | ".join(FIGURES.values()) + " |",
+        "|---|" + "---|" * len(FIGURES),
+        *(
+            f"| {name} | "
+            + " | ".join("-" if row[key] is None else f"{row[key]:.3f}" for key in FIGURES)
+            + " |"
+            for name, row in rows.items()
+        ),
+    ]

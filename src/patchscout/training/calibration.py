@@ -1,0 +1,58 @@
+"""The decision threshold, chosen from training data only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from patchscout.data.loader import ImageLoader
+from patchscout.metrics import binary_metrics
+from patchscout.monitor import Monitor
+from patchscout.networks.segmenter import Segmenter
+from patchscout.types import Sample
+
+HELD_OUT_FRACTION = 0.1
+MAX_HELD_OUT = 30
+
+
+def hold_out(
+    normal: tuple[Sample, ...], seed: int
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Split normal training images into those to train on and those to choose the threshold on.
+
+    A tenth is held out, at most 30; of fewer than ten images none, and then the threshold is
+    chosen on the ones that are trained on.
+    """
+    count = min(int(HELD_OUT_FRACTION * len(normal)), MAX_HELD_OUT)
+    if not count:
+        return normal, normal
+    held_out = set(np.random.default_rng([seed, 3]).permutation(len(normal))[:count].tolist())
+    return (
+        tuple(sample for i, sample in enumerate(normal) if i not in held_out),
+        tuple(sample for i, sample in enumerate(normal) if i in held_out),
+    )
+
+
+@torch.no_grad()
+def choose_threshold(
+    segmenter: Segmenter,
+    samples: Sequence[Sample],
+    loader: ImageLoader,
+    device: torch.device,
+    monitor: Monitor,
+) -> tuple[float, float]:
+    """Return the threshold with the best pixel F1 over the samples, and that F1.
+
+    The samples are the labeled training images and the held-out normal ones. The predictor has
+    seen the former (augmented), so the F1 is higher than on new images; the threshold is usable
+    all the same, because F1 is flat around its maximum.
+    """
+    preds, target = [], []
+    for sample in monitor.track(samples, "choosing the threshold", len(samples), "image"):
+        image = loader.image(sample)[None].to(device)
+        preds.append(segmenter(image)[0].cpu().numpy().ravel())
+        target.append(loader.mask(sample).numpy().ravel())
+    metrics = binary_metrics(np.concatenate(preds), np.concatenate(target))
+    return float(metrics.threshold), metrics.f1_max

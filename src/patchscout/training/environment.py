@@ -1,0 +1,255 @@
+"""What the sampler observes, does and is paid: walkers on images, all as tensor operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, Protocol, runtime_checkable
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from patchscout.config import RewardSettings, SamplerSettings
+from patchscout.training.structure import (
+    fused_structure_map,
+    gaussian_blur,
+    grey,
+    local_variance,
+    sobel_magnitude,
+)
+
+Images = Float[Tensor, "batch 3 height width"]
+Maps = Float[Tensor, "batch height width"]
+Corners = Int[Tensor, "walkers 2"]
+PerWalker = Float[Tensor, " walkers"]
+
+STOP = 0
+DIRECTIONS = ((0, 0), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
+"""(down, right) of each action: stop, then the eight neighbors clockwise from north."""
+
+
+class Channel(IntEnum):
+    """The six channels of an observation."""
+
+    RED = 0
+    GREEN = 1
+    BLUE = 2
+    ERROR = 3
+    VISITS = 4
+    STRUCTURE = 5
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """What the patches are for: the autoencoder (and the predictor behind it)."""
+
+    def learn(self, patches: Images) -> float:
+        """Train on a minibatch of patches and return R_pred."""
+        ...
+
+    def error_maps(self, images: Images) -> Maps:
+        """Return the current reconstruction error of each pixel."""
+        ...
+
+
+class PatchEnvironment(VectorEnv):
+    """Walkers that look at images through a window and pick the patch at its center.
+
+    One step moves every walker, hands the picked patches to the learner as one minibatch and pays
+    R = beta (R_clone + R_cover) + (1 - beta) R_pred. An episode is one autoencoder cycle, so no
+    walker ever terminates: a stop only takes it to a new image.
+
+    The window may reach over the border of the image, where it sees zeros; the patch may not. A
+    move that would take the patch over the border ends at the border and does not count: no
+    patch, no visit, and the lowest reward there is (R_clone 0, R_cover -1), so that bumping into
+    the border never pays.
+
+    Args:
+        draw_images: Returns as many images as asked for, drawn from the pool and augmented.
+        learner: Is trained on the patches.
+        settings: Walkers, window, patch and stride.
+        reward: Which terms count, and the schedule of beta.
+        seed: Seed of the places that walkers are sent to.
+        uses_error: Whether error and structure are kept up to date; samplers that see neither
+            are spared their cost, and both channels stay zero.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012 (gymnasium's interface)
+
+    def __init__(
+        self,
+        draw_images: Callable[[int], Images],
+        learner: Learner,
+        settings: SamplerSettings,
+        reward: RewardSettings,
+        *,
+        seed: int = 0,
+        uses_error: bool = True,
+    ) -> None:
+        self.draw_images = draw_images
+        self.learner = learner
+        self.settings = settings
+        self.reward = reward
+        self.uses_error = uses_error
+        self.num_envs = settings.num_walkers
+        self.num_steps = 0
+        self.margin = (settings.window_px - settings.patch_px) // 2
+        self._rng = torch.Generator().manual_seed(seed)
+
+        window = settings.window_px
+        self.single_action_space = gymnasium.spaces.Discrete(len(DIRECTIONS))
+        self.single_observation_space = gymnasium.spaces.Box(
+            0.0, np.inf, (len(Channel), window, window), np.float32
+        )
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Send every walker to a new image and place, at the start of an autoencoder cycle."""
+        if seed is not None:
+            self._rng.manual_seed(seed)
+        images = self.draw_images(self.num_envs)
+        device, (height, width) = images.device, images.shape[-2:]
+        patch, margin = self.settings.patch_px, self.margin
+        self._maps = images.new_zeros(
+            self.num_envs, len(Channel), height + 2 * margin, width + 2 * margin
+        )
+        self._inner = self._maps[:, :, margin : margin + height, margin : margin + width]
+        self._sobel = images.new_zeros(self.num_envs, height, width)
+        self._variance = torch.zeros_like(self._sobel)
+        self._blurred_sobel = torch.zeros_like(self._sobel)
+        self._limit = torch.tensor([height - patch, width - patch], device=device)
+        self._moves = self.settings.stride_px * torch.tensor(DIRECTIONS, device=device)
+        self.corners = torch.zeros(self.num_envs, 2, dtype=torch.long, device=device)
+        self._age = torch.zeros(self.num_envs, dtype=torch.long, device=device)
+        self._arrive(torch.arange(self.num_envs, device=device), images)
+        return self.observe(), {}
+
+    def step(
+        self, actions: Int[Tensor, " walkers"] | np.ndarray
+    ) -> tuple[Tensor, PerWalker, Tensor, Tensor, dict[str, Any]]:
+        """Move each walker by its action, train on the patches, pay the rewards.
+
+        Returns:
+            Observation, rewards, terminations and truncations (never), and the terms of the
+            reward: `reward_clone` and `reward_cover` a walker, `reward_pred`, `beta`, `counted`.
+        """
+        actions = torch.as_tensor(actions, device=self.corners.device)
+        target = self.corners + self._moves[actions]
+        self.corners = torch.minimum(target.clamp_min(0), self._limit)
+        stops = actions == STOP
+        counted = stops | (target == self.corners).all(dim=1)
+        self.renew(stops)
+        return self._pick(counted)
+
+    def place(self, corners: Corners) -> tuple[Tensor, PerWalker, Tensor, Tensor, dict[str, Any]]:
+        """Put each walker's patch anywhere, for samplers that do not walk; pay as `step` does.
+
+        Args:
+            corners: Top and left pixel of each patch, within the image.
+        """
+        self.corners = corners
+        return self._pick(torch.ones_like(corners[:, 0], dtype=torch.bool))
+
+    def renew(self, stops: Bool[Tensor, " walkers"]) -> None:
+        """Take walkers that stop, or have been on their image for long, to a new one."""
+        which = (stops | (self._age >= self.settings.max_steps_per_image)).nonzero().squeeze(1)
+        if len(which):
+            self._arrive(which, self.draw_images(len(which)))
+
+    def observe(self) -> Float[Tensor, "walkers 6 window window"]:
+        """Return the window of each walker."""
+        return self._cut(self._maps, self.settings.window_px, offset=0)
+
+    @property
+    def sobel_maps(self) -> Maps:
+        """The Sobel magnitude of each walker's image."""
+        return self._sobel
+
+    def channel_maps(self, channel: Channel) -> Maps:
+        """Return one channel of each walker's whole image."""
+        return self._inner[:, channel]
+
+    def _pick(
+        self, counted: Bool[Tensor, " walkers"]
+    ) -> tuple[Tensor, PerWalker, Tensor, Tensor, dict[str, Any]]:
+        """Reward, count and learn from the patches the walkers now stand on."""
+        patches = self._cut(self._maps, self.settings.patch_px, offset=self.margin)
+        clone, cover = self._walker_rewards(patches[:, Channel.VISITS], counted)
+        self._count_visits(counted)
+        self._age += 1
+        reward_pred = 0.0
+        if counted.any():
+            reward_pred = self.learner.learn(patches[counted, : Channel.BLUE + 1])
+        beta = self.reward.beta.at(self.num_steps)
+        rewards = beta * (clone * self.reward.clone + cover * self.reward.cover)
+        rewards = rewards + (1 - beta) * reward_pred * self.reward.pred
+        self.num_steps += 1
+        if self.uses_error and self.num_steps % self.settings.error_refresh_steps == 0:
+            self._refresh(torch.arange(self.num_envs, device=counted.device))
+        info = {
+            "reward_clone": clone,
+            "reward_cover": cover,
+            "reward_pred": reward_pred,
+            "beta": beta,
+            "counted": counted,
+        }
+        never = torch.zeros_like(counted)
+        return self.observe(), rewards, never, never, info
+
+    def _walker_rewards(
+        self, visits: Float[Tensor, "walkers patch patch"], counted: Bool[Tensor, " walkers"]
+    ) -> tuple[PerWalker, PerWalker]:
+        """Return R_clone and R_cover; visits are those before this patch is counted."""
+        structure = self._cut(self._blurred_sobel[:, None], self.settings.patch_px, offset=0)
+        clone = structure.mean(dim=(1, 2, 3)).sigmoid()
+        cover = -visits.mean(dim=(1, 2)).sigmoid()
+        return clone.where(counted, 0.0), cover.where(counted, -1.0)
+
+    def _count_visits(self, counted: Bool[Tensor, " walkers"]) -> None:
+        height, width = self._inner.shape[-2:]
+        rows, columns = (
+            (pixels >= start) & (pixels < start + self.settings.patch_px)
+            for pixels, start in (
+                (torch.arange(height, device=counted.device), self.corners[:, :1]),
+                (torch.arange(width, device=counted.device), self.corners[:, 1:]),
+            )
+        )
+        patch = (rows & counted[:, None])[:, :, None] & columns[:, None, :]
+        self._inner[:, Channel.VISITS] += patch
+
+    def _arrive(self, which: Int[Tensor, " some"], images: Images) -> None:
+        """Put walkers on new images at random places, unvisited so far."""
+        luma = grey(images)
+        self._inner[which, : Channel.BLUE + 1] = images
+        self._inner[which, Channel.ERROR :] = 0.0
+        self._sobel[which] = sobel_magnitude(luma)
+        self._variance[which] = local_variance(luma)
+        self._blurred_sobel[which] = sobel_magnitude(gaussian_blur(luma))
+        places = torch.rand(len(which), 2, generator=self._rng).to(images.device)
+        self.corners[which] = (places * (self._limit + 1)).long()
+        self._age[which] = 0
+        if self.uses_error:
+            self._refresh(which)
+
+    def _refresh(self, which: Int[Tensor, " some"]) -> None:
+        """Compute the error and structure channels anew."""
+        error = self.learner.error_maps(self._inner[which, : Channel.BLUE + 1])
+        self._inner[which, Channel.ERROR] = error
+        self._inner[which, Channel.STRUCTURE] = fused_structure_map(
+            error, self._variance[which], self._sobel[which]
+        )
+
+    def _cut(self, maps: Tensor, size_px: int, offset: int) -> Tensor:
+        """Return a square of each walker's maps, `offset` px right of and below its corner."""
+        squares = maps.unfold(2, size_px, 1).unfold(3, size_px, 1)
+        walkers = torch.arange(self.num_envs, device=maps.device)
+        rows, columns = (self.corners + offset).unbind(dim=1)
+        return squares[walkers, :, rows, columns]

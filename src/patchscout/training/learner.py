@@ -1,0 +1,217 @@
+"""What the picked patches are for: the autoencoder, the profiles and the predictor that learn."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from patchscout.config import Config
+from patchscout.data.loader import ImageLoader
+from patchscout.data.views import ViewSource
+from patchscout.losses import dice_loss, weighted_cross_entropy
+from patchscout.networks import make_autoencoder, make_predictor
+from patchscout.networks.loss_profile import error_map
+from patchscout.networks.segmenter import FeatureExtractor, Segmenter, num_features
+from patchscout.training.profile_buffer import ProfileBuffer
+from patchscout.training.snapshots import SnapshotRecorder, draw_dropout_masks
+from patchscout.types import Sample
+
+Images = Float[Tensor, "batch 3 height width"]
+
+
+class ProfileLearner:
+    """Trains the autoencoder on patches and, from the first complete profile on, the predictor.
+
+    Args:
+        config: Every setting.
+        views: What the predictor is trained on.
+        loader: Reads the labeled images.
+        labeled: Labeled images; R_pred is measured on some of them, evenly drawn over types.
+        color_statistics: Mean and standard deviation of each color over the normal images.
+        device: Where to compute.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        views: ViewSource,
+        loader: ImageLoader,
+        labeled: Sequence[Sample],
+        color_statistics: tuple[Tensor, Tensor],
+        device: torch.device,
+    ) -> None:
+        self.config = config
+        self.device = device
+        self.num_steps = 0
+        self.num_predictor_updates = 0
+        self.figures: dict[str, float] = {}
+        self._color_statistics = color_statistics
+        self._features: FeatureExtractor | None = None
+        self._reward_pred = 0.0
+
+        self._new_autoencoder()
+        masks = None
+        if config.profile.diversity == "dropout":
+            channels = self.autoencoder.bottleneck_channels
+            rate = config.profile.dropout_rate
+            masks = draw_dropout_masks(config.profile.length, channels, rate, config.seed)
+            masks = masks.to(device)
+        self.resets = config.profile.diversity == "reset"
+        cycles = 1 if self.resets else config.training.num_cycles
+        num_steps = cycles * config.training.steps_per_cycle
+        self.recorder = SnapshotRecorder(config.profile, num_steps, masks)
+
+        channels = num_features(config.profile.length, config.predictor.inputs)
+        self.predictor = make_predictor(
+            config.predictor.architecture, channels, config.predictor.base_channels
+        ).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.averaged = AveragedModel(
+            self.predictor,
+            multi_avg_fn=get_ema_multi_avg_fn(config.predictor.averaging),
+            use_buffers=False,
+        )
+        self.predictor_optimizer = torch.optim.AdamW(
+            self.predictor.parameters(),
+            config.predictor.learning_rate,
+            weight_decay=config.predictor.weight_decay,
+        )
+        self.predictor_schedule = make_schedule(self.predictor_optimizer, config)
+        self.buffer = ProfileBuffer(config, views, device)
+        reward_samples = spread_over_types(labeled, config.reward.pred_images)
+        self._reward_images = loader.images(reward_samples).to(device)
+        self._reward_masks = torch.stack([loader.mask(sample) for sample in reward_samples])
+        self._reward_masks = self._reward_masks.float().to(device)
+
+    def start_cycle(self) -> None:
+        """Begin a cycle, with a new autoencoder if profiles are made diverse by resets."""
+        if self.resets and self.num_steps:
+            self._new_autoencoder()
+            self.recorder.start_over()
+
+    def learn(self, patches: Images) -> float:
+        """Train on one minibatch of patches and return R_pred, minus the predictor's loss."""
+        self._update_autoencoder(patches)
+        self.num_steps += 1
+        steps_per_cycle = self.config.training.steps_per_cycle
+        step = (self.num_steps - 1) % steps_per_cycle + 1 if self.resets else self.num_steps
+        if self.recorder.offer(step, self.autoencoder):
+            if self.recorder.is_complete:
+                self._features = self._feature_extractor()
+            self._measure_reward()
+        for _ in range(self.config.training.predictor_updates_per_step):
+            self.update_predictor()
+        return self._reward_pred
+
+    @torch.no_grad()
+    def error_maps(self, images: Images) -> Float[Tensor, "batch height width"]:
+        """Return the current reconstruction error of each pixel."""
+        self.autoencoder.eval()
+        return error_map(self.autoencoder, images)
+
+    @property
+    def has_profiles(self) -> bool:
+        """Whether there has been a complete profile, and so a predictor in training."""
+        return self._features is not None
+
+    def update_predictor(self) -> None:
+        """Train the predictor on one batch of profiles, once there are any and while any are due."""
+        settings = self.config.training
+        if self._features is None or self.num_predictor_updates >= settings.predictor_updates:
+            return
+        self.buffer.refresh(self._features)
+        features, target = self.buffer.batch()
+        self.predictor.train()
+        logits = self.predictor(features)
+        loss = self._predictor_loss(logits, target)
+        self.predictor_optimizer.zero_grad()
+        loss.backward()
+        self.predictor_optimizer.step()
+        self.predictor_schedule.step()
+        self.averaged.update_parameters(self.predictor)
+        self.num_predictor_updates += 1
+        self.figures["predictor/loss"] = loss.item()
+
+    def segmenter(self) -> Segmenter:
+        """Return a copy of the model as it stands, in evaluation mode."""
+        assert self._features is not None, "there is no complete profile yet"
+        predictor = copy.deepcopy(self.averaged.module)
+        for kept, running in zip(predictor.buffers(), self.predictor.buffers(), strict=True):
+            kept.copy_(running)
+        return Segmenter(self._features, predictor).eval()
+
+    def _new_autoencoder(self) -> None:
+        settings = self.config.autoencoder
+        self.autoencoder = make_autoencoder(
+            settings.architecture, settings.base_channels, settings.bottleneck_channels
+        ).to(self.device)
+        self.autoencoder_optimizer = torch.optim.Adam(
+            self.autoencoder.parameters(), settings.learning_rate
+        )
+
+    def _update_autoencoder(self, patches: Images) -> None:
+        mask = None
+        if self.config.profile.diversity == "dropout":
+            shape = (len(patches), self.autoencoder.bottleneck_channels)
+            kept = 1 - self.config.profile.dropout_rate
+            mask = torch.bernoulli(torch.full(shape, kept, device=self.device)) / kept
+        self.autoencoder.train()
+        loss = (self.autoencoder(patches, mask) - patches).square().mean()
+        self.autoencoder_optimizer.zero_grad()
+        loss.backward()
+        self.autoencoder_optimizer.step()
+        self.figures["autoencoder/loss"] = loss.item()
+
+    def _feature_extractor(self) -> FeatureExtractor:
+        """Return the extractor of the newest profile; an older one stands in for what is missing."""
+        older = self._features.profiles if self._features is not None else None
+        profiles = self.recorder.extractor(older)
+        inputs = self.config.predictor.inputs
+        return FeatureExtractor(profiles, inputs, *self._color_statistics).to(self.device).eval()
+
+    @torch.no_grad()
+    def _measure_reward(self) -> None:
+        """Set R_pred from the labeled images, with the profile as far as it is new."""
+        if self._features is None or not self.num_predictor_updates:
+            return
+        features = self._feature_extractor()
+        self.predictor.eval()
+        logits = torch.cat([self.predictor(features(image[None])) for image in self._reward_images])
+        self._reward_pred = -self._predictor_loss(logits, self._reward_masks).item()
+
+    def _predictor_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        alpha = self.config.training.alpha.at(self.num_steps)
+        loss = weighted_cross_entropy(logits, target, alpha)
+        if self.config.predictor.dice_weight:
+            loss = loss + self.config.predictor.dice_weight * dice_loss(logits, target)
+        return loss
+
+
+def make_schedule(optimizer: Optimizer, config: Config) -> LRScheduler:
+    """Return the schedule of the predictor's step size."""
+    if config.predictor.schedule == "constant":
+        return ConstantLR(optimizer, factor=1.0)
+    num_updates = config.training.predictor_updates
+    return OneCycleLR(
+        optimizer, config.predictor.learning_rate, total_steps=num_updates, pct_start=0.1
+    )
+
+
+def spread_over_types(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """Return up to `count` samples, taking one of each defect type in turn."""
+    queues: dict[str, list[Sample]] = {}
+    for sample in samples:
+        queues.setdefault(sample.defect_type, []).append(sample)
+    turns = [
+        queue[turn]
+        for turn in range(max(map(len, queues.values()), default=0))
+        for queue in queues.values()
+        if turn < len(queue)
+    ]
+    return turns[:count]

@@ -1,0 +1,157 @@
+"""The whole training, top to bottom: draw patches, learn from them, pay and train the sampler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from patchscout.config import Config
+from patchscout.data.augment import draw_augmentation
+from patchscout.data.loader import ImageLoader
+from patchscout.data.views import ViewSource
+from patchscout.monitor import Monitor
+from patchscout.networks.segmenter import Segmenter
+from patchscout.training.calibration import choose_threshold, hold_out
+from patchscout.training.environment import PatchEnvironment
+from patchscout.training.learner import ProfileLearner
+from patchscout.training.samplers import make_sampler
+from patchscout.types import Sample, Split
+
+STATISTICS_IMAGES = 64
+"""Normal images that mean and standard deviation of each color are taken from."""
+
+LABELED_COPIES = 6
+"""How many times each labeled image counts in the sampler's pool, augmented anew each time."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training made.
+
+    Attributes:
+        segmenter: The trained model, in evaluation mode.
+        threshold: The decision threshold.
+        threshold_f1: Its pixel F1 on the images that it was chosen on.
+        num_steps: Sampler steps that were taken.
+        is_complete: False if training was interrupted.
+    """
+
+    segmenter: Segmenter
+    threshold: float
+    threshold_f1: float
+    num_steps: int
+    is_complete: bool
+
+
+def train(
+    config: Config, split: Split, device: torch.device, monitor: Monitor
+) -> TrainingResult | None:
+    """Train sampler, autoencoder and predictor together.
+
+    Ctrl-C ends training early with the model as it then is.
+
+    Args:
+        config: Every setting.
+        split: The images; its test part is not touched.
+        device: Where to compute.
+        monitor: Shows progress and keeps figures.
+
+    Returns:
+        The result; None if training was interrupted before there was anything to keep.
+    """
+    torch.manual_seed(config.seed)
+    loader = ImageLoader(config.data.image_size, config.data.cache_mib)
+    normal, calibration_normal = hold_out(split.train_normal, config.seed)
+    pool = ImagePool(config, normal, split.labeled, loader, device)
+    views = ViewSource(
+        normal,
+        split.labeled,
+        loader,
+        normal_fraction=config.buffer.normal_fraction,
+        paste_fraction=config.buffer.paste_fraction,
+        seed=config.seed,
+    )
+    statistics = color_statistics(normal, loader)
+    learner = ProfileLearner(config, views, loader, split.labeled, statistics, device)
+    environment = PatchEnvironment(
+        pool.draw,
+        learner,
+        config.sampler,
+        config.reward,
+        seed=config.seed,
+        uses_error=config.sampler.kind in ("policy", "error"),
+    )
+    sampler = make_sampler(config.sampler, seed=config.seed, device=device)
+
+    is_complete = False
+    try:
+        steps_per_cycle = config.training.steps_per_cycle
+        total = config.training.num_cycles * steps_per_cycle
+        for step in monitor.track(range(total), "sampling patches and learning", total):
+            step_of_cycle = step % steps_per_cycle
+            if step_of_cycle == 0:
+                learner.start_cycle()
+                sampler.start_cycle(environment)
+            figures = sampler.step(environment, is_last=step_of_cycle == steps_per_cycle - 1)
+            sampler_figures = {f"sampler/{name}": value for name, value in figures.items()}
+            monitor.log(step, sampler_figures | learner.figures)
+
+        due = range(learner.num_predictor_updates, config.training.predictor_updates)
+        for update in monitor.track(due, "finishing the predictor", len(due), "update"):
+            learner.update_predictor()
+            monitor.log(total + update, dict(learner.figures))
+        is_complete = True
+    except KeyboardInterrupt:
+        if not learner.num_predictor_updates:
+            return None
+
+    segmenter = learner.segmenter()
+    calibration = [*split.labeled, *calibration_normal]
+    threshold, f1 = choose_threshold(segmenter, calibration, loader, device, monitor)
+    return TrainingResult(segmenter, threshold, f1, learner.num_steps, is_complete)
+
+
+class ImagePool:
+    """The images that patches are picked from: the normal ones, if wished the labeled ones too."""
+
+    def __init__(
+        self,
+        config: Config,
+        normal: tuple[Sample, ...],
+        labeled: tuple[Sample, ...],
+        loader: ImageLoader,
+        device: torch.device,
+    ) -> None:
+        self.samples = [*normal]
+        if config.sampler.labeled_in_pool:
+            self.samples += LABELED_COPIES * [*labeled]
+        self.loader = loader
+        self.device = device
+        self._rng = np.random.default_rng([config.seed, 2])
+
+    def draw(self, count: int) -> Tensor:
+        """Return `count` images, (count, 3, H, W), labeled ones augmented."""
+        images = []
+        for index in self._rng.integers(len(self.samples), size=count):
+            sample = self.samples[index]
+            image = self.loader.image(sample)
+            if sample.is_anomalous:
+                image = draw_augmentation(self._rng).apply(image)
+            images.append(image)
+        return torch.stack(images).to(self.device)
+
+
+def color_statistics(samples: tuple[Sample, ...], loader: ImageLoader) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each color over evenly chosen images."""
+    stride = max(1, len(samples) // STATISTICS_IMAGES)
+    pixels = torch.stack(
+        [
+            torch.stack([image.mean(dim=(1, 2)), image.square().mean(dim=(1, 2))])
+            for image in map(loader.image, samples[::stride])
+        ]
+    ).mean(dim=0)
+    mean, mean_of_squares = pixels
+    return mean, (mean_of_squares - mean.square()).clamp_min(1e-4).sqrt()

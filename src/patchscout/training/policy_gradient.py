@@ -1,0 +1,161 @@
+"""The sampler's learning: rollout, discounted returns, baseline, entropy bonus, update.
+
+Departures from the authors' implementation of arXiv 2511.20270:
+1. There is a policy gradient at all: the loss holds the log-probability of each action. Theirs
+   holds none, so no gradient reaches their policy.
+2. A value head is the baseline. It reads the policy's features and sends no gradient into them.
+3. Batch norm, where a policy has it, runs on its running statistics both when acting and when
+   the gradient is taken, so that the gradient belongs to the policy that acted; the statistics
+   follow after each update.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.distributions import Categorical
+
+from patchscout.config import SamplerSettings
+from patchscout.networks.sampler import PolicyNetwork
+
+MAX_GRADIENT_NORM = 1.0
+
+
+def discounted_returns(
+    rewards: Float[Tensor, "steps walkers"], gamma: float, last_value: Float[Tensor, " walkers"]
+) -> Float[Tensor, "steps walkers"]:
+    """Return G_t = r_t + gamma G_{t+1} for each step, with G after the last step given.
+
+    Args:
+        rewards: Rewards of consecutive steps.
+        gamma: Discount in [0, 1].
+        last_value: Expected return after the last step; zeros at the end of a cycle.
+
+    Example:
+        >>> discounted_returns(torch.tensor([[1.0], [2.0]]), 0.5, torch.tensor([4.0]))
+        tensor([[3.],
+                [4.]])
+    """
+    returns = torch.empty_like(rewards)
+    following = last_value
+    for step in reversed(range(len(rewards))):
+        following = rewards[step] + gamma * following
+        returns[step] = following
+    return returns
+
+
+@dataclass
+class Rollout:
+    """What was seen, done and paid since the last update, one entry a step."""
+
+    observations: list[Tensor] = field(default_factory=list)
+    actions: list[Int[Tensor, " walkers"]] = field(default_factory=list)
+    rewards: list[Float[Tensor, " walkers"]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+
+class PolicyGradient:
+    """REINFORCE with a learned baseline.
+
+    Args:
+        policy: The network; trained in place.
+        settings: Learning rate, discount, entropy weight.
+        seed: Seed of the actions drawn.
+        learns: Switched off, the policy acts but is never updated (for tests and ablations).
+    """
+
+    def __init__(
+        self,
+        policy: PolicyNetwork,
+        settings: SamplerSettings,
+        *,
+        seed: int = 0,
+        learns: bool = True,
+    ) -> None:
+        self.policy = policy.eval()
+        self.settings = settings
+        self.learns = learns
+        self.optimizer = torch.optim.Adam(policy.parameters(), settings.learning_rate)
+        self.rollout = Rollout()
+        device = next(policy.parameters()).device
+        self._rng = torch.Generator(device).manual_seed(seed)
+
+    @torch.no_grad()
+    def act(self, observation: Float[Tensor, "walkers 6 window window"]) -> Int[Tensor, " walkers"]:
+        """Draw an action for each walker and note what it was drawn for."""
+        encoded = self.policy.encode(observation)
+        logits, _ = self.policy(encoded)
+        actions = torch.multinomial(logits.softmax(dim=1), 1, generator=self._rng).squeeze(1)
+        self.rollout.observations.append(encoded)
+        self.rollout.actions.append(actions)
+        return actions
+
+    def note_reward(self, rewards: Float[Tensor, " walkers"]) -> None:
+        """Note what the last actions were paid."""
+        self.rollout.rewards.append(rewards)
+
+    def update(
+        self, next_observation: Float[Tensor, "walkers 6 window window"] | None, skip: int = 0
+    ) -> dict[str, float]:
+        """Take one gradient step on the rollout and start a new one.
+
+        Args:
+            next_observation: What follows the rollout within the same cycle; None at its end.
+            skip: Leave out this many first steps (their rewards are too early to mean anything).
+
+        Returns:
+            `policy_loss`, `value_loss`, `entropy` in nats and `mean_return`; empty if nothing
+            was learned from.
+        """
+        rollout, self.rollout = self.rollout, Rollout()
+        if not self.learns or len(rollout) <= skip:
+            return {}
+        observations = torch.stack(rollout.observations[skip:]).flatten(0, 1)
+        actions = torch.stack(rollout.actions[skip:]).flatten()
+        returns = discounted_returns(
+            torch.stack(rollout.rewards[skip:]), self.settings.gamma, self._value(next_observation)
+        ).flatten()
+
+        logits, values = self.policy(observations)
+        distribution = Categorical(logits=logits)
+        advantages = normalize(returns - values.detach())
+        policy_loss = -(advantages * distribution.log_prob(actions)).mean()
+        value_loss = (values - returns).square().mean()
+        entropy = distribution.entropy().mean()
+        loss = policy_loss + 0.5 * value_loss - self.settings.entropy_weight * entropy
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), MAX_GRADIENT_NORM)
+        self.optimizer.step()
+        self._follow_statistics(observations)
+        return {
+            "policy_loss": policy_loss.item(),
+            "value_loss": value_loss.item(),
+            "entropy": entropy.item(),
+            "mean_return": returns.mean().item(),
+        }
+
+    @torch.no_grad()
+    def _value(self, observation: Tensor | None) -> Float[Tensor, " walkers"]:
+        """Return the expected return from `observation` on, 0 where there is none."""
+        if observation is None:
+            return torch.zeros(self.settings.num_walkers, device=self._rng.device)
+        return self.policy(self.policy.encode(observation))[1]
+
+    @torch.no_grad()
+    def _follow_statistics(self, observations: Tensor) -> None:
+        """Let the running statistics of batch norm follow what was observed."""
+        if any(isinstance(part, torch.nn.BatchNorm2d) for part in self.policy.modules()):
+            self.policy.train()
+            self.policy(observations)
+            self.policy.eval()
+
+
+def normalize(advantages: Float[Tensor, " samples"]) -> Float[Tensor, " samples"]:
+    """Return advantages with mean 0 and standard deviation 1 (0 where all are equal)."""
+    return (advantages - advantages.mean()) / advantages.std(correction=0).clamp_min(1e-8)

@@ -1,0 +1,88 @@
+"""The loss profiles that the predictor is trained on, replaced a few at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from patchscout.config import Config
+from patchscout.data.views import ViewSource
+from patchscout.networks.segmenter import FeatureExtractor
+
+
+class ProfileBuffer:
+    """Features and masks of augmented views, in half precision on the device.
+
+    Views are augmented before their profile is taken, so that labeled profiles vary as those of
+    other images would. Entries made by older autoencoders stay until their turn comes, which
+    shows the predictor profiles of several autoencoders.
+
+    Args:
+        config: Capacity, batch size and crop.
+        views: Where images and masks come from.
+        device: Where features are computed and kept.
+    """
+
+    def __init__(self, config: Config, views: ViewSource, device: torch.device) -> None:
+        self.capacity = config.buffer.capacity
+        self.fresh_per_update = config.buffer.fresh_per_update
+        self.batch_size = config.predictor.batch_size
+        self.crop_px = min(config.predictor.crop_px, *config.data.image_size)
+        self.views = views
+        self.device = device
+        self._features: list[Tensor] = []
+        self._masks: list[Tensor] = []
+        self._next = 0
+        self._rng = np.random.default_rng([config.seed, 1])
+
+    @torch.no_grad()
+    def refresh(self, extractor: FeatureExtractor) -> None:
+        """Replace the oldest entries by new ones; at first, make as many as fit a batch.
+
+        Until the buffer is full it grows by as many more.
+        """
+        is_full = len(self._features) >= self.capacity
+        count = self.fresh_per_update if is_full else max(2 * self.fresh_per_update, 1)
+        if len(self._features) < self.batch_size:
+            count = min(self.batch_size, self.capacity)
+        for _ in range(count):
+            image, mask = self.views.draw()
+            features = extractor(image[None].to(self.device))[0].half()
+            mask = mask.to(self.device)
+            if len(self._features) < self.capacity:
+                self._features.append(features)
+                self._masks.append(mask)
+            else:
+                self._features[self._next] = features
+                self._masks[self._next] = mask
+                self._next = (self._next + 1) % self.capacity
+
+    def batch(
+        self,
+    ) -> tuple[
+        Float[Tensor, "batch channels crop crop"],
+        Float[Tensor, "batch crop crop"],
+    ]:
+        """Return randomly cropped, flipped and turned features with their masks."""
+        count = min(self.batch_size, len(self._features))
+        chosen = self._rng.choice(len(self._features), count, replace=False)
+        crops = [self._crop(self._features[i], self._masks[i]) for i in chosen]
+        features = torch.stack([crop for crop, _ in crops]).float()
+        target = torch.stack([mask for _, mask in crops]).float()
+        return features.contiguous(memory_format=torch.channels_last), target
+
+    def _crop(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut the same random square from features and mask, and flip and turn both alike."""
+        height, width = mask.shape
+        top = int(self._rng.integers(height - self.crop_px + 1))
+        left = int(self._rng.integers(width - self.crop_px + 1))
+        window = (..., slice(top, top + self.crop_px), slice(left, left + self.crop_px))
+        quarter_turns, is_flipped = int(self._rng.integers(4)), bool(self._rng.integers(2))
+        return tuple(  # pyright: ignore[reportReturnType]
+            torch.rot90(
+                part[window].flip(-1) if is_flipped else part[window], quarter_turns, (-2, -1)
+            )
+            for part in (features, mask)
+        )

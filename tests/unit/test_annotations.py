@@ -1,0 +1,235 @@
+"""Masks from images, LabelMe and COCO come out as drawn; those that do not fit are refused."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from patchscout.checks import InputNotFoundError, InputValueError
+from patchscout.data.annotations import LabelMePolygons, MaskFile, fill_polygon, read_mask
+from patchscout.data.coco import (
+    CocoMask,
+    decode_runs,
+    decompress_counts,
+    read_coco,
+    segmentation_mask,
+)
+from patchscout.types import Sample
+
+SIZE = (40, 50)
+SQUARE = np.zeros(SIZE, bool)
+SQUARE[5:20, 10:30] = True
+SQUARE_XY = [10, 5, 30, 5, 30, 20, 10, 20]
+POINTS = [[10, 5], [30, 5], [30, 20], [10, 20]]
+
+# pycocotools 2.0 encodes this mask as this string.
+TWO_BOXES = SQUARE.copy()
+TWO_BOXES[18:35, 25:45] = True
+TWO_BOXES[0, 0] = True
+TWO_BOXES[8, 12] = False
+TWO_BOXES_RLE = "01d<>UD00DXO8h0400000000000000000000000?A0000000=C0000000000000000000000000000f5"
+
+
+def save_mask(path, array, mode=None, **options):
+    picture = PillowImage.fromarray(array)
+    (picture.convert(mode) if mode else picture).save(path, **options)
+    return MaskFile(path)
+
+
+def labelme(path, shapes, size=SIZE):
+    path.write_text(json.dumps({"shapes": shapes, "imageHeight": size[0], "imageWidth": size[1]}))
+    return LabelMePolygons(path)
+
+
+def coco(path, annotations, size=SIZE, **more):
+    image = {"id": 7, "file_name": "scratch/007.png", "height": size[0], "width": size[1]}
+    content = {"images": [image], "annotations": annotations, "categories": [], **more}
+    path.write_text(json.dumps(content))
+    return CocoMask(path, 7)
+
+
+def test_mask_files_of_every_kind(tmp_path):
+    levels = SQUARE.astype(np.uint8)
+    red = np.zeros((*SIZE, 4), np.uint8)
+    red[SQUARE] = [255, 0, 0, 255]  # painted on a transparent layer
+    palette = PillowImage.fromarray(levels, "P")
+    palette.putpalette([0, 0, 0, 128, 0, 0])
+    palette.save(tmp_path / "palette.png")
+    sources = [
+        save_mask(tmp_path / "255.png", levels * 255),
+        save_mask(tmp_path / "1.png", levels),
+        save_mask(tmp_path / "bit.png", SQUARE),
+        save_mask(tmp_path / "16.tif", levels.astype(np.uint16) * 65535),
+        save_mask(tmp_path / "grey.bmp", levels * 255, "RGB"),
+        save_mask(tmp_path / "layer.png", red),
+        MaskFile(tmp_path / "palette.png"),
+    ]
+    for source in sources:
+        mask = source.read(SIZE)
+        assert mask.dtype == bool
+        np.testing.assert_array_equal(mask, SQUARE, err_msg=str(source))
+
+
+def test_mask_file_of_another_size(tmp_path):
+    source = save_mask(tmp_path / "007_mask.png", SQUARE)
+    message = r"007_mask\.png is made for 50 x 40 pixels .* its image has 40 x 50\. Annotate"
+    with pytest.raises(InputValueError, match=message):
+        source.read((50, 40))
+
+
+def test_mask_file_that_is_empty(tmp_path):
+    source = save_mask(tmp_path / "007_mask.png", np.zeros(SIZE, np.uint8))
+    with pytest.raises(InputValueError, match=r"007_mask\.png is empty: .* move the image to"):
+        source.read(SIZE)
+
+
+def test_mask_file_that_is_not_binary(tmp_path):
+    levels = SQUARE.astype(np.uint8) * 255
+    levels[0, 0] = 3
+    source = save_mask(tmp_path / "007_mask.png", levels)
+    with pytest.raises(InputValueError, match=r"not binary: .* 3 values \(0, 3, 255.* Save it as"):
+        source.read(SIZE)
+    rng = np.random.default_rng(0)
+    lossy = save_mask(tmp_path / "007_mask.jpg", rng.choice([0, 255], SIZE).astype(np.uint8))
+    with pytest.raises(InputValueError, match=r"007_mask\.jpg is not binary"):
+        lossy.read(SIZE)
+
+
+def test_mask_file_that_is_gone(tmp_path):
+    with pytest.raises(InputNotFoundError, match=r"gone\.png does not exist"):
+        MaskFile(tmp_path / "gone.png").read(SIZE)
+
+
+def test_mask_of_a_normal_sample_is_empty(tmp_path):
+    assert not read_mask(Sample(tmp_path / "good.png"), SIZE).any()
+    source = save_mask(tmp_path / "mask.png", SQUARE)
+    np.testing.assert_array_equal(
+        read_mask(Sample(tmp_path / "a.png", "hole", source), SIZE), SQUARE
+    )
+
+
+def test_polygons_hold_the_pixels_whose_center_they_hold():
+    np.testing.assert_array_equal(fill_polygon(np.array(POINTS), SIZE), SQUARE)
+    almost = np.array([[0.6, 0], [3.4, 0], [3.4, 2], [0.6, 2]])
+    assert np.argwhere(fill_polygon(almost, SIZE)).tolist() == [[0, 1], [0, 2], [1, 1], [1, 2]]
+    outside = fill_polygon(np.array([[45, -10], [99, -10], [99, 3], [45, 3]]), SIZE)
+    assert np.argwhere(outside).tolist() == [[r, c] for r in range(3) for c in range(45, 50)]
+
+
+def test_labelme_shapes(tmp_path):
+    polygon = labelme(tmp_path / "a.json", [{"points": POINTS}])
+    np.testing.assert_array_equal(polygon.read(SIZE), SQUARE)
+    for corners in ([[30, 20], [10, 5]], POINTS):
+        rectangle = labelme(tmp_path / "a.json", [{"shape_type": "rectangle", "points": corners}])
+        np.testing.assert_array_equal(rectangle.read(SIZE), SQUARE)
+    circle = labelme(
+        tmp_path / "a.json", [{"shape_type": "circle", "points": [[20, 15], [20, 25]]}]
+    )
+    rows, columns = np.mgrid[:40, :50] + 0.5
+    np.testing.assert_array_equal(circle.read(SIZE), np.hypot(rows - 15, columns - 20) < 10)
+    two = [{"points": POINTS, "label": "a"}, {"points": [[0, 0], [4, 0], [4, 3], [0, 3]]}]
+    assert labelme(tmp_path / "a.json", two).read(SIZE).sum() == SQUARE.sum() + 12
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ([], r"007\.json is empty"),
+        ([{"points": [[90, 90], [95, 90], [95, 95]]}], r"007\.json is empty"),
+        ([{"shape_type": "line", "points": [[1, 1], [2, 2]]}], "it has a line of 2 points.* again"),
+        ([{"points": [[1, 1], [2, 2]]}], "it has a polygon of 2 points"),
+        ([{"points": [[1], [2, 2]]}], "no list `points`"),
+        ([{}], "no list `points`"),
+        (["polygon"], "no list `points`"),
+        ([{"points": [[1, 1], [2, 2], [3, None]]}], "not a finite number"),
+        (None, "it has no list `shapes`"),
+    ],
+)
+def test_labelme_files_that_do_not_fit(tmp_path, shapes, message):
+    with pytest.raises(InputValueError, match=message):
+        labelme(tmp_path / "007.json", shapes).read(SIZE)
+
+
+def test_labelme_file_for_another_size(tmp_path):
+    source = labelme(tmp_path / "007.json", [{"points": POINTS}], size=(400, 500))
+    with pytest.raises(InputValueError, match=r"made for 500 x 400 pixels .* has 50 x 40"):
+        source.read(SIZE)
+
+
+@pytest.mark.parametrize("content", ['{"shapes": [', "", "\x00\xff"])
+@pytest.mark.parametrize("source", [LabelMePolygons, lambda path: CocoMask(path, 1)])
+def test_broken_json_is_one_line(tmp_path, content, source):
+    path = tmp_path / "broken.json"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputValueError, match=r"broken\.json is not readable JSON") as caught:
+        source(path).read(SIZE)
+    assert "\n" not in str(caught.value)
+    path.write_text("[]")
+    with pytest.raises(InputValueError, match=r"broken\.json holds a JSON list. Expected a "):
+        source(path).read(SIZE)
+    path.unlink()
+    with pytest.raises(InputNotFoundError, match=r"broken\.json does not exist"):
+        source(path).read(SIZE)
+
+
+def test_compressed_runs_as_pycocotools_writes_them():
+    mask = decode_runs(decompress_counts(TWO_BOXES_RLE), SIZE)
+    np.testing.assert_array_equal(mask, TWO_BOXES)
+    # The same, but for a mask with runs beyond 5 and 10 bits.
+    big = np.zeros((300, 400), bool)
+    big[100:250, 50:350] = True
+    text = "lg>f4f4" + "0" * 597 + "da>"
+    np.testing.assert_array_equal(decode_runs(decompress_counts(text), (300, 400)), big)
+
+
+def test_uncompressed_runs_go_down_the_columns():
+    mask = segmentation_mask({"size": [2, 3], "counts": [1, 2, 3]}, (2, 3))
+    np.testing.assert_array_equal(mask, [[False, True, False], [True, False, False]])
+
+
+def test_coco_annotations_are_united(tmp_path):
+    box = {"image_id": 7, "segmentation": [SQUARE_XY]}
+    runs = {"image_id": 7, "segmentation": {"size": SIZE, "counts": TWO_BOXES_RLE}}
+    np.testing.assert_array_equal(coco(tmp_path / "a.json", [box]).read(SIZE), SQUARE)
+    np.testing.assert_array_equal(coco(tmp_path / "b.json", [runs]).read(SIZE), TWO_BOXES)
+    union = coco(tmp_path / "c.json", [box, runs]).read(SIZE)
+    np.testing.assert_array_equal(union, SQUARE | TWO_BOXES)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "message"),
+    [
+        ([], r"image scratch/007\.png\) is empty"),
+        ([{"image_id": 7, "id": 3}], "cannot be drawn .* mend annotation 3"),
+        ([{"image_id": 7, "segmentation": [[1, 2, 3]]}], "cannot be drawn"),
+        ([{"image_id": 7, "segmentation": [[1, 2, 3, 4]]}], "needs three points"),
+        ([{"image_id": 7, "segmentation": {"size": [9, 9], "counts": [81]}}], "RLE of 9 x 9"),
+        ([{"image_id": 7, "segmentation": {"size": SIZE, "counts": [9]}}], "RLE of 9 pixels"),
+        ([{"image_id": 7, "segmentation": {"size": SIZE, "counts": "\u2603"}}], "the character"),
+        ([{"image_id": 7, "segmentation": {"size": SIZE, "counts": "P"}}], "within a number"),
+        ([{"image_id": 8}], "not a COCO file .* 8 is missing"),
+        ([{}], "not a COCO file .* 'image_id' is missing"),
+        (None, "not a COCO file"),
+    ],
+)
+def test_coco_files_that_do_not_fit(tmp_path, annotations, message):
+    with pytest.raises(InputValueError, match=message):
+        coco(tmp_path / "a.json", annotations).read(SIZE)
+
+
+def test_coco_file_for_another_size(tmp_path):
+    source = coco(tmp_path / "a.json", [], size=(400, 500))
+    with pytest.raises(InputValueError, match="made for 500 x 400 pixels"):
+        source.read(SIZE)
+
+
+def test_coco_file_is_parsed_once_until_it_changes(tmp_path):
+    path = tmp_path / "a.json"
+    coco(path, [{"image_id": 7, "segmentation": [SQUARE_XY]}])
+    first = read_coco(path)
+    assert read_coco(path) is first
+    coco(path, [])
+    os.utime(path, ns=(1, 1))
+    assert not read_coco(path).annotations[7]

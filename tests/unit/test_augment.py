@@ -1,0 +1,128 @@
+"""Images and maps move together; flips are exact; geometry goes the way it says."""
+
+import numpy as np
+import pytest
+import torch
+
+from patchscout.data.augment import Augmentation, apply_batch, draw_augmentation
+
+IMAGE = torch.rand(3, 24, 36, generator=torch.Generator().manual_seed(0))
+MOVE = Augmentation(
+    flip_horizontal=True,
+    rotation_deg=20.0,
+    translation_fraction=(0.1, -0.05),
+    shear_deg=10.0,
+)
+
+
+def dot(row, column, height=41, width=61):
+    image = torch.zeros(1, height, width)
+    image[0, row, column] = 1
+    return image
+
+
+def where(image):
+    return divmod(int(image[0].argmax()), image.shape[-1])
+
+
+def test_flips_are_exact():
+    assert torch.equal(Augmentation(flip_horizontal=True).apply(IMAGE), IMAGE.flip(-1))
+    assert torch.equal(Augmentation(flip_vertical=True).apply(IMAGE), IMAGE.flip(-2))
+    both = Augmentation(flip_horizontal=True, flip_vertical=True)
+    assert torch.equal(both.apply(IMAGE), IMAGE.flip(-1, -2))
+
+
+def test_identity_changes_nothing_but_copies():
+    moved = Augmentation.identity().apply(IMAGE)
+    assert torch.equal(moved, IMAGE)
+    assert moved.data_ptr() != IMAGE.data_ptr()
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_maps_move_with_their_image(mode):
+    # A map that is linear in the pixel's own channels can be computed before the move or after.
+    weights = torch.tensor([0.2, 0.3, 0.5])[:, None, None]
+    stack = torch.cat([IMAGE, (IMAGE * weights).sum(dim=0, keepdim=True)])
+    moved = MOVE.apply(stack, mode)
+    recomputed = (moved[:3] * weights).sum(dim=0)
+    torch.testing.assert_close(moved[3], recomputed, rtol=0, atol=1e-6)
+    assert (moved[3] - stack[3]).abs().mean() > 0.05
+
+
+def test_masks_stay_masks():
+    mask = IMAGE[:1] > 0.5
+    moved = MOVE.apply(mask, "nearest")
+    assert moved.dtype == torch.bool
+    assert torch.equal(moved, MOVE.apply(IMAGE, "nearest")[:1] > 0.5)
+    with pytest.raises(ValueError, match="only be moved with mode 'nearest'"):
+        MOVE.apply(mask)
+
+
+def test_translation_goes_right_and_down():
+    moved = Augmentation(translation_fraction=(6 / 61, 4 / 41)).apply(dot(20, 30))
+    assert where(moved) == (24, 36)
+    assert moved.max() > 0.999
+
+
+def test_rotation_is_counterclockwise_in_pixels_whatever_the_aspect():
+    assert where(Augmentation(rotation_deg=90.0).apply(dot(20, 42))) == (8, 30)
+    assert where(Augmentation(rotation_deg=-90.0).apply(dot(20, 42))) == (32, 30)
+
+
+def test_shear_leans_vertical_lines_to_the_right():
+    shear = Augmentation(shear_deg=45.0)
+    assert where(shear.apply(dot(10, 30))) == (10, 40)
+    assert where(shear.apply(dot(30, 30))) == (30, 20)
+    assert where(shear.apply(dot(20, 35))) == (20, 35)
+
+
+def test_flip_comes_before_the_rest():
+    both = Augmentation(flip_horizontal=True, rotation_deg=90.0)
+    assert where(both.apply(dot(20, 42))) == where(
+        Augmentation(rotation_deg=90.0).apply(dot(20, 18))
+    )
+
+
+def test_outside_is_the_mirror_image():
+    column = torch.arange(10.0).expand(1, 10, 10)
+    moved = Augmentation(translation_fraction=(0.3, 0.0)).apply(column)
+    torch.testing.assert_close(moved[0, 0], torch.tensor([2.0, 1, 0, 0, 1, 2, 3, 4, 5, 6]))
+
+
+def test_batch_equals_one_by_one():
+    rng = np.random.default_rng(0)
+    augmentations = [Augmentation.identity(), Augmentation(flip_vertical=True), MOVE]
+    augmentations += [draw_augmentation(rng) for _ in range(4)]
+    batch = torch.rand(7, 2, 20, 30, generator=torch.Generator().manual_seed(1))
+    for mode in ("bilinear", "nearest"):
+        together = apply_batch(augmentations, batch, mode)
+        for item, augmentation, moved in zip(batch, augmentations, together, strict=True):
+            torch.testing.assert_close(augmentation.apply(item, mode), moved)
+    assert torch.equal(together[0], batch[0])
+    with pytest.raises(ValueError, match="2 augmentations for a batch of 7"):
+        apply_batch(augmentations[:2], batch)
+
+
+def test_leading_dimensions_are_kept():
+    stack = IMAGE.expand(2, 5, 3, 24, 36)
+    moved = MOVE.apply(stack)
+    assert moved.shape == stack.shape
+    torch.testing.assert_close(moved[1, 4], MOVE.apply(IMAGE))
+
+
+def test_drawn_values_fill_their_ranges():
+    rng = np.random.default_rng(0)
+    drawn = [draw_augmentation(rng) for _ in range(400)]
+    for values, limit in (
+        ([a.rotation_deg for a in drawn], 30),
+        ([a.shear_deg for a in drawn], 20),
+        ([a.translation_fraction[0] for a in drawn], 0.1),
+        ([a.translation_fraction[1] for a in drawn], 0.1),
+    ):
+        assert -limit <= min(values) < -0.95 * limit
+        assert 0.95 * limit < max(values) <= limit
+    for flipped in ([a.flip_horizontal for a in drawn], [a.flip_vertical for a in drawn]):
+        assert 0.4 < np.mean(flipped) < 0.6
+    assert not any(draw_augmentation(rng, flips=False).flip_vertical for _ in range(20))
+    again = np.random.default_rng(0)
+    assert drawn[:3] == [draw_augmentation(again) for _ in range(3)]

@@ -1,0 +1,297 @@
+"""Output folders and tables: what is written, when, and that no one's file is lost."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import tifffile
+
+from patchscout.atomic import atomic_path, write_json_atomic, write_text_atomic
+from patchscout.checks import InputValueError
+from patchscout.outputs import PredictionWriter, claim, reserve_folder
+from patchscout.types import Prediction
+
+IMAGE = np.full((6, 10, 3), 0.5, dtype=np.float32)
+
+
+def _prediction(peak: float = 0.75) -> Prediction:
+    anomaly_map = np.full((6, 10), 0.125, dtype=np.float32)
+    anomaly_map[1:3, 2:5] = peak
+    return Prediction(anomaly_map, anomaly_map >= 0.5, peak, 0.5)
+
+
+def _files(folder: Path) -> set[str]:
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".patchscout-files"
+    }
+
+
+def _write(folder: Path, *paths: str, overwrite: bool = False) -> None:
+    with PredictionWriter(folder, overwrite) as writer:
+        for path in paths:
+            writer.write(Path(path), IMAGE, _prediction())
+
+
+def test_the_files_of_an_image_hold_what_was_found(tmp_path: Path) -> None:
+    prediction = _prediction()
+    with PredictionWriter(tmp_path / "out") as writer:
+        writer.write(Path("a/1.jpg"), IMAGE, prediction)
+    anomaly_map = tifffile.imread(tmp_path / "out/anomaly_maps/a/1.tiff")
+    assert anomaly_map.dtype == np.float32
+    np.testing.assert_array_equal(anomaly_map, prediction.anomaly_map)
+    with PIL.Image.open(tmp_path / "out/masks/a/1.png") as mask:
+        assert mask.mode == "L"
+        np.testing.assert_array_equal(np.asarray(mask), prediction.pred_mask * 255)
+    with PIL.Image.open(tmp_path / "out/overlays/a/1.png") as drawn:
+        assert (drawn.mode, drawn.size) == ("RGB", (10, 6))
+
+
+def test_both_tables_hold_the_same_rows(tmp_path: Path) -> None:
+    with PredictionWriter(tmp_path) as writer:
+        writer.write(Path('odd, "name".png'), IMAGE, _prediction())
+        writer.write(Path("b.png"), IMAGE, _prediction(peak=0.25))
+    rows = json.loads((tmp_path / "predictions.json").read_text())
+    assert rows == [
+        {
+            "path": 'odd, "name".png',
+            "pred_score": 0.75,
+            "is_anomalous": True,
+            "threshold": 0.5,
+            "area_px": 6,
+            "area_percent": 10.0,  # 6 of 60
+            "regions": [[2, 1, 3, 2]],
+            "output": 'odd, "name"',
+        },
+        {
+            "path": "b.png",
+            "pred_score": 0.25,
+            "is_anomalous": False,
+            "threshold": 0.5,
+            "area_px": 0,
+            "area_percent": 0.0,
+            "regions": [],
+            "output": "b",
+        },
+    ]
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        read = list(csv.DictReader(file))
+    as_json = [
+        {
+            name: value if name in ("path", "output") else json.loads(value)
+            for name, value in row.items()
+        }
+        for row in read
+    ]
+    assert as_json == rows
+    assert b"\r" not in (tmp_path / "predictions.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("paths", "outputs"),
+    [
+        (["a/1.png", "b/1.png"], ["a/1", "b/1"]),
+        (["1.png", "1.jpg", "1.bmp"], ["1", "1-2", "1-3"]),
+        (["1.png", "1-2.png", "1.jpg"], ["1", "1-2", "1-3"]),
+        (["1.PNG", "Ab.png", "aB.png"], ["1", "Ab", "aB-2"]),  # one file on some systems
+        (["../up/1.png", "./1.png"], ["up/1", "1"]),
+        (["/somewhere/1.png", "/elsewhere/1.png"], ["1", "1-2"]),
+        (["v1.2.png"], ["v1.2"]),
+    ],
+)
+def test_names_keep_paths_and_never_collide(
+    tmp_path: Path, paths: list[str], outputs: list[str]
+) -> None:
+    _write(tmp_path, *paths)
+    rows = json.loads((tmp_path / "predictions.json").read_text())
+    assert [row["output"] for row in rows] == outputs
+    assert [row["path"] for row in rows] == [str(Path(path)) for path in paths]
+    for kind, suffix in [("anomaly_maps", "tiff"), ("masks", "png"), ("overlays", "png")]:
+        found = {name for name in _files(tmp_path) if name.startswith(kind)}
+        assert found == {f"{kind}/{output}.{suffix}" for output in outputs}
+
+
+def test_paths_are_kept_below_the_folder_that_was_given(tmp_path: Path) -> None:
+    with PredictionWriter(tmp_path / "out") as writer:
+        for name in ["a/1.png", "b/1.png"]:
+            writer.write(Path("/data/test") / name, IMAGE, _prediction(), Path("/data/test"))
+    assert {"masks/a/1.png", "masks/b/1.png"} <= _files(tmp_path / "out")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_after_an_interruption_the_images_done_are_in_the_tables(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    def interrupted() -> None:
+        with PredictionWriter(tmp_path) as writer:
+            writer.write(Path("1.png"), IMAGE, _prediction())
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert len(json.loads((tmp_path / "predictions.json").read_text())) == 1
+    assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 2
+
+
+def test_an_image_that_cannot_be_written_leaves_no_file_and_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    def interrupted() -> None:
+        with PredictionWriter(tmp_path) as writer:
+            writer.write(Path("1.png"), IMAGE, _prediction())
+            monkeypatch.setattr(PIL.Image.Image, "save", fail)  # after the map is written
+            writer.write(Path("2.png"), IMAGE, _prediction())
+
+    with pytest.raises(OSError, match="disk full"):
+        interrupted()
+    assert not any("2" in name or "partial" in name for name in _files(tmp_path))
+    assert len(json.loads((tmp_path / "predictions.json").read_text())) == 1
+
+
+def test_an_error_before_the_first_image_leaves_no_trace(tmp_path: Path) -> None:
+    def failing(folder: Path) -> None:
+        with PredictionWriter(folder):
+            raise InputValueError("bad image")
+
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        with pytest.raises(InputValueError, match="bad image"):
+            failing(tmp_path / name)
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+
+
+def test_a_folder_with_files_asks_for_overwrite(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputValueError, match=r"notes\.txt.*--overwrite"):
+        reserve_folder(tmp_path)
+    with pytest.raises(InputValueError, match="--overwrite"):
+        _write(tmp_path, "1.png")
+    assert _files(tmp_path) == {"notes.txt"}
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    for path in (tmp_path / "out", tmp_path / "out" / "below"):
+        with pytest.raises(InputValueError, match="--out"):
+            reserve_folder(path, overwrite=True)
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_overwrite_replaces_what_was_written_before_and_nothing_else(tmp_path: Path) -> None:
+    _write(tmp_path, "a/1.png", "b/2.png")
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "masks/a/mine.png").write_text("mine")
+    _write(tmp_path, "c/3.png", overwrite=True)
+    assert _files(tmp_path) == {
+        "notes.txt",
+        "masks/a/mine.png",
+        "anomaly_maps/c/3.tiff",
+        "masks/c/3.png",
+        "overlays/c/3.png",
+        "predictions.csv",
+        "predictions.json",
+    }
+    assert not (tmp_path / "overlays/a").exists()
+    assert len(json.loads((tmp_path / "predictions.json").read_text())) == 1
+
+
+def test_overwrite_never_replaces_a_file_of_someone_else(tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks/1.png").write_text("a mask drawn by hand")
+    _write(tmp_path, "1.png", overwrite=True)
+    assert (tmp_path / "masks/1.png").read_text() == "a mask drawn by hand"
+    assert (tmp_path / "masks/1-2.png").exists()
+
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "predictions.csv").write_text("mine")
+    with pytest.raises(InputValueError, match=r"predictions\.csv.*not written by PatchScout"):
+        _write(foreign, "1.png", overwrite=True)
+    assert _files(foreign) == {"predictions.csv"}
+
+
+def test_claimed_files_and_folders_are_removed(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    reserve_folder(run)
+    for name in ("config.json", "networks/policy.safetensors", "events/"):
+        claim(run, name)
+        claim(run, name)  # again: to write it once more
+        target = run / name / "file" if name.endswith("/") else run / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text("ours")
+        claim(run, name)
+    (run / "notes.txt").write_text("mine")
+    reserve_folder(run, overwrite=True)
+    assert [path.name for path in run.rglob("*")] == ["notes.txt"]
+
+
+def test_nothing_outside_of_the_folder_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "outside.txt").write_text("mine")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/1.txt").write_text("mine")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "link").symlink_to(tmp_path / "elsewhere")
+    absolute = str(tmp_path / "outside.txt")
+    names = ["../outside.txt", absolute, "../elsewhere/", "link/1.txt", "link/"]
+    marker = "".join(json.dumps(name) + "\n" for name in names) + '"cut of'
+    (out / ".patchscout-files").write_text(marker)
+    reserve_folder(out, overwrite=True)
+    assert (tmp_path / "outside.txt").exists()
+    assert (tmp_path / "elsewhere/1.txt").exists()
+
+
+def test_json_has_no_nan_and_numpy_becomes_plain(tmp_path: Path) -> None:
+    data = {
+        "nan": math.nan,
+        "infinite": [np.float32(np.inf), (1, np.int64(2))],
+        "array": np.array([[0.5, np.nan]]),
+        "path": Path("a") / "b",
+        "flag": np.bool_(True),
+        3: None,
+    }
+    write_json_atomic(tmp_path / "data.json", data)
+    assert json.loads((tmp_path / "data.json").read_text()) == {
+        "nan": None,
+        "infinite": [None, [1, 2]],
+        "array": [[0.5, None]],
+        "path": str(Path("a") / "b"),
+        "flag": True,
+        "3": None,
+    }
+
+
+def test_a_failed_write_keeps_the_old_content(tmp_path: Path) -> None:
+    target = tmp_path / "data.json"
+    write_text_atomic(target, "old")
+    with pytest.raises(TypeError):
+        write_json_atomic(target, {"what": object()})
+
+    def interrupted() -> None:
+        with atomic_path(target) as partial:
+            partial.write_text("half")
+            assert target.read_text() == "old"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["data.json"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such names")
+def test_a_name_that_is_not_utf8_does_not_cost_the_table(tmp_path: Path) -> None:
+    _write(tmp_path, "caf\udce9.png", "2.png")  # latin-1 bytes, as Python reads them on Linux
+    assert b"caf\xe9.png" in (tmp_path / "predictions.csv").read_bytes()
+    assert len(json.loads((tmp_path / "predictions.json").read_text())) == 2

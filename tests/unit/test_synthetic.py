@@ -1,0 +1,100 @@
+"""The embedded sample: repeatable, well formed, and too hard for a threshold on brightness."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import precision_recall_curve
+
+from patchscout.checks import InputValueError
+from patchscout.data.annotations import read_mask
+from patchscout.data.images import read_image
+from patchscout.data.layout import check_dataset, read_dataset
+from patchscout.data.synthetic import CATEGORIES, DEFECTS, draw_sample, write_sample
+
+
+def contents(root):
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+
+
+def f1_max(scores, masks):
+    precision, recall, _ = precision_recall_curve(masks.ravel(), scores.ravel())
+    return float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-9)))
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_layout_and_masks(tmp_path, category):
+    root = write_sample(
+        tmp_path, category=category, num_train=2, num_test_normal=1, num_per_type=6, size_px=128
+    )
+    assert root == tmp_path / category
+    dataset = read_dataset(root)
+    check_dataset(dataset)
+    assert (len(dataset.train_normal), len(dataset.test_normal)) == (2, 1)
+    assert dataset.defect_types == tuple(sorted(DEFECTS))
+    for sample in dataset.anomalous:
+        mask = read_mask(sample, (128, 128))
+        assert 10 < mask.sum() < 0.12 * mask.size, sample.image_path
+        assert read_image(sample.image_path).shape == (128, 128, 3)
+
+
+def test_same_arguments_same_files(tmp_path):
+    options = {"num_train": 2, "num_test_normal": 1, "num_per_type": 1, "size_px": 64}
+    first = contents(write_sample(tmp_path / "a", **options))
+    assert first == contents(write_sample(tmp_path / "b", **options))
+    assert len(set(first.values())) == len(first) == 2 + 1 + 2 * len(DEFECTS)
+    other = contents(write_sample(tmp_path / "c", **options, seed=1))
+    assert all(first[name] != other[name] for name in first)
+
+
+def test_an_image_does_not_depend_on_how_many_there_are(tmp_path):
+    few = {"num_train": 1, "num_test_normal": 1, "num_per_type": 1, "size_px": 64}
+    more = {name: 2 * value if name != "size_px" else value for name, value in few.items()}
+    first, second = (
+        contents(write_sample(tmp_path / str(len(o)) / str(o), **o)) for o in (few, more)
+    )
+    assert first.items() < second.items()
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+@pytest.mark.parametrize("defect_type", DEFECTS)
+def test_defects_change_what_their_masks_mark_and_little_else(category, defect_type):
+    for seed in range(4):
+        changed, mask = draw_sample(category, defect_type, 128, np.random.default_rng(seed))
+        surface = CATEGORIES[category](128, np.random.default_rng(seed))
+        image, _ = DEFECTS[defect_type](surface, _after_surface(category, seed))
+        change = np.abs(image - surface.image).mean(axis=2) * surface.cover
+        assert change[mask].mean() > 0.02
+        assert change[~mask].mean() < 0.05 * change[mask].mean()
+        assert changed.dtype == np.float32
+        assert 0 <= changed.min() < changed.max() <= 1
+
+
+def _after_surface(category, seed):
+    rng = np.random.default_rng(seed)
+    CATEGORIES[category](128, rng)
+    return rng
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_brightness_does_not_find_the_defects(category):
+    def draw(defect_type, seed):
+        return draw_sample(category, defect_type, 128, np.random.default_rng(seed))
+
+    normal = np.mean([draw("good", seed)[0] for seed in range(20)], axis=0)
+    drawn = [draw(kind, 100 + seed) for kind in (*DEFECTS, "good") for seed in range(8)]
+    images, masks = (np.stack(arrays) for arrays in zip(*drawn, strict=True))
+    scores = {
+        "difference from the mean normal image": np.abs(images - normal).mean(axis=3),
+        "darkness": -images.mean(axis=3),
+        "brightness": images.mean(axis=3),
+    }
+    for name, score in scores.items():
+        assert f1_max(score, masks) < 0.35, name
+
+
+def test_arguments_that_do_not_fit(tmp_path):
+    with pytest.raises(InputValueError, match=r"one of brick_wall, .* did you mean 'brick_wall'"):
+        write_sample(tmp_path, category="brickwall")
+    with pytest.raises(InputValueError, match=r"`size_px` must be 64 or more; got 32"):
+        write_sample(tmp_path, size_px=32)
+    assert not any(tmp_path.iterdir())
