@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -23,7 +23,7 @@ class TrainArguments:
     """Learn to outline defects from a folder of images."""
 
     data: tyro.conf.Positional[Path]
-    """Folder of images: MVTec AD layout, or any with --data.normal, --data.defective, --data.masks."""
+    """Images in MVTec AD layout; any other needs --data.normal, --data.defective, --data.masks."""
     out: Path
     """Folder to write the run to."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -32,7 +32,7 @@ class TrainArguments:
     """No progress bars."""
     config: Path | None = None
     """YAML or JSON file of settings (a run's config.json too); what is given here wins over it."""
-    settings: Annotated[Config, tyro.conf.arg(name="")] = Config()
+    settings: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,7 @@ def parse(
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):
+            parsed: Any
             parsed, unknown = tyro.cli(
                 kind, args=arguments, prog=program, default=default, return_unknown_args=True
             )
@@ -143,7 +144,7 @@ def _defaults(arguments: list[str]) -> Config:
     settings = read_config_file(Path(file)) if file else {}
     if "format_version" in settings:  # a run's config.json
         settings = settings.get("config", {})
-    preset = _value_of("--preset", arguments) or settings.get("preset", "fast")
+    preset: Any = _value_of("--preset", arguments) or settings.get("preset", "fast")
     return preset_config(preset, **{k: v for k, v in settings.items() if k != "preset"})
 
 

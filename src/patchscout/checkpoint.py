@@ -147,7 +147,7 @@ def build_segmenter(config: Config, state: dict[str, Tensor]) -> Segmenter:
         [
             make_autoencoder(
                 autoencoder.architecture, autoencoder.base_channels, autoencoder.bottleneck_channels
-            )
+            ).folded()
             for _ in range(num_autoencoders)
         ],
         masks,

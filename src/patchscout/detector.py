@@ -119,10 +119,11 @@ class PatchScout:
         Raises:
             InputError: If an image cannot be read or is of a kind that is not accepted.
         """
-        is_batch = isinstance(images, np.ndarray) and images.ndim == 4
-        if not is_batch and isinstance(images, np.ndarray | PIL.Image.Image | str | Path):
+        if isinstance(images, np.ndarray) and images.ndim == 4:
+            return [self._predict_one(image) for image in images]
+        if isinstance(images, np.ndarray | PIL.Image.Image | str | Path):
             return self._predict_one(images)
-        if not is_batch and not isinstance(images, Sequence):
+        if not isinstance(images, Sequence):
             raise InputTypeError(
                 "`images` must be an image, a path or a sequence of these; got"
                 f" {type(images).__name__}."

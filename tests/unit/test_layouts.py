@@ -177,9 +177,7 @@ def test_three_folders_that_do_not_fit(folders):
         read_dataset(folders, "ok", "bad", "gone")
     with pytest.raises(InputValueError, match=r"`normal`: .*empty has no images. Expected normal"):
         read_dataset(folders, "empty", "bad", "masks")
-    with pytest.raises(
-        InputValueError, match=r"No labeled defects: `defective`: .*empty has no im"
-    ):
+    with pytest.raises(InputValueError, match=r"No labeled .* `defective`: .*empty has no im"):
         read_dataset(folders, "ok", "empty", "masks")
     with pytest.raises(
         InputNotFoundError, match=r"masks are missing for all 3 .* Looked in .*empty"
@@ -189,9 +187,7 @@ def test_three_folders_that_do_not_fit(folders):
     with pytest.raises(InputNotFoundError, match=r"The mask of .*bad.hole.b\.png is missing"):
         read_dataset(folders, "ok", "bad", "masks")
     touch(folders, "bad/good/0.png")
-    with pytest.raises(
-        InputValueError, match=r"has a sub-folder `good`. Expected defective images"
-    ):
+    with pytest.raises(InputValueError, match=r"has a sub-folder `good`. Expected defective"):
         read_dataset(folders, "ok", "bad", "masks")
 
 
@@ -229,31 +225,10 @@ def test_flat_folder_takes_the_category_of_the_largest_annotation(tmp_path):
 @pytest.mark.parametrize(
     ("file_names", "annotated", "error", "message"),
     [
-        (
-            ["other.png"],
-            [0],
-            InputNotFoundError,
-            r"No labeled defects: .* all 4 .* Looked in .*coco",
-        ),
-        (
-            ["hole/a.png", "b.png"],
-            [0, 1],
-            InputNotFoundError,
-            r"a\.jpg and of 1 more images is missing",
-        ),
-        (
-            ["hole/a.png", "b.png", "a.jpg"],
-            [0, 1, 2],
-            InputNotFoundError,
-            r"`file_name` crack/a\.png",
-        ),
+        (["x.png"], [0], InputNotFoundError, r"No labeled defects: .* all 4 .* Looked in .*coco"),
         (["b.png", "hole/a.png"], [0], InputNotFoundError, r"The mask of .*crack.a\.jpg and of 2"),
-        (
-            ["x/a.jpg", "y/a.jpg"],
-            [0, 1],
-            InputValueError,
-            r"crack/a\.jpg fits 2 images of the COCO",
-        ),
+        (["b.png"], [0], InputNotFoundError, r"Looked in .*coco\.json .* `file_name` crack/a\.jpg"),
+        (["x/a.jpg", "y/a.jpg"], [0, 1], InputValueError, r"crack/a\.jpg fits 2 images of the"),
         (["a.jpg", "a.png"], [0, 1], InputValueError, r"crack.a\.png and .*hole.a\.png both fit"),
     ],
 )

@@ -37,22 +37,29 @@ def test_layout_and_masks(tmp_path, category):
         assert read_image(sample.image_path).shape == (128, 128, 3)
 
 
+def write(folder, count, seed=0):
+    return contents(
+        write_sample(
+            folder,
+            num_train=count,
+            num_test_normal=count,
+            num_per_type=count,
+            size_px=64,
+            seed=seed,
+        )
+    )
+
+
 def test_same_arguments_same_files(tmp_path):
-    options = {"num_train": 2, "num_test_normal": 1, "num_per_type": 1, "size_px": 64}
-    first = contents(write_sample(tmp_path / "a", **options))
-    assert first == contents(write_sample(tmp_path / "b", **options))
-    assert len(set(first.values())) == len(first) == 2 + 1 + 2 * len(DEFECTS)
-    other = contents(write_sample(tmp_path / "c", **options, seed=1))
+    first = write(tmp_path / "a", 2)
+    assert first == write(tmp_path / "b", 2)
+    assert len(set(first.values())) == len(first) == 2 * (2 + 2 * len(DEFECTS))
+    other = write(tmp_path / "c", 2, seed=1)
     assert all(first[name] != other[name] for name in first)
 
 
 def test_an_image_does_not_depend_on_how_many_there_are(tmp_path):
-    few = {"num_train": 1, "num_test_normal": 1, "num_per_type": 1, "size_px": 64}
-    more = {name: 2 * value if name != "size_px" else value for name, value in few.items()}
-    first, second = (
-        contents(write_sample(tmp_path / str(len(o)) / str(o), **o)) for o in (few, more)
-    )
-    assert first.items() < second.items()
+    assert write(tmp_path / "few", 1).items() < write(tmp_path / "more", 2).items()
 
 
 @pytest.mark.parametrize("category", CATEGORIES)

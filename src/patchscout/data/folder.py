@@ -115,8 +115,8 @@ def _label_from_coco(images: dict[Path, str], folder: Path, coco_path: Path) -> 
             continue
         if (other := claimed.setdefault(image_id, image_path)) != image_path:
             raise InputValueError(
-                f"{other} and {image_path} both fit one image of {coco_path}. Expected one for each; "
-                "give `file_name` with the folder that the image lies in."
+                f"{other} and {image_path} both fit one image of {coco_path}. Expected one for "
+                "each; give `file_name` with the folder that the image lies in."
             )
         is_flat = image_path.parent == folder
         defect_type = coco.largest_category(image_id) if is_flat else folder_type

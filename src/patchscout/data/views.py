@@ -80,7 +80,7 @@ class ViewSource:
         return augmentation.apply(image), moved_mask
 
     def _any(self, samples: Sequence[Sample]) -> Sample:
-        return samples[self._rng.integers(len(samples))]
+        return samples[int(self._rng.integers(len(samples)))]
 
 
 def soft_edge(mask: Mask) -> Float[Tensor, "height width"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -57,6 +58,14 @@ class ProfileExtractor(nn.Module):
         self.error_scale = error_scale
 
     @property
+    def sources(self) -> list[tuple[Autoencoder, Tensor | None]]:
+        """Each autoencoder and mask that an error map of the profile comes from."""
+        autoencoders = cast(list[Autoencoder], list(self.autoencoders))
+        if self.masks is None:
+            return [(autoencoder, None) for autoencoder in autoencoders]
+        return [(autoencoders[0], mask[None]) for mask in self.masks]
+
+    @property
     def length(self) -> int:
         """T, the number of error maps in a profile."""
         return len(self.autoencoders) if self.masks is None else len(self.masks)
@@ -65,8 +74,13 @@ class ProfileExtractor(nn.Module):
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch length height width"]:
         """Return the loss profiles of images in [0, 1]."""
-        if self.masks is None:
-            errors = [error_map(autoencoder, images) for autoencoder in self.autoencoders]
-        else:
-            errors = [error_map(self.autoencoders[0], images, mask[None]) for mask in self.masks]
-        return scale_errors(torch.stack(errors, dim=1), self.error_scale)
+        errors = [self.source_map(index, images) for index in range(self.length)]
+        return torch.stack(errors, dim=1)
+
+    def source_map(
+        self, index: int, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch height width"]:
+        """Return one channel of the loss profiles."""
+        autoencoder, mask = self.sources[index]
+        images = images.contiguous(memory_format=torch.channels_last)
+        return scale_errors(error_map(autoencoder, images, mask), self.error_scale)

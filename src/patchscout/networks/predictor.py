@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -60,11 +62,9 @@ class LeanPredictor(nn.Module):
         widths = [base_channels * 2**level for level in range(num_levels + 1)]
         self.stem = _block(4 * in_channels, widths[0])
         self.down = nn.ModuleList(
-            nn.Sequential(_block(a, b), _block(b, b)) for a, b in zip(widths, widths[1:])
+            nn.Sequential(_block(a, b), _block(b, b)) for a, b in pairwise(widths)
         )
-        self.up = nn.ModuleList(
-            _block(a + b, a) for a, b in reversed(list(zip(widths, widths[1:])))
-        )
+        self.up = nn.ModuleList(_block(a + b, a) for a, b in reversed(list(pairwise(widths))))
         self.head = nn.Conv2d(widths[0], 4, 1)
 
     def forward(
@@ -76,7 +76,7 @@ class LeanPredictor(nn.Module):
         for down in self.down:
             skips.append(x)
             x = down(F.max_pool2d(x, 2))
-        for up, skip in zip(self.up, reversed(skips)):
+        for up, skip in zip(self.up, reversed(skips), strict=True):
             x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             x = up(torch.cat([x, skip], dim=1))
         return F.pixel_shuffle(self.head(x), 2).squeeze(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -52,7 +54,7 @@ class PaperPolicy(PolicyNetwork):
         super().__init__()
         layers: list[nn.Module] = []
         channels = [NUM_CHANNELS, 16, 32, 32, 64, 64]
-        for width_in, width_out in zip(channels, channels[1:], strict=False):
+        for width_in, width_out in pairwise(channels):
             layers += [
                 nn.Conv2d(width_in, width_out, 3, 2, 1),
                 nn.BatchNorm2d(width_out),
@@ -90,4 +92,5 @@ class LeanPolicy(PolicyNetwork):
         self.value_head = nn.Linear(width, 1)
 
     def encode(self, observation: Float[Tensor, "walkers 6 window window"]) -> Tensor:
+        """Average the window down to cells."""
         return self.pool(observation)

@@ -35,9 +35,16 @@ class FeatureExtractor(nn.Module):
 
     def forward(self, images: Images) -> Float[Tensor, "batch channels height width"]:
         """Return the features of images in [0, 1]."""
+        profiles = self.profiles(images) if self.inputs != "image" else images[:, :0]
+        return self.assemble(images, profiles)
+
+    def assemble(
+        self, images: Images, profiles: Float[Tensor, "batch length height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Return the features of images whose loss profiles are known."""
         features = []
         if self.inputs != "image":
-            features.append(self.profiles(images))
+            features.append(profiles)
         if self.inputs != "profile":
             mean, std = self.channel_mean[:, None, None], self.channel_std[:, None, None]
             features.append((images - mean) / std)

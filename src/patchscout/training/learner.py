@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from patchscout.config import Config
@@ -22,6 +24,9 @@ from patchscout.networks.segmenter import FeatureExtractor, Segmenter, num_featu
 from patchscout.training.profile_buffer import ProfileBuffer
 from patchscout.training.snapshots import SnapshotRecorder, draw_dropout_masks
 from patchscout.types import Sample
+
+WARM_UP = 0.1
+"""Share of the predictor's updates over which its step size rises."""
 
 Images = Float[Tensor, "batch 3 height width"]
 
@@ -84,10 +89,11 @@ class ProfileLearner:
         )
         self.predictor_schedule = make_schedule(self.predictor_optimizer, config)
         self.buffer = ProfileBuffer(config, views, device)
-        reward_samples = spread_over_types(labeled, config.reward.pred_images)
-        self._reward_images = loader.images(reward_samples).to(device)
-        self._reward_masks = torch.stack([loader.mask(sample) for sample in reward_samples])
-        self._reward_masks = self._reward_masks.float().to(device)
+        probe = spread_over_types(labeled, config.reward.pred_images)
+        self._probe = RewardProbe(
+            loader.images(probe).to(device),
+            torch.stack([loader.mask(sample) for sample in probe]).float().to(device),
+        )
 
     def start_cycle(self) -> None:
         """Begin a cycle, with a new autoencoder if profiles are made diverse by resets."""
@@ -121,7 +127,7 @@ class ProfileLearner:
         return self._features is not None
 
     def update_predictor(self) -> None:
-        """Train the predictor on one batch of profiles, once there are any and while any are due."""
+        """Train the predictor on one batch, once there are profiles and while updates are due."""
         settings = self.config.training
         if self._features is None or self.num_predictor_updates >= settings.predictor_updates:
             return
@@ -169,7 +175,7 @@ class ProfileLearner:
         self.figures["autoencoder/loss"] = loss.item()
 
     def _feature_extractor(self) -> FeatureExtractor:
-        """Return the extractor of the newest profile; an older one stands in for what is missing."""
+        """Return the newest extractor; an older one stands in for what is missing."""
         older = self._features.profiles if self._features is not None else None
         profiles = self.recorder.extractor(older)
         inputs = self.config.predictor.inputs
@@ -180,10 +186,10 @@ class ProfileLearner:
         """Set R_pred from the labeled images, with the profile as far as it is new."""
         if self._features is None or not self.num_predictor_updates:
             return
-        features = self._feature_extractor()
+        features = self._probe.features(self._feature_extractor())
         self.predictor.eval()
-        logits = torch.cat([self.predictor(features(image[None])) for image in self._reward_images])
-        self._reward_pred = -self._predictor_loss(logits, self._reward_masks).item()
+        logits = torch.cat([self.predictor(one[None]) for one in features])
+        self._reward_pred = -self._predictor_loss(logits, self._probe.masks).item()
 
     def _predictor_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         alpha = self.config.training.alpha.at(self.num_steps)
@@ -193,14 +199,43 @@ class ProfileLearner:
         return loss
 
 
+class RewardProbe:
+    """The labeled images that R_pred is measured on, with the error maps that are still valid.
+
+    Args:
+        images: (count, 3, H, W) in [0, 1].
+        masks: (count, H, W), 1 on anomalous pixels.
+    """
+
+    def __init__(self, images: Images, masks: Float[Tensor, "batch height width"]) -> None:
+        self.images = images
+        self.masks = masks
+        self._known: dict[Any, Tensor] = {}
+
+    def features(self, extractor: FeatureExtractor) -> Float[Tensor, "batch channels height width"]:
+        """Return the features of the images; only new autoencoders are run."""
+        maps: dict[Any, Tensor] = {}
+        profiles = extractor.profiles
+        for index, (autoencoder, mask) in enumerate(profiles.sources):
+            key = (autoencoder, None if mask is None else index)
+            if (known := self._known.get(key)) is None:
+                known = torch.cat([profiles.source_map(index, one[None]) for one in self.images])
+            maps[key] = known
+        self._known = maps
+        return extractor.assemble(self.images, torch.stack(list(maps.values()), dim=1))
+
+
 def make_schedule(optimizer: Optimizer, config: Config) -> LRScheduler:
     """Return the schedule of the predictor's step size."""
-    if config.predictor.schedule == "constant":
-        return ConstantLR(optimizer, factor=1.0)
     num_updates = config.training.predictor_updates
-    return OneCycleLR(
-        optimizer, config.predictor.learning_rate, total_steps=num_updates, pct_start=0.1
-    )
+    num_rising = max(1, round(WARM_UP * num_updates))
+
+    def one_cycle(update: int) -> float:
+        rise = min((update + 1) / num_rising, 1.0)
+        return rise * 0.5 * (1 + math.cos(math.pi * min(update / num_updates, 1.0)))
+
+    is_constant = config.predictor.schedule == "constant"
+    return LambdaLR(optimizer, (lambda _: 1.0) if is_constant else one_cycle)
 
 
 def spread_over_types(samples: Sequence[Sample], count: int) -> list[Sample]:

@@ -43,10 +43,12 @@ class PolicySampler:
         self.learner = PolicyGradient(policy, settings, seed=seed, learns=learns)
 
     def start_cycle(self, environment: PatchEnvironment) -> None:
+        """Send the walkers to new images."""
         self._observation, _ = environment.reset()
         self._step = 0
 
     def step(self, environment: PatchEnvironment, *, is_last: bool) -> dict[str, Any]:
+        """Walk one step; update the policy when its rollout is long enough."""
         actions = self.learner.act(self._observation)
         self._observation, rewards, _, _, info = environment.step(actions)
         self.learner.note_reward(rewards)
@@ -74,9 +76,11 @@ class PlacingSampler:
         self._rng = torch.Generator().manual_seed(seed)
 
     def start_cycle(self, environment: PatchEnvironment) -> None:
+        """Begin with new images."""
         environment.reset()
 
     def step(self, environment: PatchEnvironment, *, is_last: bool) -> dict[str, Any]:
+        """Place every patch anew, on a new image now and then."""
         leaves = torch.rand(environment.num_envs, generator=self._rng) < RENEWAL_PROBABILITY
         environment.renew(leaves.to(environment.corners.device))
         _, rewards, _, _, info = environment.place(self._draw(self._weights(environment)))

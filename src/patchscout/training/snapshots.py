@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -57,7 +55,7 @@ class SnapshotRecorder:
         """Keep the state after `step`, counted from 1, if it is due; return whether it was."""
         if step not in self._steps:
             return False
-        self._states = [*self._states, copy.deepcopy(autoencoder).eval()][-self._capacity :]
+        self._states = [*self._states, autoencoder.folded()][-self._capacity :]
         return True
 
     @property
@@ -73,8 +71,8 @@ class SnapshotRecorder:
                 late ones that are still to come.
         """
         states = list(self._states)
-        if padding is not None:
-            states += list(padding.autoencoders)[len(states) :]  # pyright: ignore
+        if padding is not None and self.masks is None:
+            states += [autoencoder for autoencoder, _ in padding.sources[len(states) :]]
         return ProfileExtractor(states, self.masks, self.settings.error_scale)
 
 
