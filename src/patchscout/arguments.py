@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
-from dataclasses import dataclass, field
+import re
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -13,7 +13,7 @@ import tyro
 from pydantic import ValidationError
 
 from patchscout.checks import InputValueError, nearest
-from patchscout.config import Config, first_problem, preset_config, read_config_file, setting_names
+from patchscout.config import Config, file_config, first_problem, preset_config, setting_names
 
 Arguments = TypeVar("Arguments")
 
@@ -22,7 +22,7 @@ Arguments = TypeVar("Arguments")
 class TrainArguments:
     """Learn to outline defects from a folder of images."""
 
-    data: tyro.conf.Positional[Path]
+    data: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATA")]]
     """Images in MVTec AD layout; any other needs --data.normal, --data.defective, --data.masks."""
     out: Path
     """Folder to write the run to."""
@@ -39,9 +39,9 @@ class TrainArguments:
 class EvaluateArguments:
     """Measure a trained model on the test images of its split."""
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """Run folder."""
-    data: tyro.conf.Positional[Path]
+    data: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATA")]]
     """The folder of images that it was trained on."""
     out: Path | None = None
     """Folder for metrics.json and the picture; the run folder unless given."""
@@ -59,7 +59,7 @@ class EvaluateArguments:
 class PredictArguments:
     """Write anomaly maps, masks, overlays and a table for images."""
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """Run folder."""
     images: tyro.conf.Positional[tuple[Path, ...]]
     """Image files, or folders of them (searched with their sub-folders)."""
@@ -117,6 +117,8 @@ def parse(
     """
     if any(argument in ("-h", "--help") for argument in arguments):
         tyro.cli(kind, args=["--help"], prog=program, default=default)
+    see = f"See `{program} --help`."
+    _check_options(kind, arguments, see)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):
@@ -125,27 +127,42 @@ def parse(
                 kind, args=arguments, prog=program, default=default, return_unknown_args=True
             )
     except SystemExit as error:
-        raise InputValueError(f"{_problem(error, printed)} See `{program} --help`.") from None
+        raise InputValueError(f"{_problem(error, printed.getvalue(), kind)}. {see}") from None
     except ValidationError as error:
-        raise InputValueError(f"{first_problem(error)}. See `{program} --help`.") from None
+        raise InputValueError(f"{first_problem(error)}. {see}") from None
     if unknown:
-        known = [f"--{name.replace('_', '-')}" for name in (*setting_names(), *_fields(kind))]
-        option = next((name for name in unknown if name.startswith("-")), unknown[0]).split("=")[0]
-        what = "setting" if "." in option else "argument"
-        raise InputValueError(
-            f"unknown {what} `{option}`{nearest(option, known)} See `{program} --help`."
-        )
+        raise InputValueError(f"`{unknown[0]}` is one argument too many. {see}")
     return parsed
+
+
+def _check_options(kind: type, arguments: list[str], see: str) -> None:
+    """Refuse an option that the command does not have."""
+    known = {f"--{name}" for name in _options(kind)}
+    for argument in arguments:
+        option = argument.partition("=")[0].replace("_", "-")
+        if option.startswith("--") and option not in known:
+            what = "setting" if "." in option else "argument"
+            raise InputValueError(f"unknown {what} `{option}`{nearest(option, known) or '.'} {see}")
+
+
+def _options(kind: type) -> list[str]:
+    """Return the names of the options of a command, the settings included if it has them."""
+    names = [field.name for field in fields(kind) if not _is_positional(field.name, kind)]
+    if "settings" in names:
+        names.remove("settings")
+        names += setting_names()
+    return [name.replace("_", "-") for name in names]
+
+
+def _is_positional(name: str, kind: type) -> bool:
+    return str(kind.__annotations__[name]).startswith("tyro.conf.Positional")
 
 
 def _defaults(arguments: list[str]) -> Config:
     """Return the settings that the preset and the configuration file give."""
+    preset: Any = _value_of("--preset", arguments)
     file = _value_of("--config", arguments)
-    settings = read_config_file(Path(file)) if file else {}
-    if "format_version" in settings:  # a run's config.json
-        settings = settings.get("config", {})
-    preset: Any = _value_of("--preset", arguments) or settings.get("preset", "fast")
-    return preset_config(preset, **{k: v for k, v in settings.items() if k != "preset"})
+    return file_config(Path(file), preset) if file else preset_config(preset or "fast")
 
 
 def _value_of(option: str, arguments: list[str]) -> str | None:
@@ -158,20 +175,23 @@ def _value_of(option: str, arguments: list[str]) -> str | None:
     return None
 
 
-def _problem(error: BaseException, printed: io.StringIO) -> str:
-    """Return in one line what the parser found wrong."""
+def _problem(error: BaseException, printed: str, kind: type) -> str:
+    """Return in one line what the parser found wrong, without a full stop."""
     cause: BaseException | None = error
+    group = ""  # of settings, whose own errors do not say where it belongs
     while cause is not None:
         if isinstance(cause, ValidationError):
-            return f"{first_problem(cause)}."
+            return first_problem(cause, group)
+        if isinstance(argument := getattr(cause, "arg", None), str):
+            group = argument.removeprefix("settings").removeprefix(".")
         cause = cause.__cause__ or cause.__context__
-    lines = [line.strip(" │╭╮╰╯─-|+") for line in printed.getvalue().splitlines()]
+    required = [field.name for field in fields(kind) if field.default is MISSING]
+    shown = [name.upper() if _is_positional(name, kind) else f"--{name}" for name in required]
+    if missing := [name for name in shown if re.search(rf"^\W*{name}\b", printed, re.MULTILINE)]:
+        return f"{' and '.join(f'`{name}`' for name in missing)} must be given"
+    lines = [line.strip(" │╭╮╰╯─-|+") for line in printed.splitlines()]
     texts = [line for line in lines if line]
     stop = next(
         (i for i, line in enumerate(texts) if line.startswith(("For full", "Argument help"))), None
     )
-    return json.dumps(" ".join(texts[1:stop]), ensure_ascii=False).strip('"').replace('\\"', '"')
-
-
-def _fields(kind: type) -> list[str]:
-    return [name for name in kind.__dataclass_fields__ if name != "settings"]
+    return " ".join(texts[1:stop]).rstrip(".")

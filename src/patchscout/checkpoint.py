@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -19,7 +20,7 @@ from patchscout.config import Config, parse_config
 from patchscout.networks import make_autoencoder, make_predictor
 from patchscout.networks.loss_profile import ProfileExtractor
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter, num_features
-from patchscout.outputs import check_free, claim, make_folder, reserve_folder
+from patchscout.outputs import check_claim, check_free, claim, make_folder, reserve_folder
 
 FORMAT_VERSION = 1
 """Of the run folder; a newer one is refused."""
@@ -31,6 +32,17 @@ METRICS_FILE = "metrics.json"
 LOG_FILE = "metrics.jsonl"
 CARD_FILE = "README.md"
 PICTURE_FILE = "examples.png"
+RUN_FILES = (
+    CONFIG_FILE,
+    MODEL_FILE,
+    SPLIT_FILE,
+    METRICS_FILE,
+    LOG_FILE,
+    CARD_FILE,
+    PICTURE_FILE,
+    "tensorboard/",
+)
+"""All that a run folder may hold."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,9 @@ class TrainingRecord:
     num_steps: int
     seconds: float
     is_complete: bool
+
+
+_RECORD = TypeAdapter(TrainingRecord)
 
 
 def save_config(folder: Path, config: Config, record: TrainingRecord | None) -> None:
@@ -101,7 +116,7 @@ def load_config(folder: Path) -> tuple[Config, TrainingRecord | None]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         version = int(data["format_version"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise _damaged(path, error) from None
     if version > FORMAT_VERSION:
         raise InputValueError(
@@ -124,11 +139,13 @@ def load_model(folder: Path, device: torch.device) -> tuple[Segmenter, Config, T
     """
     config, record = load_config(folder)
     path = folder / MODEL_FILE
-    if record is None or not path.is_file():
+    if record is None:
         raise InputNotFoundError(
-            f"{folder} holds no trained model: {MODEL_FILE} is missing. Training was stopped too"
-            " early; train again with `--overwrite`."
+            f"{folder} holds no trained model: training was stopped too early. Train again with"
+            " `--overwrite`."
         )
+    if not path.is_file():
+        raise InputNotFoundError(f"{path} is missing. Copy the run folder again or train anew.")
     try:
         state = load_file(path)
         segmenter = build_segmenter(config, state)
@@ -161,10 +178,10 @@ def build_segmenter(config: Config, state: dict[str, Tensor]) -> Segmenter:
     )
 
 
-def _record(data: dict[str, Any] | None) -> TrainingRecord | None:
+def _record(data: Any) -> TrainingRecord | None:
     if data is None:
         return None
-    return TrainingRecord(**{**data, "defect_types": tuple(data["defect_types"])})
+    return _RECORD.validate_python(data)
 
 
 def _damaged(path: Path, error: Exception) -> InputValueError:
@@ -186,7 +203,8 @@ class RunFolder:
         overwrite: Whether an earlier run in it is replaced.
 
     Raises:
-        InputValueError: On entering, if the folder holds files and `overwrite` is False.
+        InputValueError: On entering, if the folder holds files and `overwrite` is False, or holds
+            one in the place of a run's that PatchScout did not write.
     """
 
     def __init__(self, folder: Path, *, overwrite: bool) -> None:
@@ -196,16 +214,23 @@ class RunFolder:
     def __enter__(self) -> Path:
         """Return the folder to write to."""
         check_free(self.folder, self.overwrite)
-        self._partial = self.folder.with_name(f".{self.folder.name}.partial")
+        for name in RUN_FILES:
+            check_claim(self.folder, name)
+        place = self.folder.resolve()
+        self._partial = place.with_name(f".{place.name}.partial")
         shutil.rmtree(self._partial, ignore_errors=True)
+        self._new_parents = [parent for parent in place.parents if not parent.exists()]
         make_folder(self._partial)
         return self._partial
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Move what was written to its place, unless there was an error."""
+        """Move what was written to its place; after an error, leave no trace instead."""
         if kind is None:
             reserve_folder(self.folder, self.overwrite)
             for item in sorted(self._partial.iterdir()):
                 claim(self.folder, f"{item.name}/" if item.is_dir() else item.name)
                 item.rename(self.folder / item.name)
         shutil.rmtree(self._partial, ignore_errors=True)
+        for parent in self._new_parents:
+            if not any(parent.iterdir()):
+                parent.rmdir()

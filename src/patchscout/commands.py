@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -16,10 +18,17 @@ from patchscout.arguments import (
     parse_train,
 )
 from patchscout.atomic import write_json_atomic
-from patchscout.checkpoint import CONFIG_FILE, METRICS_FILE, PICTURE_FILE, RunFolder, load_config
+from patchscout.checkpoint import (
+    CARD_FILE,
+    CONFIG_FILE,
+    METRICS_FILE,
+    PICTURE_FILE,
+    RunFolder,
+    load_config,
+)
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.data.images import IMAGE_SUFFIXES, read_image
-from patchscout.data.layout import read_dataset
+from patchscout.data.layout import check_holds_patch, read_dataset
 from patchscout.data.synthetic import write_sample
 from patchscout.detector import PatchScout
 from patchscout.inference import make_prediction
@@ -28,7 +37,8 @@ from patchscout.outputs import PredictionWriter, check_free, claim, make_folder,
 from patchscout.report import one_of_each_type, write_card, write_picture
 from patchscout.tables import metrics_table
 
-console = Console()
+console = Console(markup=False, highlight=False, soft_wrap=True)
+"""Prints names and commands as they are: nothing in them is markup, no line is broken."""
 
 
 def train(arguments: list[str]) -> int:
@@ -50,13 +60,15 @@ def _train(options: TrainArguments) -> int:
         scout.write(folder)
         if scout.is_trained:
             assert scout.split is not None
-            write_picture(scout, one_of_each_type(scout.split.labeled), folder / PICTURE_FILE)
+            with suppress(KeyboardInterrupt):  # the picture is not worth the model
+                write_picture(scout, one_of_each_type(scout.split.labeled), folder / PICTURE_FILE)
             write_card(folder)
     if scout.is_trained and scout.record.is_complete:
         console.print(f"Trained in {scout.record.seconds:.0f} s. The model is in {options.out}.")
-        console.print(f"Next: patchscout evaluate {options.out} {options.data}", highlight=False)
+        console.print(f"Next: {_typed('evaluate', options.out, options.data)}")
         return 0
-    again = f"patchscout train {options.data} --config {options.out / CONFIG_FILE}"
+    config_file = options.out / CONFIG_FILE
+    again = _typed("train", options.data, "--config", config_file, "--out", options.out)
     if scout.is_trained:
         console.print(
             f"Stopped after {scout.record.num_steps} steps. {options.out} holds the model as it was"
@@ -66,8 +78,13 @@ def _train(options: TrainArguments) -> int:
         console.print(
             f"Stopped before there was a model. {options.out} holds the settings and the split."
         )
-    console.print(f"To train to the end: {again} --out {options.out} --overwrite", highlight=False)
+    console.print(f"To train to the end: {again} --overwrite")
     return 130
+
+
+def _typed(*words: str | Path) -> str:
+    """Return a command as a person types it, quoted where a shell needs it."""
+    return shlex.join(["patchscout", *map(str, words)])
 
 
 def evaluate(arguments: list[str]) -> int:
@@ -84,14 +101,15 @@ def _evaluate(options: EvaluateArguments) -> int:
     if options.out is not None:
         reserve_folder(options.out, options.overwrite)
     folder = options.out or options.run
-    for name in (METRICS_FILE, PICTURE_FILE):
+    names = (METRICS_FILE, PICTURE_FILE) if options.out else (METRICS_FILE, PICTURE_FILE, CARD_FILE)
+    for name in names:
         claim(folder, name)
     write_json_atomic(folder / METRICS_FILE, metrics)
     write_picture(scout, one_of_each_type(split.test), folder / PICTURE_FILE)
     if options.out is None:
         write_card(folder, metrics)
     console.print(metrics_table(metrics))
-    console.print(f"Written to {folder / METRICS_FILE}", highlight=False)
+    console.print(f"Written to {folder / METRICS_FILE}")
     return 0
 
 
@@ -104,9 +122,12 @@ def _predict(options: PredictArguments) -> int:
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise InputValueError(f"`--threshold` must be in [0, 1]; got {options.threshold}.")
     check_free(options.out, options.overwrite)
-    images = _images_of(options.images)
+    images = _images_of(options.images, apart_from=options.out)
     scout = PatchScout.load(options.run, device=options.device)
     monitor = Monitor(quiet=options.quiet)
+    # All of them first, so that a damaged one does not end the work in the middle.
+    for path, _ in monitor.track(images, "checking the images", len(images), "image"):
+        check_holds_patch(read_image(path).shape[:2], scout.config.sampler.patch_px, path)
     num_anomalous = 0
     with PredictionWriter(options.out, options.overwrite) as writer:
         for path, folder in monitor.track(images, "predicting", len(images), "image"):
@@ -116,22 +137,26 @@ def _predict(options: PredictArguments) -> int:
                 found = make_prediction(found.anomaly_map, options.threshold)
             writer.write(path, image, found, folder)
             num_anomalous += found.is_anomalous
-    console.print(
-        f"{num_anomalous} of {len(images)} images are defective. See {options.out}.",
-        highlight=False,
-    )
+    console.print(f"{num_anomalous} of {len(images)} images are defective. See {options.out}.")
     return 0
 
 
-def _images_of(paths: tuple[Path, ...]) -> list[tuple[Path, Path | None]]:
-    """Return each image with the folder it was found in, if it was found in one."""
+def _images_of(paths: tuple[Path, ...], apart_from: Path) -> list[tuple[Path, Path | None]]:
+    """Return each image with the folder it was found in, if it was found in one.
+
+    Args:
+        paths: Images, and folders that are searched.
+        apart_from: The output folder, in which earlier output is not searched for images.
+    """
     images: list[tuple[Path, Path | None]] = []
     for path in paths:
         if path.is_dir():
             found = sorted(
                 file
                 for file in path.rglob("*")
-                if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+                if file.suffix.lower() in IMAGE_SUFFIXES
+                and not file.name.startswith(".")
+                and not file.resolve().is_relative_to(apart_from.resolve())
             )
             if not found:
                 raise InputValueError(
@@ -158,16 +183,16 @@ def demo(arguments: list[str]) -> int:
     data = write_sample(options.out / "sample")
     run = options.out / "run"
     quiet = ["--quiet"] if options.quiet else []
-    console.print(f"[bold]1.[/bold] A sample of images is in {data}", highlight=False)
-    console.print("[bold]2.[/bold] Training")
+    console.print(f"1. A sample of images is in {data}")
+    console.print("2. Training")
     status = train([str(data), "--out", str(run), *quiet])
     if status:
         return status
-    console.print("[bold]3.[/bold] Evaluating on images that were not trained on")
+    console.print("3. Evaluating on images that were not trained on")
     evaluate([str(run), str(data), *quiet])
-    console.print("[bold]4.[/bold] Predicting")
+    console.print("4. Predicting")
     predict([str(run), str(data / "test"), "--out", str(options.out / "predictions"), *quiet])
-    console.print(f"The report is {run / 'README.md'}, with {PICTURE_FILE}.", highlight=False)
+    console.print(f"The report is {run / CARD_FILE}, with {PICTURE_FILE}.")
     return 0
 
 
@@ -183,7 +208,7 @@ def info(arguments: list[str]) -> int:
         console.print(f"  normal, to test on    {len(dataset.test_normal)}")
         for defect_type in dataset.defect_types:
             count = sum(sample.defect_type == defect_type for sample in dataset.anomalous)
-            console.print(f"  {defect_type:22}{count}", highlight=False)
+            console.print(f"  {defect_type:22}{count}")
     return 0
 
 
@@ -194,6 +219,6 @@ def _describe_run(folder: Path) -> None:
     else:
         for name, value in vars(record).items():
             shown = ", ".join(value) if isinstance(value, tuple) else value
-            console.print(f"  {name:16}{shown}", highlight=False)
+            console.print(f"  {name:16}{shown}")
     console.print("Settings", style="bold")
     console.print_json(config.model_dump_json())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from patchscout.checks import InputNotFoundError, InputValueError, nearest
 
@@ -60,12 +60,13 @@ class DataSettings(Settings):
     cache_mib: Annotated[int, Field(ge=0)] = 512
     """Memory for resized images; beyond it they are read from disk again."""
 
-    @model_validator(mode="after")
-    def _fits_the_networks(self) -> DataSettings:
-        if any(side % 16 for side in self.image_size):
-            suggestion = tuple(max(64, round(side / 16) * 16) for side in self.image_size)
-            raise ValueError(f"must be multiples of 16; got {self.image_size}. Use {suggestion}")
-        return self
+    @field_validator("image_size")
+    @classmethod
+    def _fits_the_networks(cls, size: tuple[int, int]) -> tuple[int, int]:
+        if any(side % 16 for side in size):
+            suggestion = tuple(max(64, round(side / 16) * 16) for side in size)
+            raise ValueError(f"must be multiples of 16; got {size}. Use {suggestion}")
+        return size
 
 
 class AutoencoderSettings(Settings):
@@ -118,8 +119,8 @@ class PredictorSettings(Settings):
     """Weight of the Dice loss beside the cross-entropy."""
     batch_size: Count = 8
     """Profiles of one update."""
-    crop_px: Annotated[int, Field(ge=32)] = 192
-    """Side of the square cut from each profile for an update; at most the image."""
+    crop_px: Annotated[int, Field(ge=32, multiple_of=16)] = 192
+    """Side of the square cut from each profile, a multiple of 16; at most the image."""
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.98
     """Decay of the running average of weights that is kept for scoring; 0 keeps the last."""
 
@@ -166,6 +167,8 @@ class SamplerSettings(Settings):
     """Weight of the entropy bonus."""
     update_every: Count = 10
     """Steps between policy updates; at the end of a cycle there is always one."""
+    update_epochs: Count = 4
+    """Gradient steps of an update: 1 is REINFORCE, more are PPO's clipped ones."""
     update_after: Annotated[int, Field(ge=0)] = 0
     """Steps at the start of each cycle that the policy does not learn from."""
 
@@ -229,21 +232,38 @@ class Config(Settings):
         smallest = min(self.data.image_size)
         if self.sampler.patch_px > smallest:
             raise ValueError(
-                f"sampler.patch_px must fit into data.image_size {self.data.image_size};"
+                f"`sampler.patch_px` must fit into `data.image_size` {self.data.image_size};"
                 f" got {self.sampler.patch_px}"
             )
+        patch_min_px = 64 if self.autoencoder.architecture == "paper" else 16
+        if self.sampler.patch_px % 8 or self.sampler.patch_px < patch_min_px:
+            raise ValueError(
+                "`sampler.patch_px` must be a multiple of 8, at least"
+                f" {patch_min_px} with this autoencoder; got {self.sampler.patch_px}"
+            )
+        multiple = 32 if self.sampler.architecture == "paper" else 16
+        window_px = self.sampler.window_px
+        if window_px % multiple or window_px < self.sampler.patch_px:
+            raise ValueError(
+                f"`sampler.window_px` must be a multiple of {multiple}, no smaller than"
+                f" `sampler.patch_px`; got {window_px}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_room_for_snapshots(self) -> Config:
         if self.profile.spacing == "geometric":
             steps = self.training.steps_per_cycle - self.profile.first_step + 1
             if steps < self.profile.length:
                 raise ValueError(
-                    f"training.steps_per_cycle must leave room for {self.profile.length} snapshots"
-                    f" after profile.first_step {self.profile.first_step};"
+                    f"`training.steps_per_cycle` must leave room for {self.profile.length}"
+                    f" snapshots after `profile.first_step` {self.profile.first_step};"
                     f" got {self.training.steps_per_cycle}"
                 )
         elif self.training.steps_per_cycle < self.profile.length:
             raise ValueError(
-                f"training.steps_per_cycle must be at least profile.length {self.profile.length};"
-                f" got {self.training.steps_per_cycle}"
+                f"`training.steps_per_cycle` must be at least `profile.length`"
+                f" {self.profile.length}; got {self.training.steps_per_cycle}"
             )
         return self
 
@@ -273,6 +293,7 @@ PAPER: dict[str, Any] = {
         "error_refresh_steps": 1,
         "labeled_in_pool": True,
         "update_every": 20,
+        "update_epochs": 1,
         "update_after": 14,
     },
     "reward": {"pred_images": 4, "beta": {"steps": 5000}},
@@ -296,13 +317,32 @@ def preset_config(preset: Preset = "fast", **overrides: Any) -> Config:
         >>> preset_config("fast", training={"num_cycles": 1}).training.num_cycles
         1
     """
+    return _from_preset(preset, overrides, "the settings")
+
+
+def file_config(path: Path, preset: Preset | None = None) -> Config:
+    """Return the settings in a file on top of a preset: the one given, else the one it names.
+
+    Args:
+        path: A YAML or JSON file, such as the config.json of a run.
+        preset: The set of defaults for what the file leaves out.
+
+    Raises:
+        InputNotFoundError: If the file is not there.
+        InputValueError: If it is not YAML, or a setting is unknown or out of range.
+    """
+    settings = read_config_file(path)
+    return _from_preset(preset or settings.get("preset", "fast"), settings, str(path))
+
+
+def _from_preset(preset: Any, overrides: dict[str, Any], source: str) -> Config:
     if preset not in get_args(Preset):
         raise InputValueError(
             f"`preset` must be one of {', '.join(get_args(Preset))}; got '{preset}'"
-            f"{nearest(preset, get_args(Preset))}"
+            f"{nearest(str(preset), get_args(Preset)) or '.'}"
         )
     base = PAPER if preset == "paper" else {}
-    return parse_config({**_merge(base, overrides), "preset": preset})
+    return parse_config({**_merge(base, overrides), "preset": preset}, source)
 
 
 def parse_config(data: Any, source: str = "the settings") -> Config:
@@ -327,7 +367,7 @@ def parse_config(data: Any, source: str = "the settings") -> Config:
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """Return the settings in a YAML (or JSON) file as nested dicts, not yet validated.
+    """Return the settings in a YAML or JSON file as nested dicts, not yet validated.
 
     Raises:
         InputNotFoundError: If the file is not there.
@@ -339,9 +379,11 @@ def read_config_file(path: Path) -> dict[str, Any]:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputValueError(f"{path} is not valid YAML: {error}. Mend the file.") from None
+    if isinstance(data, dict) and "format_version" in data:  # a run's config.json
+        data = data.get("config")
     if data is None:
         return {}
-    if not isinstance(data, dict):
+    if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
         raise InputValueError(f"{path} must hold settings by name, such as `seed: 1`.")
     return data
 
@@ -368,10 +410,15 @@ def setting_names(model: type[BaseModel] = Config, prefix: str = "") -> list[str
     return names
 
 
-def first_problem(error: ValidationError) -> str:
-    """Word the first problem of a validation error in one line."""
+def first_problem(error: ValidationError, group: str = "") -> str:
+    """Word the first problem of a validation error in one line.
+
+    Args:
+        error: What pydantic found.
+        group: Dotted name of the group of settings that was validated, if not all were.
+    """
     problem = error.errors()[0]
-    name = ".".join(str(part) for part in problem["loc"])
+    name = ".".join(str(part) for part in (*([group] if group else []), *problem["loc"]))
     if problem["type"] == "extra_forbidden":
         return f"unknown setting `{name}`{nearest(name, setting_names())}"
     message = problem["msg"].removeprefix("Value error, ")

@@ -18,10 +18,11 @@ from patchscout.checkpoint import (
     save_config,
     save_model,
 )
-from patchscout.checks import InputTypeError, InputValueError
+from patchscout.checks import InputNotFoundError, InputTypeError, InputValueError
 from patchscout.config import Config, preset_config
 from patchscout.data.images import to_image
-from patchscout.data.layout import check_dataset, read_dataset
+from patchscout.data.layout import check_dataset, check_holds_patch, read_dataset
+from patchscout.data.loader import resized_mask
 from patchscout.data.split import draw_split, read_split, write_split
 from patchscout.devices import choose_device
 from patchscout.evaluation import EvaluationSize, evaluate
@@ -70,18 +71,19 @@ class PatchScout:
         Raises:
             InputError: If the data do not fit; the message names the file and the remedy.
         """
-        self.dataset, self.split = self.prepare(data)
-        monitor = monitor or Monitor()
+        dataset, split = self.prepare(data)
         started = time.monotonic()
-        result = train(self.config, self.split, self.device, monitor)
+        result = train(self.config, split, self.device, monitor or Monitor())
+        self.dataset, self.split, self._split_file = dataset, split, None
+        self._segmenter = self._record = None
         if result is None:
             return self
         self._segmenter = result.segmenter
         self._record = TrainingRecord(
-            category=self.dataset.name,
-            defect_types=tuple(sorted({sample.defect_type for sample in self.split.labeled})),
-            num_normal=len(self.split.train_normal),
-            num_labeled=len(self.split.labeled),
+            category=dataset.name,
+            defect_types=tuple(sorted({sample.defect_type for sample in split.labeled})),
+            num_normal=len(split.train_normal),
+            num_labeled=len(split.labeled),
             threshold=result.threshold,
             threshold_f1=result.threshold_f1,
             num_steps=result.num_steps,
@@ -100,13 +102,19 @@ class PatchScout:
             seed=self.config.seed,
             held_out_type=self.config.held_out_type,
         )
+        size = self.config.data.image_size
+        if not any(resized_mask(sample, size).any() for sample in split.labeled):
+            raise InputValueError(
+                f"No labeled defect of {dataset.root} covers half a pixel at `data.image_size`"
+                f" {size}. Expected larger ones; raise `data.image_size`."
+            )
         return dataset, split
 
     @overload
     def predict(self, images: AnyImage) -> Prediction: ...
     @overload
     def predict(self, images: Sequence[AnyImage]) -> list[Prediction]: ...
-    def predict(self, images: AnyImage | Sequence[AnyImage]) -> Prediction | list[Prediction]:
+    def predict(self, images: object) -> Prediction | list[Prediction]:
         """Find defects in one image or several.
 
         Args:
@@ -156,12 +164,27 @@ class PatchScout:
         )
 
     def split_of(self, data: str | Path | Dataset) -> Split:
-        """Return the split that the model was trained with, its images looked up in `data`."""
+        """Return the split that the model was trained with, its images looked up in `data`.
+
+        Raises:
+            InputNotFoundError: If the run folder has no split, or an image is not there any more.
+            InputValueError: If nothing was trained, or it was trained on another folder.
+        """
+        dataset = data if isinstance(data, Dataset) else self._read(data)
         if self._split_file is not None:
-            dataset = data if isinstance(data, Dataset) else self._read(data)
+            if not self._split_file.is_file():
+                raise InputNotFoundError(
+                    f"{self._split_file} is missing, which says what the model was trained on."
+                    " Copy the run folder again or train anew."
+                )
             self.split = read_split(self._split_file, dataset)
-        if self.split is None:
+        elif self.split is None or self.dataset is None:
             raise _untrained()
+        elif dataset.root.resolve() != self.dataset.root.resolve():
+            raise InputValueError(
+                f"`data` must be the folder that was trained on, {self.dataset.root}; got"
+                f" {dataset.root}. Call `fit` on it first."
+            )
         return self.split
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
@@ -179,7 +202,7 @@ class PatchScout:
         """Write config, split and (if trained) model into a folder that is there."""
         if self.split is not None and self.dataset is not None:
             write_split(self.split, self.dataset.root, folder / SPLIT_FILE)
-        elif self._split_file is not None:
+        elif self._split_file is not None and self._split_file.is_file():
             (folder / SPLIT_FILE).write_bytes(self._split_file.read_bytes())
         if self._segmenter is None or self._record is None:
             save_config(folder, self.config, None)
@@ -203,8 +226,7 @@ class PatchScout:
         segmenter, config, record = load_model(folder, chosen)
         scout = cls(config.model_copy(update={"device": str(chosen)}))
         scout._segmenter, scout._record = segmenter, record
-        if (folder / SPLIT_FILE).is_file():
-            scout._split_file = folder / SPLIT_FILE
+        scout._split_file = folder / SPLIT_FILE
         return scout
 
     @property
@@ -237,10 +259,12 @@ class PatchScout:
             data, settings.normal, settings.defective, settings.masks, seed=self.config.seed
         )
 
-    def _predict_one(self, image: AnyImage) -> Prediction:
-        array = to_image(image)
-        anomaly_map = score_image(self.segmenter, array, self.config.data.image_size, self.device)
+    def _predict_one(self, image: object) -> Prediction:
+        segmenter, array = self.segmenter, to_image(image)
         own_size = (array.shape[0], array.shape[1])
+        source = image if isinstance(image, str | Path) else "`image`"
+        check_holds_patch(own_size, self.config.sampler.patch_px, source)
+        anomaly_map = score_image(segmenter, array, self.config.data.image_size, self.device)
         return make_prediction(resize_map(anomaly_map, own_size), self.threshold)
 
 

@@ -6,6 +6,9 @@ import torch
 
 from patchscout.checks import InputValueError
 
+KINDS = ("cpu", "cuda", "mps")
+"""What can be computed on; a number may follow, as in `cuda:1`."""
+
 
 def choose_device(name: str) -> torch.device:
     """Return the device called `name`; `auto` takes CUDA, then MPS, then the CPU.
@@ -19,9 +22,12 @@ def choose_device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        if device.type in KINDS:
+            torch.zeros(1, device=device)
+            return device
     except (RuntimeError, AssertionError, NotImplementedError):
-        raise InputValueError(
-            f"`device` '{name}' is not to be had here. Use `auto` or `cpu`."
-        ) from None
-    return device
+        pass
+    raise InputValueError(
+        f"`device` must be `auto` or one of {', '.join(KINDS)} that this machine has; got '{name}'."
+        " Use `auto` or `cpu`."
+    )

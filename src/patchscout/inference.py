@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 
-from patchscout.data.images import resize_image
+from patchscout.data.images import resize, resize_image
 from patchscout.data.loader import to_tensor
 from patchscout.networks.segmenter import Segmenter
 from patchscout.types import AnomalyMap, Image, Prediction
@@ -32,9 +31,7 @@ def resize_map(anomaly_map: AnomalyMap, size: tuple[int, int]) -> AnomalyMap:
     """Return an anomaly map at another size (height, width), values staying in [0, 1]."""
     if anomaly_map.shape == size:
         return anomaly_map
-    interpolation = cv2.INTER_AREA if size < anomaly_map.shape else cv2.INTER_LINEAR
-    resized = cv2.resize(anomaly_map, size[::-1], interpolation=interpolation)
-    return np.clip(resized, 0.0, 1.0, dtype=np.float32)
+    return np.clip(resize(anomaly_map, size), 0.0, 1.0, dtype=np.float32)
 
 
 def make_prediction(anomaly_map: AnomalyMap, threshold: float) -> Prediction:

@@ -96,14 +96,22 @@ def claim(folder: Path, name: str) -> None:
     Raises:
         InputValueError: If something is there that this program did not write.
     """
-    if name in _claimed(folder):
-        return
-    if (folder / name).exists():
+    if name not in _claimed(folder):
+        check_claim(folder, name)
+        _note(folder, name)
+
+
+def check_claim(folder: Path, name: str) -> None:
+    """Refuse a name that `claim` would refuse; nothing is touched.
+
+    Raises:
+        InputValueError: If something is there that this program did not write.
+    """
+    if (folder / name).exists() and name not in _claimed(folder):
         raise InputValueError(
             f"{folder / name} is there already and was not written by PatchScout. Move it, or "
             "name another folder for `--out`."
         )
-    _note(folder, name)
 
 
 class PredictionWriter:

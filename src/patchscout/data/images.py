@@ -101,16 +101,19 @@ def resize_image(
 
     Averages over areas along a side that shrinks and interpolates linearly along one that grows.
     """
-    return _resize(image, size_hw)
+    return resize(image, size_hw)
 
 
 def resize_mask(mask: Mask, size_hw: tuple[int, int]) -> Bool[np.ndarray, "new_height new_width"]:
     """Resize a mask to `size_hw` (height, width): True where at least half is anomalous."""
-    return _resize(mask.astype(np.float32), size_hw) >= np.float32(0.5)
+    return resize(mask.astype(np.float32), size_hw) >= np.float32(0.5)
 
 
-def _resize(array: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Resize rows, then columns: OpenCV averages over areas only where neither side grows."""
+def resize(array: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """Resize an array to `size_hw` (height, width), rows first and then columns.
+
+    OpenCV averages over areas only where neither side grows, hence one side at a time.
+    """
     height, width = size_hw
     for axis, size in ((0, (array.shape[1], height)), (1, (width, height))):
         if size_hw[axis] != array.shape[axis]:

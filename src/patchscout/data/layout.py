@@ -68,12 +68,21 @@ def check_dataset(dataset: Dataset, smallest_px: int = 1) -> None:
     """
     for sample in (*dataset.train_normal, *dataset.test_normal, *dataset.anomalous):
         size = read_size(sample.image_path)
-        if min(size) < smallest_px:
-            raise InputValueError(
-                f"{sample.image_path} has {size[1]} x {size[0]} pixels (width x height), less than "
-                f"a patch of {smallest_px} x {smallest_px}. Remove it or lower `sampler.patch_px`."
-            )
+        check_holds_patch(size, smallest_px, sample.image_path)
         read_mask(sample, size)
+
+
+def check_holds_patch(size: tuple[int, int], patch_px: int, source: Path | str) -> None:
+    """Refuse an image of `size` (height, width) in pixels that is smaller than a patch.
+
+    Raises:
+        InputValueError: A side is shorter than `patch_px`; the message names `source`.
+    """
+    if min(size) < patch_px:
+        raise InputValueError(
+            f"{source} has {size[1]} x {size[0]} pixels (width x height), less than a patch of "
+            f"{patch_px} x {patch_px}. Leave it out, or train with a lower `sampler.patch_px`."
+        )
 
 
 def _categories_below(root: Path) -> str:

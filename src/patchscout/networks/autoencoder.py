@@ -87,8 +87,8 @@ class Autoencoder(nn.Module):
         if height % multiple or width % multiple or min(height, width) < smallest:
             near = [max(smallest, round(s / multiple) * multiple) for s in (height, width)]
             raise ValueError(
-                f"`images` must have sides that are multiples of {multiple} px, at least {smallest};"
-                f" got {height} x {width}. Resize to {near[0]} x {near[1]}."
+                f"`images` must have sides that are multiples of {multiple} px, at least"
+                f" {smallest}; got {height} x {width}. Resize to {near[0]} x {near[1]}."
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -92,5 +93,7 @@ class LeanPolicy(PolicyNetwork):
         self.value_head = nn.Linear(width, 1)
 
     def encode(self, observation: Float[Tensor, "walkers 6 window window"]) -> Tensor:
-        """Average the window down to cells."""
-        return self.pool(observation)
+        """Average the window down to cells and bring the channels to like scales."""
+        cells = self.pool(observation)
+        color, error, visits, structure = cells.split([3, 1, 1, 1], dim=1)
+        return torch.cat([color - 0.5, 4 * error, visits.log1p(), 2 * structure], dim=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, Protocol, runtime_checkable
 
@@ -44,6 +43,29 @@ class Channel(IntEnum):
     STRUCTURE = 5
 
 
+NO_STRUCTURE = 0.5
+"""R_clone of a flat patch, sigmoid(0)."""
+
+ALL_VISITED = -1.0
+"""R_cover in the limit of many visits."""
+
+VISIT_CELL_PX = 16
+"""Side of the cells in which an image's visits are remembered while no walker is on it."""
+
+
+@runtime_checkable
+class ImageSource(Protocol):
+    """The images that walkers are sent to."""
+
+    def __len__(self) -> int:
+        """Return how many images there are."""
+        ...
+
+    def draw(self, count: int) -> tuple[Int[Tensor, " count"], Images]:
+        """Return random images with their numbers."""
+        ...
+
+
 @runtime_checkable
 class Learner(Protocol):
     """What the patches are for: the autoencoder (and the predictor behind it)."""
@@ -66,11 +88,15 @@ class PatchEnvironment(VectorEnv):
 
     The window may reach over the border of the image, where it sees zeros; the patch may not. A
     move that would take the patch over the border ends at the border and does not count: no
-    patch, no visit, and the lowest reward there is (R_clone 0, R_cover -1), so that bumping into
-    the border never pays.
+    patch, no visit, and the lowest rewards there are (R_clone of a patch without structure, R_cover
+    of one visited for ever), so that bumping into the border never pays.
+
+    Visits are counted over a whole cycle: an image that is returned to, by any walker, is as
+    visited as it was left (in cells of 16 px).
 
     Args:
-        draw_images: Returns as many images as asked for, drawn from the pool and augmented.
+        pool: The images to walk on, augmented already: every channel belongs to the image as the
+            walker sees it.
         learner: Is trained on the patches.
         settings: Walkers, window, patch and stride.
         reward: Which terms count, and the schedule of beta.
@@ -83,7 +109,7 @@ class PatchEnvironment(VectorEnv):
 
     def __init__(
         self,
-        draw_images: Callable[[int], Images],
+        pool: ImageSource,
         learner: Learner,
         settings: SamplerSettings,
         reward: RewardSettings,
@@ -91,7 +117,7 @@ class PatchEnvironment(VectorEnv):
         seed: int = 0,
         uses_error: bool = True,
     ) -> None:
-        self.draw_images = draw_images
+        self.pool = pool
         self.learner = learner
         self.settings = settings
         self.reward = reward
@@ -115,7 +141,7 @@ class PatchEnvironment(VectorEnv):
         """Send every walker to a new image and place, at the start of an autoencoder cycle."""
         if seed is not None:
             self._rng.manual_seed(seed)
-        images = self.draw_images(self.num_envs)
+        numbers, images = self.pool.draw(self.num_envs)
         device, (height, width) = images.device, images.shape[-2:]
         patch, margin = self.settings.patch_px, self.margin
         self._maps = images.new_zeros(
@@ -129,7 +155,10 @@ class PatchEnvironment(VectorEnv):
         self._moves = self.settings.stride_px * torch.tensor(DIRECTIONS, device=device)
         self.corners = torch.zeros(self.num_envs, 2, dtype=torch.long, device=device)
         self._age = torch.zeros(self.num_envs, dtype=torch.long, device=device)
-        self._arrive(torch.arange(self.num_envs, device=device), images)
+        self._numbers = torch.zeros(self.num_envs, dtype=torch.long, device=device)
+        cells = (len(self.pool), height // VISIT_CELL_PX, width // VISIT_CELL_PX)
+        self._remembered = torch.zeros(cells, dtype=torch.int16, device=device)
+        self._arrive(torch.arange(self.num_envs, device=device), numbers, images)
         return self.observe(), {}
 
     def step(
@@ -162,7 +191,7 @@ class PatchEnvironment(VectorEnv):
         """Take walkers that stop, or have been on their image for long, to a new one."""
         which = (stops | (self._age >= self.settings.max_steps_per_image)).nonzero().squeeze(1)
         if len(which):
-            self._arrive(which, self.draw_images(len(which)))
+            self._arrive(which, *self.pool.draw(len(which)))
 
     def observe(self) -> Float[Tensor, "walkers 6 window window"]:
         """Return the window of each walker."""
@@ -211,25 +240,41 @@ class PatchEnvironment(VectorEnv):
         structure = self._cut(self._blurred_sobel[:, None], self.settings.patch_px, offset=0)
         clone = structure.mean(dim=(1, 2, 3)).sigmoid()
         cover = -visits.mean(dim=(1, 2)).sigmoid()
-        return clone.where(counted, 0.0), cover.where(counted, -1.0)
+        return clone.where(counted, NO_STRUCTURE), cover.where(counted, ALL_VISITED)
 
     def _count_visits(self, counted: Bool[Tensor, " walkers"]) -> None:
-        height, width = self._inner.shape[-2:]
+        """Add one visit to the pixels of each counted patch, here and in what is remembered."""
+        visited = self._patch_masks(counted)
+        self._inner[:, Channel.VISITS] += visited
+        center = VISIT_CELL_PX // 2
+        cells = visited[:, center::VISIT_CELL_PX, center::VISIT_CELL_PX].to(torch.int16)
+        self._remembered.index_add_(0, self._numbers, cells)
+
+    def _patch_masks(
+        self, counted: Bool[Tensor, " walkers"]
+    ) -> Bool[Tensor, "walkers height width"]:
+        """Return where each counted patch lies."""
         rows, columns = (
             (pixels >= start) & (pixels < start + self.settings.patch_px)
             for pixels, start in (
-                (torch.arange(height, device=counted.device), self.corners[:, :1]),
-                (torch.arange(width, device=counted.device), self.corners[:, 1:]),
+                (torch.arange(side, device=counted.device), self.corners[:, axis, None])
+                for axis, side in enumerate(self._inner.shape[-2:])
             )
         )
-        patch = (rows & counted[:, None])[:, :, None] & columns[:, None, :]
-        self._inner[:, Channel.VISITS] += patch
+        return (rows & counted[:, None])[:, :, None] & columns[:, None, :]
 
-    def _arrive(self, which: Int[Tensor, " some"], images: Images) -> None:
-        """Put walkers on new images at random places, unvisited so far."""
+    def _arrive(
+        self, which: Int[Tensor, " some"], numbers: Int[Tensor, " some"], images: Images
+    ) -> None:
+        """Put walkers on new images at random places."""
         luma = grey(images)
         self._inner[which, : Channel.BLUE + 1] = images
         self._inner[which, Channel.ERROR :] = 0.0
+        self._numbers[which] = numbers
+        remembered = self._remembered[numbers].to(images.dtype)
+        self._inner[which, Channel.VISITS] = remembered.repeat_interleave(
+            VISIT_CELL_PX, dim=1
+        ).repeat_interleave(VISIT_CELL_PX, dim=2)
         self._sobel[which] = sobel_magnitude(luma)
         self._variance[which] = local_variance(luma)
         self._blurred_sobel[which] = sobel_magnitude(gaussian_blur(luma))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from patchscout.config import Config
-from patchscout.data.augment import draw_augmentation
+from patchscout.data.augment import Augmentation, draw_augmentation
 from patchscout.data.loader import ImageLoader
 from patchscout.data.views import ViewSource
 from patchscout.monitor import Monitor
@@ -24,7 +24,7 @@ STATISTICS_IMAGES = 64
 """Normal images that mean and standard deviation of each color are taken from."""
 
 LABELED_COPIES = 6
-"""How many times each labeled image counts in the sampler's pool, augmented anew each time."""
+"""Augmented copies of each labeled image in the sampler's pool."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def train(
     statistics = color_statistics(normal, loader)
     learner = ProfileLearner(config, views, loader, split.labeled, statistics, device)
     environment = PatchEnvironment(
-        pool.draw,
+        pool,
         learner,
         config.sampler,
         config.reward,
@@ -115,7 +115,11 @@ def train(
 
 
 class ImagePool:
-    """The images that patches are picked from: the normal ones, if wished the labeled ones too."""
+    """The images that patches are picked from.
+
+    These are the normal ones and, if the settings say so, augmented copies of the labeled ones,
+    each copy with one augmentation of its own for the whole training.
+    """
 
     def __init__(
         self,
@@ -125,23 +129,28 @@ class ImagePool:
         loader: ImageLoader,
         device: torch.device,
     ) -> None:
-        self.samples = [*normal]
-        if config.sampler.labeled_in_pool:
-            self.samples += LABELED_COPIES * [*labeled]
         self.loader = loader
         self.device = device
         self._rng = np.random.default_rng([config.seed, 2])
+        self._items = [(sample, Augmentation.identity()) for sample in normal]
+        if config.sampler.labeled_in_pool:
+            copies = [sample for sample in labeled for _ in range(LABELED_COPIES)]
+            self._items += [(sample, draw_augmentation(self._rng)) for sample in copies]
 
-    def draw(self, count: int) -> Tensor:
-        """Return `count` images, (count, 3, H, W), labeled ones augmented."""
-        images = []
-        for index in self._rng.integers(len(self.samples), size=count):
-            sample = self.samples[index]
-            image = self.loader.image(sample)
-            if sample.is_anomalous:
-                image = draw_augmentation(self._rng).apply(image)
-            images.append(image)
-        return torch.stack(images).to(self.device)
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def draw(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return the numbers of `count` random images and the images, (count, 3, H, W)."""
+        numbers = self._rng.integers(len(self), size=count)
+        images = [
+            augmentation.apply(self.loader.image(sample))
+            for sample, augmentation in (self._items[number] for number in numbers)
+        ]
+        return (
+            torch.from_numpy(numbers).to(self.device),
+            torch.stack(images).to(self.device),
+        )
 
 
 def color_statistics(samples: tuple[Sample, ...], loader: ImageLoader) -> tuple[Tensor, Tensor]:

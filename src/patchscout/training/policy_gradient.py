@@ -23,6 +23,9 @@ from patchscout.networks.sampler import PolicyNetwork
 
 MAX_GRADIENT_NORM = 1.0
 
+CLIP_RANGE = 0.2
+"""How far the probability of an action may move in one update before its gradient stops."""
+
 
 def discounted_returns(
     rewards: Float[Tensor, "steps walkers"], gamma: float, last_value: Float[Tensor, " walkers"]
@@ -60,7 +63,7 @@ class Rollout:
 
 
 class PolicyGradient:
-    """REINFORCE with a learned baseline.
+    """REINFORCE with a learned baseline; with several passes a rollout, PPO.
 
     Args:
         policy: The network; trained in place.
@@ -102,7 +105,7 @@ class PolicyGradient:
     def update(
         self, next_observation: Float[Tensor, "walkers 6 window window"] | None, skip: int = 0
     ) -> dict[str, float]:
-        """Take one gradient step on the rollout and start a new one.
+        """Take `update_epochs` gradient steps on the rollout and start a new one.
 
         Args:
             next_observation: What follows the rollout within the same cycle; None at its end.
@@ -121,17 +124,22 @@ class PolicyGradient:
             torch.stack(rollout.rewards[skip:]), self.settings.gamma, self._value(next_observation)
         ).flatten()
 
-        logits, values = self.policy(observations)
-        distribution = Categorical(logits=logits)
-        advantages = normalize(returns - values.detach())
-        policy_loss = -(advantages * distribution.log_prob(actions)).mean()
-        value_loss = (values - returns).square().mean()
-        entropy = distribution.entropy().mean()
-        loss = policy_loss + 0.5 * value_loss - self.settings.entropy_weight * entropy
-        self.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), MAX_GRADIENT_NORM)
-        self.optimizer.step()
+        with torch.no_grad():
+            logits, values = self.policy(observations)
+            old_log_prob = Categorical(logits=logits).log_prob(actions)
+            advantages = normalize(returns - values)
+        for _ in range(self.settings.update_epochs):
+            logits, values = self.policy(observations)
+            distribution = Categorical(logits=logits)
+            ratio = (distribution.log_prob(actions) - old_log_prob).exp()
+            policy_loss = clipped_policy_loss(ratio, advantages)
+            value_loss = (values - returns).square().mean()
+            entropy = distribution.entropy().mean()
+            loss = policy_loss + 0.5 * value_loss - self.settings.entropy_weight * entropy
+            self.optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.policy.parameters(), MAX_GRADIENT_NORM)
+            self.optimizer.step()
         self._follow_statistics(observations)
         return {
             "policy_loss": policy_loss.item(),
@@ -154,6 +162,25 @@ class PolicyGradient:
             self.policy.train()
             self.policy(observations)
             self.policy.eval()
+
+
+def clipped_policy_loss(
+    ratio: Float[Tensor, " samples"], advantages: Float[Tensor, " samples"]
+) -> Tensor:
+    """Return minus the clipped surrogate objective, mean of min(r A, clip(r) A).
+
+    At the first pass over a rollout every ratio is 1 and the gradient is that of REINFORCE,
+    minus the mean of A times the gradient of log pi.
+
+    Args:
+        ratio: Probability of each action under the policy now, over that when it was taken.
+        advantages: Normalized advantages.
+
+    References:
+        Schulman et al., Proximal Policy Optimization Algorithms, arXiv 1707.06347, equation 7.
+    """
+    clipped = ratio.clamp(1 - CLIP_RANGE, 1 + CLIP_RANGE)
+    return -torch.minimum(ratio * advantages, clipped * advantages).mean()
 
 
 def normalize(advantages: Float[Tensor, " samples"]) -> Float[Tensor, " samples"]:

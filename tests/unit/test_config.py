@@ -1,0 +1,238 @@
+"""Settings: presets, what wins over what, ranges, and errors that name the setting."""
+
+import json
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from patchscout.checks import InputNotFoundError, InputValueError
+from patchscout.config import (
+    PAPER,
+    Config,
+    LinearSchedule,
+    Settings,
+    file_config,
+    parse_config,
+    preset_config,
+    read_config_file,
+    setting_names,
+)
+
+
+def groups(model=Config):
+    """The class of every group of settings."""
+    yield model
+    for field in model.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from groups(field.annotation)
+
+
+def lookup(config, name):
+    for part in name.split("."):
+        config = getattr(config, part)
+    return config
+
+
+def leaves(tree, prefix=""):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def test_fast_is_the_default():
+    assert preset_config() == preset_config("fast") == Config()
+    assert Config().preset == "fast"
+
+
+def test_paper_differs_only_where_it_says_so():
+    paper, fast = preset_config("paper"), preset_config("fast")
+    stated = dict(leaves(PAPER)) | {"preset": "paper"}
+    assert stated.keys() <= set(setting_names())
+    for name in setting_names():
+        assert lookup(paper, name) == stated.get(name, lookup(fast, name)), name
+
+
+def test_overrides_are_merged_into_a_preset_setting_by_setting():
+    config = preset_config("paper", training={"num_cycles": 2}, seed=7)
+    assert (config.training.num_cycles, config.seed) == (2, 7)
+    assert config.training.steps_per_cycle == PAPER["training"]["steps_per_cycle"]
+    assert PAPER["training"]["num_cycles"] == 450  # the preset itself is not changed
+
+
+def test_a_file_wins_over_the_preset_that_it_names(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("preset: paper\nseed: 3\ntraining: {num_cycles: 5}\n")
+    config = file_config(path)
+    assert (config.preset, config.seed, config.training.num_cycles) == ("paper", 3, 5)
+    assert config.autoencoder.architecture == "paper"
+    assert file_config(path, "fast").autoencoder.architecture == "lean"
+
+
+def test_an_empty_file_changes_nothing(tmp_path):
+    path = tmp_path / "empty.yaml"
+    path.write_text("# nothing yet\n")
+    assert file_config(path) == Config()
+
+
+def test_the_config_of_a_run_is_a_config_file(tmp_path):
+    config = preset_config("paper", seed=9, data={"image_size": [128, 64]})
+    path = tmp_path / "config.json"
+    run = {"format_version": 1, "config": config.model_dump(mode="json"), "training": None}
+    path.write_text(json.dumps(run))
+    assert file_config(path) == config
+
+
+def test_settings_survive_json():
+    config = preset_config("paper", held_out_type="hole")
+    assert parse_config(json.loads(config.model_dump_json())) == config
+
+
+@pytest.mark.parametrize("model", set(groups()), ids=lambda model: model.__name__)
+def test_every_setting_has_help(model):
+    assert issubclass(model, Settings)
+    assert model.__doc__
+    for name, field in model.model_fields.items():
+        is_group = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        is_own_group = is_group and field.annotation is not LinearSchedule
+        assert is_own_group or (field.description and field.description.endswith(".")), name
+
+
+def test_settings_are_frozen():
+    config = Config()
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(config, "seed", 1)  # noqa: B010
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(config.training, "num_cycles", 1)  # noqa: B010
+    assert hash(config) == hash(Config())  # nothing in it can be changed in place either
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sed": 1}, "unknown setting `sed`; did you mean 'seed'? (in here)"),
+        (
+            {"training": {"num_cycle": 1}},
+            "unknown setting `training.num_cycle`; did you mean 'training.num_cycles'? (in here)",
+        ),
+        (
+            {"seed": -1},
+            "`seed`: input should be greater than or equal to 0; got -1 (in here)",
+        ),
+        (
+            {"reward": {"beta": {"start": 2}}},
+            "`reward.beta.start`: input should be less than or equal to 1; got 2 (in here)",
+        ),
+        (
+            {"data": {"image_size": [100, 256]}},
+            "`data.image_size` must be multiples of 16; got (100, 256). Use (96, 256) (in here)",
+        ),
+        (
+            {"sampler": {"patch_px": 512, "window_px": 512}},
+            "`sampler.patch_px` must fit into `data.image_size` (256, 256); got 512 (in here)",
+        ),
+        (
+            {"sampler": {"patch_px": 60}},
+            "`sampler.patch_px` must be a multiple of 8, at least 16 with this autoencoder; got 60"
+            " (in here)",
+        ),
+        (
+            {"autoencoder": {"architecture": "paper"}, "sampler": {"patch_px": 32}},
+            "`sampler.patch_px` must be a multiple of 8, at least 64 with this autoencoder; got 32"
+            " (in here)",
+        ),
+        (
+            {"sampler": {"window_px": 48}},
+            "`sampler.window_px` must be a multiple of 16, no smaller than `sampler.patch_px`; got"
+            " 48 (in here)",
+        ),
+        (
+            {"training": {"steps_per_cycle": 12}},
+            "`training.steps_per_cycle` must leave room for 10 snapshots after"
+            " `profile.first_step` 4; got 12 (in here)",
+        ),
+        (
+            {"training": {"steps_per_cycle": 9}, "profile": {"spacing": "last"}},
+            "`training.steps_per_cycle` must be at least `profile.length` 10; got 9 (in here)",
+        ),
+        (
+            {"training": 3},
+            "`training`: input should be a valid dictionary or instance of TrainingSettings; got 3"
+            " (in here)",
+        ),
+        (
+            [1],
+            "here must hold settings by name; got list. Write for example `training: {num_cycles:"
+            " 2}`.",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(settings, message):
+    with pytest.raises(InputValueError) as error:
+        parse_config(settings, "here")
+    assert str(error.value) == message
+
+
+def test_the_fewest_steps_that_hold_a_profile_are_accepted():
+    assert parse_config({"training": {"steps_per_cycle": 13}}).training.steps_per_cycle == 13
+    last = {"training": {"steps_per_cycle": 10}, "profile": {"spacing": "last"}}
+    assert parse_config(last).training.steps_per_cycle == 10
+
+
+@pytest.mark.parametrize("side", [64, 80, 256, 4096])
+def test_multiples_of_16_are_accepted(side):
+    assert parse_config({"data": {"image_size": [side, 64]}}).data.image_size == (side, 64)
+
+
+@pytest.mark.parametrize("side", [48, 4112, 72])
+def test_other_sizes_are_not(side):
+    with pytest.raises(InputValueError, match=r"`data.image_size"):
+        parse_config({"data": {"image_size": [side, 64]}})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("seed: [1", r"settings.yaml is not valid YAML: .* Mend the file\."),
+        ("\x00", r"settings.yaml is not valid YAML"),
+        ("- seed\n- 1\n", r"settings.yaml must hold settings by name, such as `seed: 1`\."),
+        ("sed: 1", r"unknown setting `sed`; did you mean 'seed'\? \(in .*settings.yaml\)"),
+        ("seed: -1", r"`seed`: .* got -1 \(in .*settings.yaml\)"),
+        ("1: 2", r"settings.yaml must hold settings by name"),
+        ("preset: papre", r"one of fast, paper; got 'papre'; did you mean 'paper'\?"),
+        ("preset: [fast]", r"`preset` must be one of fast, paper; got '\['fast'\]'"),
+        ('{"format_version": 1, "config": [1]}', "must hold settings by name"),
+        ("!!python/object/apply:os.getcwd []", "is not valid YAML"),
+    ],
+)
+def test_files_that_do_not_fit(tmp_path, content, message):
+    path = tmp_path / "settings.yaml"
+    path.write_text(content)
+    with pytest.raises(InputValueError, match=message) as error:
+        file_config(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_of_other_bytes(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputValueError, match="is not valid YAML"):
+        read_config_file(path)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(InputNotFoundError, match=r"none.yaml is not there. Check the path."):
+        read_config_file(tmp_path / "none.yaml")
+
+
+def test_a_linear_schedule_falls_and_then_stays():
+    schedule = LinearSchedule(start=1.0, end=0.2, steps=4)
+    assert [schedule.at(step) for step in (0, 1, 2, 4, 9)] == pytest.approx([1, 0.8, 0.6, 0.2, 0.2])
+
+
+def test_setting_names_are_those_of_the_command_line():
+    names = setting_names()
+    assert {"seed", "data.image_size", "reward.beta.steps"} <= set(names)
+    assert len(names) == len(set(names))
+    assert not {"data", "reward", "reward.beta"} & set(names)

@@ -1,0 +1,138 @@
+"""Loss profiles: one error map per snapshot or per mask, in order, linear or logarithmic."""
+
+import math
+
+import pytest
+import torch
+
+from patchscout.networks import Autoencoder, LeanAutoencoder
+from patchscout.networks.loss_profile import (
+    LOG_CENTER,
+    LOG_FLOOR,
+    LOG_SPREAD,
+    ProfileExtractor,
+    error_map,
+    scale_errors,
+)
+from patchscout.networks.segmenter import FeatureExtractor, Segmenter, num_features
+
+
+class Shift(Autoencoder):
+    """Reconstructs every image too bright: by `amount`, times the mask's mean where there is one."""
+
+    min_size_px = 8
+
+    def __init__(self, amount: float) -> None:
+        super().__init__(bottleneck_channels=4)
+        self.amount = amount
+
+    def encode(self, images):
+        return torch.full((len(images), 4, 1, 1), self.amount), images
+
+    def decode(self, code, skip):
+        assert skip is not None
+        return skip + code.mean(dim=1, keepdim=True)
+
+
+IMAGES = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_error_is_the_mean_absolute_difference_over_rgb():
+    class Off(Shift):
+        def decode(self, code, skip):
+            assert skip is not None
+            return skip + torch.tensor([0.3, -0.6, 0.0])[:, None, None]
+
+    errors = error_map(Off(0.0), IMAGES)
+    assert errors.shape == (2, 16, 24)
+    torch.testing.assert_close(errors, torch.full_like(errors, (0.3 + 0.6 + 0.0) / 3))
+
+
+def test_one_map_per_snapshot_in_order():
+    extractor = ProfileExtractor([Shift(0.4), Shift(0.2), Shift(0.1)], None, "linear")
+    profiles = extractor(IMAGES)
+    assert extractor.length == 3
+    assert profiles.shape == (2, 3, 16, 24)
+    expected = torch.tensor([0.4, 0.2, 0.1])[None, :, None, None].expand_as(profiles)
+    torch.testing.assert_close(profiles, expected)
+
+
+def test_one_map_per_mask_in_order():
+    masks = torch.tensor([[1.0, 1, 1, 1], [2, 2, 0, 0], [2, 0, 0, 0]])
+    extractor = ProfileExtractor([Shift(0.4)], masks, "linear")
+    profiles = extractor(IMAGES)
+    assert extractor.length == 3
+    expected = torch.tensor([0.4, 0.4, 0.2])[None, :, None, None].expand_as(profiles)
+    torch.testing.assert_close(profiles, expected)
+    assert [autoencoder is extractor.autoencoders[0] for autoencoder, _ in extractor.sources] == [
+        True
+    ] * 3
+
+
+def test_a_logarithmic_profile_is_standardized():
+    extractor = ProfileExtractor([Shift(0.4), Shift(0.0)], None, "log")
+    by_hand = [(math.log(0.4 + LOG_FLOOR) - LOG_CENTER) / LOG_SPREAD]
+    by_hand.append((math.log(LOG_FLOOR) - LOG_CENTER) / LOG_SPREAD)
+    maps = extractor(IMAGES)[0].mean(dim=(1, 2))
+    torch.testing.assert_close(maps, torch.tensor(by_hand), rtol=1e-3, atol=1e-3)
+
+
+def test_the_logarithm_keeps_the_order_of_errors():
+    errors = torch.tensor([0.0, 1e-4, 1e-2, 0.5, 2.0])
+    assert (scale_errors(errors, "log").diff() > 0).all()
+    assert torch.equal(scale_errors(errors, "linear"), errors)
+
+
+@pytest.mark.parametrize("with_masks", [False, True])
+def test_a_source_map_is_one_channel(with_masks):
+    torch.manual_seed(0)
+    networks = [LeanAutoencoder(4, 6).folded() for _ in range(1 if with_masks else 3)]
+    masks = (torch.rand(3, 6) > 0.5).float() if with_masks else None
+    extractor = ProfileExtractor(networks, masks, "log")
+    profiles = extractor(IMAGES)
+    for index in range(3):
+        assert torch.equal(extractor.source_map(index, IMAGES), profiles[:, index])
+    assert not torch.allclose(profiles[:, 0], profiles[:, 1])
+
+
+def test_masks_are_saved_with_the_model():
+    masks = torch.rand(3, 6)
+    state = ProfileExtractor([LeanAutoencoder(4, 6)], masks, "log").state_dict()
+    assert torch.equal(state["masks"], masks)
+    assert "masks" not in ProfileExtractor([LeanAutoencoder(4, 6)], None, "log").state_dict()
+
+
+@pytest.mark.parametrize(("inputs", "channels"), [("profile", 2), ("image", 3), ("both", 5)])
+def test_features_are_the_profile_the_standardized_image_or_both(inputs, channels):
+    mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([1.0, 2.0, 4.0])
+    profiles = ProfileExtractor([Shift(0.4), Shift(0.2)], None, "linear")
+    features = FeatureExtractor(profiles, inputs, mean, std)(IMAGES)
+    assert features.shape == (2, channels, 16, 24)
+    assert num_features(2, inputs) == channels
+    if inputs != "image":
+        torch.testing.assert_close(features[:, :2], profiles(IMAGES))
+    if inputs != "profile":
+        torch.testing.assert_close(features[:, -1], (IMAGES[:, 2] - 0.3) / 4)
+
+
+def test_without_profiles_no_autoencoder_is_run():
+    class Refuses(Shift):
+        def encode(self, images):
+            raise AssertionError("was run")
+
+    profiles = ProfileExtractor([Refuses(0.1)], None, "linear")
+    features = FeatureExtractor(profiles, "image", torch.zeros(3), torch.ones(3))
+    assert torch.equal(features(IMAGES), IMAGES)
+
+
+def test_a_segmenter_gives_the_predictors_probability():
+    class First(torch.nn.Module):
+        def forward(self, features):
+            return features[:, 0]
+
+    profiles = ProfileExtractor([Shift(0.4)], None, "linear")
+    segmenter = Segmenter(
+        FeatureExtractor(profiles, "profile", torch.zeros(3), torch.ones(3)), First()
+    )
+    expected = 1 / (1 + math.exp(-0.4))
+    torch.testing.assert_close(segmenter(IMAGES), torch.full((2, 16, 24), expected))
