@@ -1,6 +1,7 @@
 """What all tests share: shapes checked as types, and where real data is."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,52 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set PATCHSCOUT_DATA to a folder that has some")
     return folder
+
+
+@pytest.fixture(scope="session")
+def sample_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small sample in MVTec AD layout, two of its images of another size and kind; read only."""
+    from PIL import Image
+
+    from patchscout.data.synthetic import write_sample
+
+    root = write_sample(
+        tmp_path_factory.mktemp("sample"),
+        num_train=6,
+        num_test_normal=2,
+        num_per_type=3,
+        size_px=96,
+    )
+    for name, mode, size in (("000", "L", (160, 72)), ("001", "RGBA", (64, 64))):
+        path = root / "train" / "good" / f"{name}.png"
+        Image.open(path).resize(size).convert(mode).save(path)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny() -> list[str]:
+    """Settings that train in seconds, on the command line."""
+    return (
+        "--labeled-per-type 2 --data.image-size 64 64 --sampler.window-px 64 --sampler.patch-px 32"
+        " --sampler.num-walkers 8 --training.num-cycles 2 --training.steps-per-cycle 14"
+        " --training.predictor-updates 8 --predictor.batch-size 2 --buffer.capacity 6"
+        " --autoencoder.base-channels 4 --predictor.base-channels 4 --device cpu"
+    ).split()
+
+
+@pytest.fixture(scope="session")
+def trained_run(
+    sample_data: Path, tiny: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The run folder of a model trained on `sample_data` for a moment; read only."""
+    from patchscout.cli import main
+
+    run = tmp_path_factory.mktemp("trained") / "run"
+    assert main(["train", str(sample_data), "--out", str(run), "--quiet", *tiny]) == 0
+    return run
+
+
+@pytest.fixture
+def run(trained_run: Path, tmp_path: Path) -> Path:
+    """A copy of the trained run, to write to."""
+    return Path(shutil.copytree(trained_run, tmp_path / "run"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -16,6 +16,8 @@ from patchscout.checks import InputValueError, nearest
 from patchscout.config import Config, file_config, first_problem, preset_config, setting_names
 
 Arguments = TypeVar("Arguments")
+SettingsArgument = Annotated[Config, tyro.conf.arg(name="")]
+"""Every setting as an option of its own name."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class TrainArguments:
     """No progress bars."""
     config: Path | None = None
     """YAML or JSON file of settings (a run's config.json too); what is given here wins over it."""
-    settings: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    settings: SettingsArgument = field(default_factory=Config)
 
 
 @dataclass(frozen=True)
@@ -97,35 +99,33 @@ class InfoArguments:
 
 def parse_train(arguments: list[str]) -> TrainArguments:
     """Parse the arguments of `train`: preset, then configuration file, then what is given."""
-    defaults = _defaults(arguments)
-    missing: Any = tyro.MISSING
-    return parse(
-        TrainArguments,
-        arguments,
-        "patchscout train",
-        TrainArguments(data=missing, out=missing, settings=defaults),
+    # A subclass that differs by the default of `settings`: the others stay without one.
+    settings = ("settings", SettingsArgument, field(default=_defaults(arguments)))
+    with_defaults = make_dataclass(
+        "TrainArguments",
+        [settings],
+        bases=(TrainArguments,),
+        namespace={"__doc__": TrainArguments.__doc__},
+        frozen=True,
     )
+    return parse(with_defaults, arguments, "patchscout train")
 
 
-def parse(
-    kind: type[Arguments], arguments: list[str], program: str, default: Arguments | None = None
-) -> Arguments:
+def parse(kind: type[Arguments], arguments: list[str], program: str) -> Arguments:
     """Return the arguments of a command.
 
     Raises:
         InputValueError: If something is unknown, missing or out of range.
     """
     if any(argument in ("-h", "--help") for argument in arguments):
-        tyro.cli(kind, args=["--help"], prog=program, default=default)
+        tyro.cli(kind, args=["--help"], prog=program)
     see = f"See `{program} --help`."
     _check_options(kind, arguments, see)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):
             parsed: Any
-            parsed, unknown = tyro.cli(
-                kind, args=arguments, prog=program, default=default, return_unknown_args=True
-            )
+            parsed, unknown = tyro.cli(kind, args=arguments, prog=program, return_unknown_args=True)
     except SystemExit as error:
         raise InputValueError(f"{_problem(error, printed.getvalue(), kind)}. {see}") from None
     except ValidationError as error:
@@ -155,7 +155,9 @@ def _options(kind: type) -> list[str]:
 
 
 def _is_positional(name: str, kind: type) -> bool:
-    return str(kind.__annotations__[name]).startswith("tyro.conf.Positional")
+    annotations = (vars(base).get("__annotations__", {}) for base in kind.__mro__)
+    declared = next(found[name] for found in annotations if name in found)
+    return str(declared).startswith("tyro.conf.Positional")
 
 
 def _defaults(arguments: list[str]) -> Config:
@@ -185,7 +187,8 @@ def _problem(error: BaseException, printed: str, kind: type) -> str:
         if isinstance(argument := getattr(cause, "arg", None), str):
             group = argument.removeprefix("settings").removeprefix(".")
         cause = cause.__cause__ or cause.__context__
-    required = [field.name for field in fields(kind) if field.default is MISSING]
+    without_default = [f for f in fields(kind) if f.default is f.default_factory is MISSING]
+    required = [f.name for f in without_default]
     shown = [name.upper() if _is_positional(name, kind) else f"--{name}" for name in required]
     if missing := [name for name in shown if re.search(rf"^\W*{name}\b", printed, re.MULTILINE)]:
         return f"{' and '.join(f'`{name}`' for name in missing)} must be given"

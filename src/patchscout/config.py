@@ -155,17 +155,17 @@ class SamplerSettings(Settings):
     """Length of a move."""
     max_steps_per_image: Count = 32
     """After so many steps a walker is sent to a new image even if it never stops."""
-    error_refresh_steps: Count = 10
+    error_refresh_steps: Count = 20
     """Steps after which the error channel is computed anew."""
     labeled_in_pool: bool = False
     """Whether augmented labeled images are among those that patches are picked from."""
     learning_rate: Positive = 1e-3
     """Adam's step size."""
-    gamma: Fraction = 0.9
+    gamma: Fraction = 0.8
     """Discount of later rewards within a cycle."""
-    entropy_weight: Annotated[float, Field(ge=0)] = 0.01
+    entropy_weight: Annotated[float, Field(ge=0)] = 0.003
     """Weight of the entropy bonus."""
-    update_every: Count = 10
+    update_every: Count = 5
     """Steps between policy updates; at the end of a cycle there is always one."""
     update_epochs: Count = 4
     """Gradient steps of an update: 1 is REINFORCE, more are PPO's clipped ones."""
@@ -184,14 +184,14 @@ class RewardSettings(Settings):
     """Whether R_pred, the predictor's success, counts."""
     pred_images: Count = 6
     """Labeled images that R_pred is measured on."""
-    beta: LinearSchedule = LinearSchedule(steps=900)
+    beta: LinearSchedule = LinearSchedule(steps=600)
     """From exploration (1) to exploitation (0)."""
 
 
 class TrainingSettings(Settings):
     """How long everything is trained."""
 
-    num_cycles: Count = 3
+    num_cycles: Count = 2
     """Autoencoder cycles; with `profile.diversity reset` each starts a new autoencoder."""
     steps_per_cycle: Count = 400
     """Sampler and autoencoder steps of a cycle."""
@@ -226,6 +226,16 @@ class Config(Settings):
     sampler: SamplerSettings = SamplerSettings()
     reward: RewardSettings = RewardSettings()
     training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _leaves_labeled_views(self) -> Config:
+        views = self.buffer.normal_fraction + self.buffer.paste_fraction
+        if views > 1:
+            raise ValueError(
+                "buffer.normal_fraction and buffer.paste_fraction must be at most 1 together;"
+                f" got {views:g}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:

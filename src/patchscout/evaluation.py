@@ -47,7 +47,7 @@ def evaluate(
         image = read_image(sample.image_path)
         own_size = (image.shape[0], image.shape[1])
         anomaly_map = score_image(segmenter, image, image_size, device)
-        score = float(anomaly_map.max())
+        score = float(resize_map(anomaly_map, own_size).max())  # as `predict` scores it
         compare_size = image_size if size == "working" else own_size
         accumulator.update(
             resize_map(anomaly_map, compare_size),

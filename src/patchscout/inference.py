@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from patchscout.data.images import resize, resize_image
 from patchscout.data.loader import to_tensor
 from patchscout.networks.segmenter import Segmenter
 from patchscout.types import AnomalyMap, Image, Prediction
 
+WorkingMap = Float[np.ndarray, "working_height working_width"]
+"""An anomaly map at the size that the model works at."""
+
 
 @torch.no_grad()
 def score_image(
     segmenter: Segmenter, image: Image, image_size: tuple[int, int], device: torch.device
-) -> AnomalyMap:
+) -> WorkingMap:
     """Return the anomaly map of an image at the working size.
 
     Args:
@@ -27,7 +31,7 @@ def score_image(
     return segmenter(tensor)[0].float().cpu().numpy()
 
 
-def resize_map(anomaly_map: AnomalyMap, size: tuple[int, int]) -> AnomalyMap:
+def resize_map(anomaly_map: WorkingMap, size: tuple[int, int]) -> AnomalyMap:
     """Return an anomaly map at another size (height, width), values staying in [0, 1]."""
     if anomaly_map.shape == size:
         return anomaly_map

@@ -23,8 +23,8 @@ class NumberedViews(ViewSource):
             normal,
             normal,
             ImageLoader((HEIGHT, WIDTH), 0),
-            normal_fraction=1,
-            paste_fraction=0,
+            normal_fraction=1.0,
+            paste_fraction=0.0,
             seed=0,
         )
         self.count = 0

@@ -71,7 +71,7 @@ class Learner(Protocol):
     """What the patches are for: the autoencoder (and the predictor behind it)."""
 
     def learn(self, patches: Images) -> float:
-        """Train on a minibatch of patches and return R_pred."""
+        """Train on a minibatch of patches, which may be empty, and return R_pred."""
         ...
 
     def error_maps(self, images: Images) -> Maps:
@@ -89,7 +89,7 @@ class PatchEnvironment(VectorEnv):
     The window may reach over the border of the image, where it sees zeros; the patch may not. A
     move that would take the patch over the border ends at the border and does not count: no
     patch, no visit, and the lowest rewards there are (R_clone of a patch without structure, R_cover
-    of one visited for ever), so that bumping into the border never pays.
+    of one visited for ever), so that bumping into the border does not pay.
 
     Visits are counted over a whole cycle: an image that is returned to, by any walker, is as
     visited as it was left (in cells of 16 px).
@@ -214,9 +214,7 @@ class PatchEnvironment(VectorEnv):
         clone, cover = self._walker_rewards(patches[:, Channel.VISITS], counted)
         self._count_visits(counted)
         self._age += 1
-        reward_pred = 0.0
-        if counted.any():
-            reward_pred = self.learner.learn(patches[counted, : Channel.BLUE + 1])
+        reward_pred = self.learner.learn(patches[counted, : Channel.BLUE + 1])
         beta = self.reward.beta.at(self.num_steps)
         rewards = beta * (clone * self.reward.clone + cover * self.reward.cover)
         rewards = rewards + (1 - beta) * reward_pred * self.reward.pred

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,9 +18,11 @@ from patchscout.data.loader import ImageLoader
 from patchscout.data.views import ViewSource
 from patchscout.losses import dice_loss, weighted_cross_entropy
 from patchscout.networks import make_autoencoder, make_predictor
+from patchscout.networks.autoencoder import Autoencoder
 from patchscout.networks.loss_profile import error_map
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter, num_features
 from patchscout.training.profile_buffer import ProfileBuffer
+from patchscout.training.reward_probe import RewardProbe
 from patchscout.training.snapshots import SnapshotRecorder, draw_dropout_masks
 from patchscout.types import Sample
 
@@ -89,11 +90,7 @@ class ProfileLearner:
         )
         self.predictor_schedule = make_schedule(self.predictor_optimizer, config)
         self.buffer = ProfileBuffer(config, views, device)
-        probe = spread_over_types(labeled, config.reward.pred_images)
-        self._probe = RewardProbe(
-            loader.images(probe).to(device),
-            torch.stack([loader.mask(sample) for sample in probe]).float().to(device),
-        )
+        self._probe = RewardProbe(labeled, config.reward.pred_images, loader, device)
 
     def start_cycle(self) -> None:
         """Begin a cycle, with a new autoencoder if profiles are made diverse by resets."""
@@ -103,14 +100,14 @@ class ProfileLearner:
 
     def learn(self, patches: Images) -> float:
         """Train on one minibatch of patches and return R_pred, minus the predictor's loss."""
-        self._update_autoencoder(patches)
+        if len(patches):
+            self._update_autoencoder(patches)
         self.num_steps += 1
         steps_per_cycle = self.config.training.steps_per_cycle
         step = (self.num_steps - 1) % steps_per_cycle + 1 if self.resets else self.num_steps
-        if self.recorder.offer(step, self.autoencoder):
-            if self.recorder.is_complete:
-                self._features = self._feature_extractor()
-            self._measure_reward()
+        if self.recorder.offer(step, self.autoencoder) and self.recorder.is_complete:
+            self._features = self._feature_extractor()
+        self._measure_reward()
         for _ in range(self.config.training.predictor_updates_per_step):
             self.update_predictor()
         return self._reward_pred
@@ -118,8 +115,8 @@ class ProfileLearner:
     @torch.no_grad()
     def error_maps(self, images: Images) -> Float[Tensor, "batch height width"]:
         """Return the current reconstruction error of each pixel."""
-        self.autoencoder.eval()
-        return error_map(self.autoencoder, images)
+        images = images.contiguous(memory_format=torch.channels_last)
+        return error_map(self.autoencoder.folded(), images)
 
     @property
     def has_profiles(self) -> bool:
@@ -175,21 +172,27 @@ class ProfileLearner:
         self.figures["autoencoder/loss"] = loss.item()
 
     def _feature_extractor(self) -> FeatureExtractor:
-        """Return the newest extractor; an older one stands in for what is missing."""
-        older = self._features.profiles if self._features is not None else None
-        profiles = self.recorder.extractor(older)
+        """Return the extractor of the newest complete profile."""
         inputs = self.config.predictor.inputs
-        return FeatureExtractor(profiles, inputs, *self._color_statistics).to(self.device).eval()
+        features = FeatureExtractor(self.recorder.extractor(), inputs, *self._color_statistics)
+        return features.to(self.device).eval()
 
     @torch.no_grad()
     def _measure_reward(self) -> None:
         """Set R_pred from the labeled images, with the profile as far as it is new."""
         if self._features is None or not self.num_predictor_updates:
             return
-        features = self._probe.features(self._feature_extractor())
         self.predictor.eval()
-        logits = torch.cat([self.predictor(one[None]) for one in features])
+        older = self._features.profiles
+        profiles = self._probe.profiles(self.recorder.extractor(older), self._newest())
+        logits = self.predictor(self._features.assemble(self._probe.images, profiles))
         self._reward_pred = -self._predictor_loss(logits, self._probe.masks).item()
+
+    def _newest(self) -> tuple[int, Autoencoder] | None:
+        """Return the autoencoder in training and the channel that it is on the way to."""
+        if self.recorder.is_complete or self.config.profile.spacing == "last":
+            return None
+        return self.recorder.num_states, self.autoencoder.eval()
 
     def _predictor_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         alpha = self.config.training.alpha.at(self.num_steps)
@@ -197,32 +200,6 @@ class ProfileLearner:
         if self.config.predictor.dice_weight:
             loss = loss + self.config.predictor.dice_weight * dice_loss(logits, target)
         return loss
-
-
-class RewardProbe:
-    """The labeled images that R_pred is measured on, with the error maps that are still valid.
-
-    Args:
-        images: (count, 3, H, W) in [0, 1].
-        masks: (count, H, W), 1 on anomalous pixels.
-    """
-
-    def __init__(self, images: Images, masks: Float[Tensor, "batch height width"]) -> None:
-        self.images = images
-        self.masks = masks
-        self._known: dict[Any, Tensor] = {}
-
-    def features(self, extractor: FeatureExtractor) -> Float[Tensor, "batch channels height width"]:
-        """Return the features of the images; only new autoencoders are run."""
-        maps: dict[Any, Tensor] = {}
-        profiles = extractor.profiles
-        for index, (autoencoder, mask) in enumerate(profiles.sources):
-            key = (autoencoder, None if mask is None else index)
-            if (known := self._known.get(key)) is None:
-                known = torch.cat([profiles.source_map(index, one[None]) for one in self.images])
-            maps[key] = known
-        self._known = maps
-        return extractor.assemble(self.images, torch.stack(list(maps.values()), dim=1))
 
 
 def make_schedule(optimizer: Optimizer, config: Config) -> LRScheduler:
@@ -236,17 +213,3 @@ def make_schedule(optimizer: Optimizer, config: Config) -> LRScheduler:
 
     is_constant = config.predictor.schedule == "constant"
     return LambdaLR(optimizer, (lambda _: 1.0) if is_constant else one_cycle)
-
-
-def spread_over_types(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """Return up to `count` samples, taking one of each defect type in turn."""
-    queues: dict[str, list[Sample]] = {}
-    for sample in samples:
-        queues.setdefault(sample.defect_type, []).append(sample)
-    turns = [
-        queue[turn]
-        for turn in range(max(map(len, queues.values()), default=0))
-        for queue in queues.values()
-        if turn < len(queue)
-    ]
-    return turns[:count]

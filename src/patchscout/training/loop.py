@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from patchscout.checks import InputValueError
 from patchscout.config import Config
 from patchscout.data.augment import Augmentation, draw_augmentation
 from patchscout.data.loader import ImageLoader
@@ -21,7 +23,7 @@ from patchscout.training.samplers import make_sampler
 from patchscout.types import Sample, Split
 
 STATISTICS_IMAGES = 64
-"""Normal images that mean and standard deviation of each color are taken from."""
+"""At most so many normal images that mean and standard deviation of each color are taken from."""
 
 LABELED_COPIES = 6
 """Augmented copies of each labeled image in the sampler's pool."""
@@ -65,6 +67,7 @@ def train(
     torch.manual_seed(config.seed)
     loader = ImageLoader(config.data.image_size, config.data.cache_mib)
     normal, calibration_normal = hold_out(split.train_normal, config.seed)
+    check_masks(split.labeled, loader)
     pool = ImagePool(config, normal, split.labeled, loader, device)
     views = ViewSource(
         normal,
@@ -99,10 +102,10 @@ def train(
             sampler_figures = {f"sampler/{name}": value for name, value in figures.items()}
             monitor.log(step, sampler_figures | learner.figures)
 
-        due = range(learner.num_predictor_updates, config.training.predictor_updates)
+        due = range(config.training.predictor_updates - learner.num_predictor_updates)
         for update in monitor.track(due, "finishing the predictor", len(due), "update"):
             learner.update_predictor()
-            monitor.log(total + update, dict(learner.figures))
+            monitor.log(total + update, {"predictor/loss": learner.figures["predictor/loss"]})
         is_complete = True
     except KeyboardInterrupt:
         if not learner.num_predictor_updates:
@@ -153,9 +156,23 @@ class ImagePool:
         )
 
 
+def check_masks(labeled: tuple[Sample, ...], loader: ImageLoader) -> None:
+    """Refuse labeled images whose defects all vanish at the working size.
+
+    Raises:
+        InputValueError: If no pixel of any resized mask is anomalous.
+    """
+    if not any(loader.mask(sample).any() for sample in labeled):
+        height, width = loader.image_size
+        raise InputValueError(
+            f"every defect, such as that of {labeled[0].image_path}, is too thin to be seen at"
+            f" {height} x {width} px. Raise `data.image_size`."
+        )
+
+
 def color_statistics(samples: tuple[Sample, ...], loader: ImageLoader) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each color over evenly chosen images."""
-    stride = max(1, len(samples) // STATISTICS_IMAGES)
+    stride = math.ceil(len(samples) / STATISTICS_IMAGES)
     pixels = torch.stack(
         [
             torch.stack([image.mean(dim=(1, 2)), image.square().mean(dim=(1, 2))])

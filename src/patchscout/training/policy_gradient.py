@@ -128,6 +128,7 @@ class PolicyGradient:
             logits, values = self.policy(observations)
             old_log_prob = Categorical(logits=logits).log_prob(actions)
             advantages = normalize(returns - values)
+        figures: dict[str, float] = {}
         for _ in range(self.settings.update_epochs):
             logits, values = self.policy(observations)
             distribution = Categorical(logits=logits)
@@ -140,13 +141,13 @@ class PolicyGradient:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.policy.parameters(), MAX_GRADIENT_NORM)
             self.optimizer.step()
+            figures = {
+                "policy_loss": policy_loss.item(),
+                "value_loss": value_loss.item(),
+                "entropy": entropy.item(),
+            }
         self._follow_statistics(observations)
-        return {
-            "policy_loss": policy_loss.item(),
-            "value_loss": value_loss.item(),
-            "entropy": entropy.item(),
-            "mean_return": returns.mean().item(),
-        }
+        return {**figures, "mean_return": returns.mean().item()}
 
     @torch.no_grad()
     def _value(self, observation: Tensor | None) -> Float[Tensor, " walkers"]:

@@ -59,6 +59,11 @@ class SnapshotRecorder:
         return True
 
     @property
+    def num_states(self) -> int:
+        """How many states there are."""
+        return len(self._states)
+
+    @property
     def is_complete(self) -> bool:
         """Whether there are as many states as a profile needs."""
         return len(self._states) == self._capacity

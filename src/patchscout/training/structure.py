@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -25,29 +29,30 @@ def sobel_magnitude(maps: Maps) -> Maps:
 
     The kernels have weights 1, 2, 1, so a step edge of height 1 answers with 4.
     """
-    smooth = maps.new_tensor([1.0, 2.0, 1.0])
-    slope = maps.new_tensor([-1.0, 0.0, 1.0])
-    kernels = torch.stack([torch.outer(smooth, slope), torch.outer(slope, smooth)])[:, None]
-    gradient = F.conv2d(_padded(maps, 1), kernels)
-    return gradient.square().sum(dim=1).sqrt()
+    padded = _padded(maps, 1)
+    smooth = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
+    slope = padded[:, 2:] - padded[:, :-2]
+    across = smooth[:, :, 2:] - smooth[:, :, :-2]
+    down = slope[:, :, :-2] + 2 * slope[:, :, 1:-1] + slope[:, :, 2:]
+    return torch.hypot(across, down)
 
 
 def local_variance(maps: Maps) -> Maps:
     """Return the variance of each pixel's 3x3 neighborhood, borders replicated."""
     padded = _padded(maps, 1)
-    mean = F.avg_pool2d(padded, 3, stride=1)
-    mean_of_squares = F.avg_pool2d(padded.square(), 3, stride=1)
-    return (mean_of_squares - mean.square()).clamp_min(0).squeeze(1)
+    mean = _box_mean(padded)
+    return (_box_mean(padded.square()) - mean.square()).clamp_min(0)
 
 
 def gaussian_blur(maps: Maps, sigma_px: float = 1.0) -> Maps:
     """Return maps blurred by a Gaussian cut off at three standard deviations."""
     radius = max(1, round(3 * sigma_px))
-    offsets = torch.arange(-radius, radius + 1, dtype=maps.dtype, device=maps.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma_px).square())
-    kernel = kernel / kernel.sum()
-    blurred = F.conv2d(_padded(maps, radius), kernel.view(1, 1, -1, 1))
-    return F.conv2d(blurred, kernel.view(1, 1, 1, -1)).squeeze(1)
+    weights = [math.exp(-0.5 * (offset / sigma_px) ** 2) for offset in range(-radius, radius + 1)]
+    weights = [weight / sum(weights) for weight in weights]
+    height, width = maps.shape[-2:]
+    padded = _padded(maps, radius)
+    rows = _sum(weight * padded[:, i : i + height] for i, weight in enumerate(weights))
+    return _sum(weight * rows[:, :, i : i + width] for i, weight in enumerate(weights))
 
 
 def fused_structure_map(error: Maps, variance: Maps, sobel: Maps) -> Maps:
@@ -74,5 +79,14 @@ def _z_score(maps: Maps) -> Maps:
     return (maps - mean) / spread.clamp_min(1e-8)
 
 
-def _padded(maps: Maps, margin: int) -> Float[Tensor, "batch 1 height width"]:
-    return F.pad(maps[:, None], (margin,) * 4, mode="replicate")
+def _padded(maps: Maps, margin: int) -> Tensor:
+    return F.pad(maps[:, None], (margin,) * 4, mode="replicate")[:, 0]
+
+
+def _sum(terms: Iterable[Tensor]) -> Tensor:
+    return functools.reduce(torch.add, terms)
+
+
+def _box_mean(padded: Tensor) -> Tensor:
+    rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
+    return (rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]) / 9

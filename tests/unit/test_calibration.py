@@ -1,0 +1,74 @@
+"""The threshold: from images that nothing else was trained on, at the best F1 by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PillowImage
+from torch import nn
+
+from patchscout.data.annotations import MaskFile
+from patchscout.data.loader import ImageLoader
+from patchscout.monitor import Monitor
+from patchscout.networks.loss_profile import ProfileExtractor
+from patchscout.networks.segmenter import FeatureExtractor, Segmenter
+from patchscout.training.calibration import choose_threshold, hold_out
+from patchscout.types import Sample
+
+
+def samples(count):
+    return tuple(Sample(Path(f"{index:03d}.png")) for index in range(count))
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(10, 1), (99, 9), (300, 30), (1000, 30)])
+def test_a_tenth_is_held_out_at_most_30(count, held_out):
+    kept, apart = hold_out(samples(count), seed=1)
+    assert len(apart) == held_out
+    assert set(kept).isdisjoint(apart)
+    assert set(kept) | set(apart) == set(samples(count))
+    assert list(kept) == sorted(kept, key=lambda sample: sample.image_path)
+
+
+@pytest.mark.parametrize("count", [1, 9])
+def test_of_fewer_than_ten_none_can_be_spared(count):
+    assert hold_out(samples(count), seed=1) == (samples(count), samples(count))
+
+
+def test_the_seed_decides_which():
+    assert hold_out(samples(100), seed=1) == hold_out(samples(100), seed=1)
+    assert hold_out(samples(100), seed=1) != hold_out(samples(100), seed=2)
+
+
+class Brightness(nn.Module):
+    """Takes a pixel's red for its probability of being anomalous."""
+
+    def forward(self, features):
+        return torch.logit(features[:, 0].clamp(1e-4, 1 - 1e-4))
+
+
+def test_the_threshold_has_the_best_f1_over_all_images(tmp_path):
+    # 64 x 64 pixels: anomalous are 100 at 204 and 100 at 102; normal are 50 at 153, the rest at 51.
+    # At 204: hits 100 of 200, nothing false: F1 = 200 / 300.
+    # At 102: hits 200, 50 false: F1 = 400 / 450. At 51: 400 / (2 * 4096 + 200).
+    labeled, mask = np.full((64, 64), 51, np.uint8), np.zeros((64, 64), np.uint8)
+    labeled[:10, :10], labeled[20:30, :10] = 204, 102
+    mask[:10, :10] = mask[20:30, :10] = 255
+    normal = np.full((64, 64), 51, np.uint8)
+    normal[:5, :10] = 153
+    for name, pixels in {"labeled": labeled, "mask": mask, "normal": normal}.items():
+        PillowImage.fromarray(pixels).save(tmp_path / f"{name}.png")
+    both = [
+        Sample(tmp_path / "labeled.png", "dent", MaskFile(tmp_path / "mask.png")),
+        Sample(tmp_path / "normal.png"),
+    ]
+    features = FeatureExtractor(
+        ProfileExtractor([], None, "log"), "image", torch.zeros(3), torch.ones(3)
+    )
+    segmenter = Segmenter(features, Brightness()).eval()
+    loader, device = ImageLoader((64, 64), 1), torch.device("cpu")
+    threshold, f1 = choose_threshold(segmenter, both, loader, device, Monitor())
+    assert threshold == pytest.approx(102 / 255, abs=1e-3)
+    assert f1 == pytest.approx(400 / 450)
+    # Without the normal image nothing at 153 is false, and the F1 would be that of 400 / 400.
+    assert choose_threshold(segmenter, both[:1], loader, device, Monitor())[1] == 1.0

@@ -1,0 +1,281 @@
+"""The run folder: what is saved is what is loaded, and nothing else is loaded as a model."""
+
+import json
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import patchscout
+from patchscout.checkpoint import (
+    FORMAT_VERSION,
+    RunFolder,
+    build_segmenter,
+    load_config,
+    load_model,
+    save_config,
+    save_model,
+)
+from patchscout.checks import InputError, InputNotFoundError, InputValueError
+from patchscout.config import parse_config, preset_config
+from patchscout.detector import PatchScout
+from patchscout.training.snapshots import draw_dropout_masks
+
+CPU = torch.device("cpu")
+IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def edit_config(run, **changes):
+    data = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(data | changes))
+
+
+def configuration(**profile):
+    return parse_config(
+        {
+            "data": {"image_size": [64, 64]},
+            "profile": {"length": 3, **profile},
+            "autoencoder": {"base_channels": 4, "bottleneck_channels": 6},
+            "predictor": {"base_channels": 4},
+        }
+    )
+
+
+@pytest.mark.parametrize("diversity", ["reset", "dropout"])
+@torch.no_grad()
+def test_a_loaded_model_answers_as_the_saved_one(diversity, trained_run, tmp_path):
+    torch.manual_seed(0)
+    config = configuration(diversity=diversity)
+    masks = draw_dropout_masks(3, 6, 0.5, seed=0) if diversity == "dropout" else None
+    state = {} if masks is None else {"features.profiles.masks": masks}
+    saved = build_segmenter(config, state).eval()
+    _, record = load_config(trained_run)
+    assert record is not None
+    save_model(tmp_path, saved, config, record)
+    loaded, loaded_config, loaded_record = load_model(tmp_path, CPU)
+    assert (loaded_config, loaded_record) == (config, record)
+    assert torch.equal(loaded(IMAGES), saved(IMAGES))
+    assert not torch.equal(loaded(IMAGES), build_segmenter(config, state).eval()(IMAGES))
+    assert not loaded.training
+    assert len(loaded.features.profiles.autoencoders) == (3 if masks is None else 1)
+
+
+def test_a_detector_survives_the_folder(trained_run, tmp_path):
+    scout = PatchScout.load(trained_run, device="cpu")
+    scout.save(tmp_path / "copy")
+    copy = PatchScout.load(tmp_path / "copy", device="cpu")
+    image = np.random.default_rng(0).random((70, 50, 3), np.float32)
+    np.testing.assert_array_equal(copy.predict(image).anomaly_map, scout.predict(image).anomaly_map)
+    assert copy.threshold == scout.threshold
+    assert copy.record == scout.record
+    split = (trained_run / "split.json").read_bytes()
+    assert (tmp_path / "copy" / "split.json").read_bytes() == split
+
+
+def test_what_is_in_the_folder(trained_run):
+    assert {path.name for path in trained_run.iterdir()} == {
+        ".patchscout-files",
+        "README.md",
+        "config.json",
+        "examples.png",
+        "metrics.jsonl",
+        "model.safetensors",
+        "split.json",
+    }
+    data = json.loads((trained_run / "config.json").read_text())
+    assert data["format_version"] == FORMAT_VERSION == 1
+    assert data["config"]["sampler"]["patch_px"] == 32
+    assert data["training"]["is_complete"] is True
+
+
+def test_settings_without_a_model(tmp_path):
+    save_config(tmp_path, preset_config("paper"), None)
+    assert load_config(tmp_path) == (preset_config("paper"), None)
+    with pytest.raises(InputNotFoundError, match="holds no trained model: training was stopped"):
+        load_model(tmp_path, CPU)
+
+
+def test_a_newer_format_asks_for_an_update(run):
+    edit_config(run, format_version=2)
+    with pytest.raises(InputValueError, match=r"has format version 2; .* up to 1. Update"):
+        load_model(run, CPU)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"format_version": "one"}',
+        '{"format_version": Infinity}',
+        '{"format_version": 1}',
+        '{"format_version": 1, "config": {}}',
+        '{"format_version": 1, "config": {}, "training": {"threshold": 0.5}}',
+        '{"format_version": 1, "config": {}, "training": 3}',
+        "[" * 100_000,
+    ],
+    ids=lambda content: content[:60] or "nothing",
+)
+def test_a_damaged_config_is_one_line(run, content):
+    (run / "config.json").write_text(content)
+    with pytest.raises(InputValueError, match=r"config.json is damaged \(") as error:
+        load_model(run, CPU)
+    assert "\n" not in str(error.value)
+    assert str(error.value).endswith("Copy the run folder again or train anew.")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("threshold", None), ("threshold", "high"), ("defect_types", 3), ("num_steps", [])],
+)
+def test_a_damaged_record_is_noticed(run, field, value):
+    training = json.loads((run / "config.json").read_text())["training"]
+    edit_config(run, training=training | {field: value})
+    with pytest.raises(InputValueError, match=r"config.json is damaged"):
+        load_model(run, CPU)
+
+
+def test_a_setting_that_is_not_known_is_named_with_its_file(run):
+    edit_config(run, config={"sed": 1})
+    with pytest.raises(InputValueError, match=r"unknown setting `sed`; .* \(in .*config.json\)"):
+        load_model(run, CPU)
+
+
+def damaged_models(path):
+    whole = path.read_bytes()
+    state = load_file(path)
+    yield whole[: len(whole) // 2]
+    yield whole[:4]
+    yield b""
+    yield b"\x00" * 1000
+    for change in (
+        lambda state: state.popitem(),
+        lambda state: state.update(extra=torch.zeros(1)),
+        lambda state: state.update({next(iter(state)): torch.zeros(7)}),
+    ):
+        changed = dict(state)
+        change(changed)
+        save_file(changed, path)
+        yield path.read_bytes()
+
+
+def test_a_damaged_model_is_one_line(run):
+    path = run / "model.safetensors"
+    for content in list(damaged_models(path)):
+        path.write_bytes(content)
+        with pytest.raises(InputValueError, match=r"model.safetensors is damaged \(") as error:
+            load_model(run, CPU)
+        assert "\n" not in str(error.value)
+
+
+def test_a_model_that_is_missing(run):
+    (run / "model.safetensors").unlink()
+    with pytest.raises(InputNotFoundError, match=r"model.safetensors is missing. Copy"):
+        load_model(run, CPU)
+
+
+def test_folders_that_are_none(tmp_path):
+    with pytest.raises(InputNotFoundError, match=r"Run folder .*none is not there"):
+        load_model(tmp_path / "none", CPU)
+    with pytest.raises(InputNotFoundError, match="is no run folder: it has no config.json"):
+        load_model(tmp_path, CPU)
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("dump", [torch.save, lambda trap, path: path.write_bytes(pickle.dumps(trap))])
+def test_a_pickle_is_refused_and_not_run(run, tmp_path, dump):
+    sprung = tmp_path / "sprung"
+    dump(Trap(sprung), run / "model.safetensors")
+    with pytest.raises(InputValueError, match=r"model.safetensors is damaged"):
+        load_model(run, CPU)
+    assert not sprung.exists()
+
+
+def test_nothing_in_the_source_loads_pickles():
+    root = Path(patchscout.__file__).parent
+    loads = re.compile(r"torch\.(jit\.)?load\b|pickle|joblib|shelve|np\.load\b|yaml\.(unsafe_)?load\b")
+    sources = {path: path.read_text(encoding="utf-8") for path in root.rglob("*.py")}
+    assert len(sources) > 30
+    for path, text in sources.items():
+        code = re.sub(r'""".*?"""|#.*', "", text, flags=re.DOTALL if '"""' in text else 0)
+        assert not loads.search(code), path
+
+
+def test_a_run_folder_takes_its_place_when_it_is_done(tmp_path):
+    place = tmp_path / "a" / "run"
+    with RunFolder(place, overwrite=False) as folder:
+        (folder / "config.json").write_text("new")
+        (folder / "tensorboard").mkdir()
+        (folder / "tensorboard" / "events").touch()
+        assert not place.exists()
+    assert (place / "config.json").read_text() == "new"
+    assert (place / "tensorboard" / "events").is_file()
+    assert [path.name for path in place.parent.iterdir()] == ["run"]
+
+
+def test_a_run_that_fails_leaves_no_trace(tmp_path):
+    with pytest.raises(RuntimeError), RunFolder(tmp_path / "a" / "run", overwrite=False) as folder:
+        (folder / "config.json").touch()
+        raise RuntimeError
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_run_that_fails_leaves_the_earlier_one(run, error):
+    before = contents(run)
+    with pytest.raises(error), RunFolder(run, overwrite=True) as folder:
+        (folder / "config.json").write_text("new")
+        raise error
+    assert contents(run) == before
+    assert [path.name for path in run.parent.iterdir()] == ["run"]
+
+
+def test_overwriting_replaces_what_a_run_wrote_and_nothing_else(run):
+    (run / "notes.txt").write_text("mine")
+    with RunFolder(run, overwrite=True) as folder:
+        (folder / "config.json").write_text("new")
+    del (files := contents(run))[".patchscout-files"]
+    assert files == {"config.json": b"new", "notes.txt": b"mine"}
+
+
+def test_a_file_that_is_in_the_way_is_told_before_the_work(tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(InputValueError, match=r"README.md is there already and was not written by"):
+        RunFolder(tmp_path, overwrite=True).__enter__()
+    assert contents(tmp_path) == {"README.md": b"mine"}
+    assert not list(tmp_path.parent.glob(".*.partial"))
+
+
+def test_the_current_folder_is_a_place_too(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    with RunFolder(Path(), overwrite=False) as folder:
+        (folder / "config.json").write_text("new")
+    assert (tmp_path / "run" / "config.json").read_text() == "new"
+
+
+def test_every_error_is_a_users(run):
+    assert issubclass(InputNotFoundError, InputError)
+    (run / "config.json").unlink()
+    with pytest.raises(FileNotFoundError):
+        load_config(run)

@@ -1,0 +1,99 @@
+"""The card of a run folder and its picture."""
+
+import json
+
+import pytest
+from PIL import Image as PillowImage
+
+from patchscout.checkpoint import load_config, save_config
+from patchscout.detector import PatchScout
+from patchscout.report import FIGURES, one_of_each_type, write_card, write_picture
+
+ROW = {
+    "num_images": 5,
+    "num_anomalous": 3,
+    "pixel_auroc": 0.91,
+    "pixel_ap": 0.82,
+    "pixel_f1_max": 0.73,
+    "pixel_aupro": 0.64,
+    "pixel_f1_at_threshold": 0.55,
+    "image_auroc": 0.46,
+    "image_ap": 0.37,
+    "image_f1_max": None,
+}
+METRICS = ROW | {
+    "threshold": 0.5,
+    "evaluation_size": [64, 64],
+    "per_defect_type": {"stain": ROW | {"num_anomalous": 1, "pixel_auroc": 0.12}},
+}
+
+
+def card(run, metrics=None):
+    write_card(run, metrics)
+    return (run / "README.md").read_text()
+
+
+def test_the_card_says_what_the_threshold_is_and_what_it_was_chosen_for(run):
+    _, record = load_config(run)
+    assert record is not None
+    text = card(run)
+    assert f"**{record.threshold:.3f}** on" in text
+    assert f"best pixel F1 ({record.threshold_f1:.3f})" in text
+    assert "No test image took part" in text
+    assert "6 normal images and 8 labeled ones" in text
+    assert "(defect types: chip, misprint, scratch, stain), 2 a type, seed 42" in text
+    assert "Not evaluated yet" in text
+    assert "stopped early" not in text
+
+
+def test_the_card_has_a_row_of_figures_for_each_type_and_for_all(run):
+    rows = [line for line in card(run, METRICS).splitlines() if line.startswith("|")]
+    assert rows[0] == "| defect type | " + " | ".join(FIGURES.values()) + " |"
+    shown = "0.820 | 0.730 | 0.640 | 0.550 | 0.460 | 0.370 | - |"
+    assert rows[2:] == [f"| stain | 0.120 | {shown}", f"| **all** | 0.910 | {shown}"]
+
+
+def test_the_card_names_the_evaluation_size_and_the_number_of_images(run):
+    text = card(run, METRICS)
+    assert "5 test images, 3 of them defective" in text
+    assert "at 64 x 64 px" in text
+    assert "at each image's own size" in card(run, METRICS | {"evaluation_size": "native"})
+
+
+def test_the_card_says_whose_picture_it_shows(run):
+    assert "Shown are training images." in card(run)
+    assert "Shown are test images." in card(run, METRICS)
+    (run / "examples.png").unlink()
+    assert "examples.png" not in card(run)
+
+
+def test_an_interrupted_run_says_so(run):
+    config, _ = load_config(run)
+    data = json.loads((run / "config.json").read_text())
+    data["training"] |= {"is_complete": False, "num_steps": 17}
+    (run / "config.json").write_text(json.dumps(data))
+    assert "**Training was stopped early**, after 17 sampler steps" in card(run)
+    save_config(run, config, None)
+    with pytest.raises(AssertionError, match="only a trained run"):
+        write_card(run)
+
+
+def test_one_of_each_type_the_normal_one_last(trained_run, sample_data):
+    test = PatchScout.load(trained_run).split_of(sample_data).test
+    chosen = one_of_each_type(test)
+    assert [s.defect_type for s in chosen] == ["chip", "misprint", "scratch", "stain", "good"]
+    assert one_of_each_type([]) == []
+
+
+def test_the_picture_shows_every_sample(trained_run, sample_data, tmp_path):
+    scout = PatchScout.load(trained_run)
+    chosen = one_of_each_type(scout.split_of(sample_data).test)
+    sizes = []
+    for count in (1, 2):
+        path = tmp_path / f"{count}.png"
+        write_picture(scout, chosen[:count], path)
+        with PillowImage.open(path) as picture:
+            sizes.append(picture.size)
+    assert sizes[1][0] == sizes[0][0]
+    assert sizes[1][1] > 1.8 * sizes[0][1] - 60
+    assert not list(tmp_path.glob(".*"))
