@@ -46,12 +46,13 @@ def sample_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny() -> list[str]:
     """Settings that train in seconds, on the command line."""
-    return (
+    settings = (
         "--labeled-per-type 2 --data.image-size 64 64 --sampler.window-px 64 --sampler.patch-px 32"
         " --sampler.num-walkers 8 --training.num-cycles 2 --training.steps-per-cycle 14"
         " --training.predictor-updates 8 --predictor.batch-size 2 --buffer.capacity 6"
         " --autoencoder.base-channels 4 --predictor.base-channels 4 --device cpu"
-    ).split()
+    )
+    return [*settings.split()]
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,20 @@ import io
 import re
 from dataclasses import MISSING, dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import tyro
 from pydantic import ValidationError
 
 from patchscout.checks import InputValueError, nearest
-from patchscout.config import Config, file_config, first_problem, preset_config, setting_names
+from patchscout.config import (
+    Config,
+    Preset,
+    file_config,
+    first_problem,
+    preset_config,
+    setting_names,
+)
 
 Arguments = TypeVar("Arguments")
 SettingsArgument = Annotated[Config, tyro.conf.arg(name="")]
@@ -162,7 +169,8 @@ def _is_positional(name: str, kind: type) -> bool:
 
 def _defaults(arguments: list[str]) -> Config:
     """Return the settings that the preset and the configuration file give."""
-    preset: Any = _value_of("--preset", arguments)
+    given: Any = _value_of("--preset", arguments)
+    preset = given if given in get_args(Preset) else None  # the parser refuses another
     file = _value_of("--config", arguments)
     return file_config(Path(file), preset) if file else preset_config(preset or "fast")
 

@@ -130,7 +130,7 @@ class BufferSettings(Settings):
 
     capacity: Count = 160
     """How many profiles are kept."""
-    fresh_per_update: Annotated[int, Field(ge=0)] = 2
+    fresh_per_update: Annotated[int, Field(ge=0)] = 1
     """How many are replaced by newly computed ones before each predictor update."""
     normal_fraction: Fraction = 0.3
     """Share of normal images among them."""
@@ -161,11 +161,11 @@ class SamplerSettings(Settings):
     """Whether augmented labeled images are among those that patches are picked from."""
     learning_rate: Positive = 1e-3
     """Adam's step size."""
-    gamma: Fraction = 0.8
+    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Discount of later rewards within a cycle."""
-    entropy_weight: Annotated[float, Field(ge=0)] = 0.003
+    entropy_weight: Annotated[float, Field(ge=0)] = 0.01
     """Weight of the entropy bonus."""
-    update_every: Count = 5
+    update_every: Count = 8
     """Steps between policy updates; at the end of a cycle there is always one."""
     update_epochs: Count = 4
     """Gradient steps of an update: 1 is REINFORCE, more are PPO's clipped ones."""
@@ -184,7 +184,7 @@ class RewardSettings(Settings):
     """Whether R_pred, the predictor's success, counts."""
     pred_images: Count = 6
     """Labeled images that R_pred is measured on."""
-    beta: LinearSchedule = LinearSchedule(steps=600)
+    beta: LinearSchedule = LinearSchedule(steps=450)
     """From exploration (1) to exploitation (0)."""
 
 
@@ -193,11 +193,11 @@ class TrainingSettings(Settings):
 
     num_cycles: Count = 2
     """Autoencoder cycles; with `profile.diversity reset` each starts a new autoencoder."""
-    steps_per_cycle: Count = 400
+    steps_per_cycle: Count = 300
     """Sampler and autoencoder steps of a cycle."""
     predictor_updates_per_step: Annotated[int, Field(ge=0)] = 1
     """Predictor updates after each step, from the first complete profile on."""
-    predictor_updates: Count = 1200
+    predictor_updates: Count = 900
     """Predictor updates in all; those not made beside the steps are made after the last cycle."""
     alpha: LinearSchedule = LinearSchedule(steps=9000)
     """Weight of normal pixels in the predictor's cross-entropy."""

@@ -111,6 +111,7 @@ def test_the_policys_layers_and_parameters():
     assert in_the_paper == 70_192 + 416 + 262_400 + 2_313 == 335_321
     assert num_parameters(network.value_head) == 256 + 1  # ours: the source has no baseline
     with torch.no_grad():
+        assert isinstance(network.trunk, nn.Sequential)
         assert network.trunk[:-3](torch.rand(2, 6, 128, 128)).shape == (2, 64, 4, 4)
 
 

@@ -19,7 +19,7 @@ from patchscout.config import (
 )
 
 
-def groups(model=Config):
+def groups(model: type[BaseModel] = Config):
     """The class of every group of settings."""
     yield model
     for field in model.model_fields.values():

@@ -18,7 +18,7 @@ from patchscout.networks.segmenter import FeatureExtractor, Segmenter, num_featu
 
 
 class Shift(Autoencoder):
-    """Reconstructs every image too bright: by `amount`, times the mask's mean where there is one."""
+    """Reconstructs every image too bright by `amount`, times the mean of the mask."""
 
     min_size_px = 8
 

@@ -166,7 +166,8 @@ def test_a_masked_channel_carries_nothing(name):
     images = torch.rand(2, 3, SMALL, SMALL)
     with torch.no_grad():
         plain = network(images)
-        torch.testing.assert_close(network(images, torch.ones(2, network.bottleneck_channels)), plain)
+        everything = torch.ones(2, network.bottleneck_channels)
+        torch.testing.assert_close(network(images, everything), plain)
         code, skip = network.encode(images)
         mask = torch.ones(2, network.bottleneck_channels)
         mask[1, :4] = 0

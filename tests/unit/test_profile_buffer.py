@@ -1,4 +1,4 @@
-"""The profiles that the predictor learns from: replaced in turn, cut and turned with their masks."""
+"""The profiles that the predictor learns from: replaced in turn, cut along with their masks."""
 
 import pytest
 import torch

@@ -1,5 +1,7 @@
 """Which states of the autoencoder a profile keeps, and the masks of structured dropout."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -33,7 +35,7 @@ def test_geometric_steps_are_distinct_even_in_the_shortest_cycle(length, first_s
     steps = snapshot_steps(ProfileSettings(length=length, first_step=first_step), num_steps)
     assert len(steps) == length
     assert steps[-1] == num_steps
-    assert all(a < b for a, b in zip(steps, steps[1:], strict=False))
+    assert all(a < b for a, b in pairwise(steps))
     assert min(steps) >= first_step
     assert length == 1 or steps[0] == first_step
 

@@ -84,12 +84,14 @@ class PatchEnvironment(VectorEnv):
 
     One step moves every walker, hands the picked patches to the learner as one minibatch and pays
     R = beta (R_clone + R_cover) + (1 - beta) R_pred. An episode is one autoencoder cycle, so no
-    walker ever terminates: a stop only takes it to a new image.
+    walker ever terminates: a stop only takes it to a new image and place, and is all that the
+    walker does in that step.
 
     The window may reach over the border of the image, where it sees zeros; the patch may not. A
-    move that would take the patch over the border ends at the border and does not count: no
-    patch, no visit, and the lowest rewards there are (R_clone of a patch without structure, R_cover
-    of one visited for ever), so that bumping into the border does not pay.
+    move that would take the patch over the border ends at the border. Neither that nor a stop
+    counts: no patch, no visit, and the lowest rewards there are (R_clone of a patch without
+    structure, R_cover of one visited for ever), so that bumping into the border does not pay, and
+    leaving an image pays only once it is well visited.
 
     Visits are counted over a whole cycle: an image that is returned to, by any walker, is as
     visited as it was left (in cells of 16 px).
@@ -168,13 +170,14 @@ class PatchEnvironment(VectorEnv):
 
         Returns:
             Observation, rewards, terminations and truncations (never), and the terms of the
-            reward: `reward_clone` and `reward_cover` a walker, `reward_pred`, `beta`, `counted`.
+            reward: `reward_clone` and `reward_cover` a walker, `reward_pred`, its weighted part
+            `reward_shared`, `beta`, and `counted`.
         """
         actions = torch.as_tensor(actions, device=self.corners.device)
         target = self.corners + self._moves[actions]
         self.corners = torch.minimum(target.clamp_min(0), self._limit)
         stops = actions == STOP
-        counted = stops | (target == self.corners).all(dim=1)
+        counted = ~stops & (target == self.corners).all(dim=1)
         self.renew(stops)
         return self._pick(counted)
 
@@ -217,7 +220,7 @@ class PatchEnvironment(VectorEnv):
         reward_pred = self.learner.learn(patches[counted, : Channel.BLUE + 1])
         beta = self.reward.beta.at(self.num_steps)
         rewards = beta * (clone * self.reward.clone + cover * self.reward.cover)
-        rewards = rewards + (1 - beta) * reward_pred * self.reward.pred
+        shared = (1 - beta) * reward_pred * self.reward.pred
         self.num_steps += 1
         if self.uses_error and self.num_steps % self.settings.error_refresh_steps == 0:
             self._refresh(torch.arange(self.num_envs, device=counted.device))
@@ -225,11 +228,12 @@ class PatchEnvironment(VectorEnv):
             "reward_clone": clone,
             "reward_cover": cover,
             "reward_pred": reward_pred,
+            "reward_shared": shared,
             "beta": beta,
             "counted": counted,
         }
         never = torch.zeros_like(counted)
-        return self.observe(), rewards, never, never, info
+        return self.observe(), rewards + shared, never, never, info
 
     def _walker_rewards(
         self, visits: Float[Tensor, "walkers patch patch"], counted: Bool[Tensor, " walkers"]

@@ -3,7 +3,9 @@
 Departures from the authors' implementation of arXiv 2511.20270:
 1. There is a policy gradient at all: the loss holds the log-probability of each action. Theirs
    holds none, so no gradient reaches their policy.
-2. A value head is the baseline. It reads the policy's features and sends no gradient into them.
+2. The baseline of a walker's own rewards is a value head, which reads the policy's features and
+   sends no gradient into them, and the mean over walkers of each step. That of the shared reward
+   R_pred is its mean over the rollout.
 3. Batch norm, where a policy has it, runs on its running statistics both when acting and when
    the gradient is taken, so that the gradient belongs to the policy that acted; the statistics
    follow after each update.
@@ -56,10 +58,11 @@ class Rollout:
 
     observations: list[Tensor] = field(default_factory=list)
     actions: list[Int[Tensor, " walkers"]] = field(default_factory=list)
-    rewards: list[Float[Tensor, " walkers"]] = field(default_factory=list)
+    own_rewards: list[Float[Tensor, " walkers"]] = field(default_factory=list)
+    shared_rewards: list[float] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.rewards)
+        return len(self.own_rewards)
 
 
 class PolicyGradient:
@@ -98,9 +101,15 @@ class PolicyGradient:
         self.rollout.actions.append(actions)
         return actions
 
-    def note_reward(self, rewards: Float[Tensor, " walkers"]) -> None:
-        """Note what the last actions were paid."""
-        self.rollout.rewards.append(rewards)
+    def note_reward(self, rewards: Float[Tensor, " walkers"], shared: float = 0.0) -> None:
+        """Note what the last actions were paid.
+
+        Args:
+            rewards: What each walker was paid for its own patch.
+            shared: What all walkers were paid alike on top of that.
+        """
+        self.rollout.own_rewards.append(rewards)
+        self.rollout.shared_rewards.append(shared)
 
     def update(
         self, next_observation: Float[Tensor, "walkers 6 window window"] | None, skip: int = 0
@@ -120,14 +129,19 @@ class PolicyGradient:
             return {}
         observations = torch.stack(rollout.observations[skip:]).flatten(0, 1)
         actions = torch.stack(rollout.actions[skip:]).flatten()
-        returns = discounted_returns(
-            torch.stack(rollout.rewards[skip:]), self.settings.gamma, self._value(next_observation)
-        ).flatten()
+        gamma = self.settings.gamma
+        last_value = self._value(next_observation)
+        own_returns = discounted_returns(torch.stack(rollout.own_rewards[skip:]), gamma, last_value)
+        shared = last_value.new_tensor(rollout.shared_rewards[skip:])[:, None]
+        shared_returns = discounted_returns(shared, gamma, shared.mean(dim=0) / (1 - gamma))
+        returns = own_returns.flatten()
 
         with torch.no_grad():
             logits, values = self.policy(observations)
             old_log_prob = Categorical(logits=logits).log_prob(actions)
-            advantages = normalize(returns - values)
+            advantages = joint_advantages(
+                own_returns - values.view_as(own_returns), shared_returns
+            ).flatten()
         figures: dict[str, float] = {}
         for _ in range(self.settings.update_epochs):
             logits, values = self.policy(observations)
@@ -184,6 +198,20 @@ def clipped_policy_loss(
     return -torch.minimum(ratio * advantages, clipped * advantages).mean()
 
 
-def normalize(advantages: Float[Tensor, " samples"]) -> Float[Tensor, " samples"]:
-    """Return advantages with mean 0 and standard deviation 1 (0 where all are equal)."""
-    return (advantages - advantages.mean()) / advantages.std(correction=0).clamp_min(1e-8)
+def joint_advantages(
+    own: Float[Tensor, "steps walkers"], shared_returns: Float[Tensor, "steps 1"]
+) -> Float[Tensor, "steps walkers"]:
+    """Return each action's advantage, with mean 0 and standard deviation 1 (0 if all are equal).
+
+    What a walker is paid for its own patch is compared with what the others got in the same
+    step, so that the drift of rewards within a cycle (visits only grow) teaches nothing. What all
+    are paid alike can only be compared over time, within the rollout.
+
+    Args:
+        own: Discounted returns of the walkers' own rewards, less their expected value.
+        shared_returns: Discounted returns of the shared reward.
+    """
+    own = own - own.mean(dim=1, keepdim=True)
+    shared = shared_returns - shared_returns.mean()
+    advantages = own + shared
+    return advantages / advantages.std(correction=0).clamp_min(1e-8)

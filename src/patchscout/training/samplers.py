@@ -51,7 +51,8 @@ class PolicySampler:
         """Walk one step; update the policy when its rollout is long enough."""
         actions = self.learner.act(self._observation)
         self._observation, rewards, _, _, info = environment.step(actions)
-        self.learner.note_reward(rewards)
+        shared = info["reward_shared"]
+        self.learner.note_reward(rewards - shared, shared)
         self._step += 1
         figures = {"reward": rewards.mean().item(), **_means(info)}
         if is_last or len(self.learner.rollout) >= self.settings.update_every:

@@ -1,0 +1,454 @@
+"""Bad input: one line that names file, expectation and remedy, code 2, nothing half-written."""
+
+import io
+import json
+import shutil
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from patchscout.cli import main
+from patchscout.data import loader
+from patchscout.data.images import read_image
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def refused(tmp_path, capsys):
+    """Run a command that must fail: code 2, one line with the given parts, no file changed."""
+
+    def run(*arguments, says):
+        before = contents(tmp_path), set(tmp_path.rglob("*"))
+        status = main([str(argument) for argument in arguments])
+        shown = capsys.readouterr()
+        assert status == 2, shown
+        assert shown.out == ""
+        assert shown.err.count("\n") == 1, shown.err
+        assert shown.err.startswith("patchscout: ")
+        assert "Traceback" not in shown.err
+        for part in says:
+            assert part in shown.err
+        assert (contents(tmp_path), set(tmp_path.rglob("*"))) == before
+
+    return run
+
+
+@pytest.fixture
+def data(sample_data, tmp_path):
+    """A copy of the sample, to be damaged."""
+    return Path(shutil.copytree(sample_data, tmp_path / "data"))
+
+
+@pytest.fixture
+def train_refused(refused, data, tiny, tmp_path):
+    def run(*arguments, says, data=data):
+        out = tmp_path / "deep" / "run"
+        refused("train", data, "--out", out, "--quiet", *tiny, *arguments, says=says)
+
+    return run
+
+
+def png_of_size(width, height):
+    """A PNG file that claims a size and has hardly any pixels."""
+
+    def chunk(kind, content):
+        checked = kind + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 10)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def small_png():
+    content = io.BytesIO()
+    PillowImage.new("RGB", (31, 50)).save(content, "PNG")
+    return content.getvalue()
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def draw(path, values):
+    PillowImage.fromarray(np.asarray(values, np.uint8)).save(path)
+
+
+UNREADABLE = {
+    "no image": (b"hello", ["is not an image that can be read", "convert it or remove it"]),
+    "zero-size": (b"", ["is empty (0 bytes)", "copy the file again or remove it"]),
+    "a bomb": (png_of_size(60000, 60000), ["pixels", "at most 175 million pixels", "Cut it"]),
+    "smaller than a patch": (
+        small_png(),
+        ["31 x 50 pixels (width x height), less than a patch of 32 x 32", "lower `sampler.patch"],
+    ),
+}
+
+
+@pytest.fixture(params=UNREADABLE)
+def unreadable(request):
+    """The bytes of a bad image and what must be said about it."""
+    return UNREADABLE[request.param]
+
+
+# Folders
+
+
+def test_data_that_are_not_there(train_refused, tmp_path):
+    train_refused(data=tmp_path / "none", says=[f"{tmp_path / 'none'} does not exist", "Expected"])
+
+
+def test_data_that_are_a_file(train_refused, tmp_path):
+    (tmp_path / "file").touch()
+    train_refused(data=tmp_path / "file", says=["is a file", "name its folder"])
+
+
+def test_an_empty_folder(train_refused, tmp_path):
+    (tmp_path / "empty").mkdir()
+    train_refused(
+        data=tmp_path / "empty",
+        says=["no known layout", "train/good", "Give `normal`, `defective` and `masks`"],
+    )
+
+
+def test_the_folder_above_a_category(train_refused, data, tmp_path):
+    train_refused(data=tmp_path, says=["several categories", f"such as {data}"])
+
+
+def test_no_normals(train_refused, data):
+    for path in (data / "train" / "good").iterdir():
+        path.unlink()
+    train_refused(says=["train/good has no images", "put PNG, JPEG, BMP or TIFF files there"])
+
+
+def test_no_defective_images(train_refused, data):
+    for name in ("chip", "misprint", "scratch", "stain"):
+        shutil.rmtree(data / "test" / name)
+    train_refused(says=["No labeled defects", f"{data}/test/<defect type>", "ground_truth"])
+
+
+def test_no_masks_at_all(train_refused, data):
+    shutil.rmtree(data / "ground_truth")
+    train_refused(
+        says=["No labeled defects: masks are missing for all 12", f"Looked in {data}/ground_truth"]
+    )
+
+
+def test_three_paths_of_which_one_is_missing(train_refused, data):
+    train_refused("--data.normal", "train/good", says=["`defective` and `masks` must be given too"])
+    paths = ["--data.normal", "train/good", "--data.defective", "test", "--data.masks", "none"]
+    train_refused(*paths, says=[f"`masks`: {data}/none does not exist", "absolute or within"])
+
+
+def test_no_image_left_to_test_on(train_refused):
+    train_refused("--labeled-per-type", "3", says=["`labeled_per_type` = 3", "Lower it or add"])
+
+
+def test_a_held_out_type_that_is_not_there(train_refused):
+    train_refused(
+        "--held-out-type", "scrach", says=["`held_out_type` must be one of chip", "mean 'scratch'?"]
+    )
+
+
+# Masks
+
+
+def test_a_mask_is_missing(train_refused, data):
+    (data / "ground_truth" / "chip" / "001_mask.png").unlink()
+    train_refused(
+        says=["The mask of", "test/chip/001.png is missing", "add it or remove the image"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (np.eye(50) * 255, ["is made for 50 x 50 pixels", "its image has 96 x 96"]),
+        (np.zeros((96, 96)), ["is empty: it marks no anomalous pixel", "outline the defect"]),
+        (np.arange(96 * 96).reshape(96, 96) % 256, ["is not binary", "0 for normal, 255"]),
+    ],
+    ids=["of another size", "empty", "not binary"],
+)
+def test_a_mask_that_does_not_fit(train_refused, data, values, says):
+    path = data / "ground_truth" / "chip" / "001_mask.png"
+    draw(path, values)
+    train_refused(says=[str(path), *says])
+
+
+def test_a_mask_that_cannot_be_read(train_refused, data):
+    path = data / "ground_truth" / "chip" / "001_mask.png"
+    truncate(path)
+    train_refused(says=[f"{path} is truncated or damaged", "copy the file again or remove it"])
+
+
+def test_annotations_that_are_damaged(train_refused, data):
+    (data / "ground_truth" / "chip" / "001_mask.png").unlink()
+    labelme = data / "ground_truth" / "chip" / "001.json"
+    labelme.write_text("{")
+    train_refused(says=[f"{labelme} is not readable JSON", "Expected a LabelMe file", "export it"])
+    coco = data / "coco.json"
+    coco.write_text("[]")
+    paths = ["--data.normal", "train/good", "--data.defective", "test/chip", "--data.masks", coco]
+    train_refused(*paths, says=[f"{coco} holds a JSON list", "Expected", "export it"])
+
+
+def test_defects_that_vanish_at_the_working_size(train_refused, data):
+    for path in (data / "ground_truth").rglob("*.png"):
+        dot = np.zeros((96, 96), np.uint8)
+        dot[40, 40] = 255
+        draw(path, dot)
+    train_refused(says=["No labeled defect of", "(64, 64)", "raise `data.image_size`"])
+
+
+# Images
+
+
+@pytest.mark.parametrize("place", ["train/good/002.png", "test/chip/000.png", "test/good/000.png"])
+def test_train_on_an_unreadable_image(train_refused, data, unreadable, place):
+    content, says = unreadable
+    (data / place).write_bytes(content)
+    train_refused(says=[str(data / place), *says])
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_image_that_is_damaged_in_the_middle_of_training(
+    refused, data, tiny, trained_run, tmp_path, monkeypatch, overwrite
+):
+    """The images are fine when training starts; one is cut off after a while."""
+    num_reads = 0
+
+    def read(path):
+        nonlocal num_reads
+        num_reads += 1
+        if num_reads == 60 and path.suffix == ".png":
+            raise_damaged(path)
+        return read_image(path)
+
+    def raise_damaged(path):
+        whole = path.read_bytes()
+        truncate(path)
+        try:
+            read_image(path)
+        finally:
+            path.write_bytes(whole)  # so that `refused` finds the files as they were
+
+    monkeypatch.setattr(loader, "read_image", read)
+    out = tmp_path / "deep" / "run"
+    if overwrite:
+        shutil.copytree(trained_run, out)
+    arguments = ["--out", out, "--quiet", *tiny, "--data.cache-mib", 0]
+    arguments += ["--overwrite"] if overwrite else []
+    refused("train", data, *arguments, says=[".png is truncated or damaged", "copy the file again"])
+    assert num_reads == 60
+    assert out.exists() == overwrite
+
+
+# Settings and arguments
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--sed", 1], ["unknown argument `--sed`; did you mean '--seed'?", "train --help"]),
+        (["--training.num-cycle", 1], ["unknown setting", "did you mean '--training.num-cycles'?"]),
+        (["--seed", -1], ["`seed`: input should be greater than or equal to 0; got -1"]),
+        (["--seed", "many"], ["--seed", "'many'", "train --help"]),
+        (["--reward.beta.start", 2], ["`reward.beta.start`", "less than or equal to 1; got 2"]),
+        (["--sampler.kind", "polcy"], ["--sampler.kind", "'policy', 'uniform'", "'polcy'"]),
+        (["--preset", "papr"], ["'papr'", "--preset", "'fast', 'paper'"]),
+        (["--data.image-size", 100, 64], ["`data.image_size` must be multiples of 16", "Use (96"]),
+        (["--sampler.patch-px", 128], ["`sampler.patch_px` must fit", "got 128"]),
+        (["--sampler.window-px", 40], ["`sampler.window_px` must be a multiple of 16", "got 40"]),
+        (["--training.steps-per-cycle", 3], ["`training.steps_per_cycle` must leave room for 10"]),
+        (["--config", "none.yaml"], ["`--config` file none.yaml is not there", "Check the path"]),
+        (["--device", "cuda:99"], ["`device` must be", "got 'cuda:99'", "Use `auto` or `cpu`"]),
+        (["--device", "gpu"], ["`device` must be", "got 'gpu'", "Use `auto` or `cpu`"]),
+        (["--device", "meta"], ["`device` must be", "got 'meta'"]),
+        (["--seed"], ["--seed", "train --help"]),
+        (["more"], ["`more` is one argument too many", "train --help"]),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value[0], str) else None,
+)
+def test_settings_that_do_not_fit(train_refused, arguments, says):
+    train_refused(*arguments, says=says)
+
+
+def test_a_config_file_that_does_not_fit(train_refused, tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("training: {num_cycle: 3}")
+    train_refused(
+        "--config", path, says=["unknown setting", "did you mean 'training.num_cycles'?", str(path)]
+    )
+    path.write_text("seed: [")
+    train_refused("--config", path, says=[f"{path} is not valid YAML", "Mend the file."])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["trian"], ["unknown command 'trian'; did you mean 'train'?", "Choose one of train,"]),
+        (["train"], ["`DATA` and `--out` must be given", "patchscout train --help"]),
+        (["train", "x"], ["`--out` must be given"]),
+        (["train", "x", "--ou", "y"], ["unknown argument `--ou`; did you mean '--out'?"]),
+        (["evaluate", "x"], ["`DATA` must be given", "patchscout evaluate --help"]),
+        (["predict"], ["`RUN` and `--out` must be given"]),
+        (["predict", "x", "--out", "y"], ["no image is named", "Add image files or folders"]),
+        (["info"], ["`PATH` must be given"]),
+        (["info", "none"], ["none does not exist"]),
+        (["demo", "--seed", 1], ["unknown argument `--seed`", "patchscout demo --help"]),
+        (["evaluate", "x", "y", "--size", "huge"], ["--size", "'working', 'native'"]),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value[0], str) else None,
+)
+def test_commands_that_do_not_fit(refused, arguments, says, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    refused(*arguments, says=says)
+
+
+# Output folders
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "demo"])
+def test_an_output_folder_that_holds_files(refused, run, data, command):
+    arguments = {
+        "train": ["train", data],
+        "evaluate": ["evaluate", run, data],
+        "predict": ["predict", run, data / "test"],
+        "demo": ["demo"],
+    }[command]
+    held = data / "train"
+    refused(*arguments, "--out", held, says=[f"{held} holds good", "Name another", "--overwrite"])
+    image = data / "test" / "chip" / "000.png"
+    refused(*arguments, "--out", image, says=["`--out` must be a folder", "is a file"])
+
+
+def test_a_file_of_ones_own_is_in_the_way(refused, data, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("mine")
+    refused(
+        *("train", data, "--out", tmp_path / "mine", "--overwrite"),
+        says=["README.md is there already and was not written by PatchScout", "Move it"],
+    )
+
+
+# Run folders
+
+
+@pytest.fixture(params=["evaluate", "predict"])
+def with_run(request, data, run, refused, tmp_path):
+    """Use a run folder that does not fit."""
+
+    def use(*, says):
+        images = data if request.param == "evaluate" else data / "test" / "chip"
+        refused(request.param, run, images, "--out", tmp_path / "found", "--quiet", says=says)
+
+    return use
+
+
+def test_a_run_folder_that_is_not_there(with_run, run):
+    shutil.rmtree(run)
+    with_run(says=[f"Run folder {run} is not there", "Check the path, or train"])
+
+
+def test_a_folder_that_is_no_run(with_run, run):
+    (run / "config.json").unlink()
+    with_run(says=[f"{run} is no run folder: it has no config.json", "`--out`"])
+
+
+def test_a_run_of_a_newer_format(with_run, run):
+    path = run / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 2}))
+    with_run(says=[f"{path} has format version 2", "reads up to 1", "Update PatchScout"])
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_run_with_a_truncated_file(with_run, run, name):
+    truncate(run / name)
+    with_run(says=[f"{run / name} is damaged", "Copy the run folder again or train anew"])
+
+
+def test_a_run_without_a_model(with_run, run):
+    (run / "model.safetensors").unlink()
+    with_run(says=["model.safetensors is missing", "Copy the run folder again or train anew"])
+
+
+def test_a_run_without_its_split(refused, run, data):
+    (run / "split.json").unlink()
+    refused("evaluate", run, data, says=["split.json is missing", "what the model was trained on"])
+
+
+def test_a_damaged_or_newer_split(refused, run, data):
+    path = run / "split.json"
+    newer = json.loads(path.read_text()) | {"format_version": 2}
+    truncate(path)
+    refused("evaluate", run, data, says=[f"{path} is not readable JSON"])
+    path.write_text(json.dumps(newer))
+    refused("evaluate", run, data, says=[f"{path} has format 2", "reads up to 1"])
+
+
+def test_an_image_of_the_split_that_has_gone(refused, run, data):
+    (data / "train" / "good" / "003.png").unlink()
+    refused("evaluate", run, data, says=["train/good/003.png is named in", "Put it back, or train"])
+
+
+def test_evaluate_with_a_damaged_test_image(refused, run, data):
+    path = data / "test" / "good" / "001.png"
+    truncate(path)
+    refused("evaluate", run, data, "--quiet", says=[f"{path} is truncated or damaged"])
+
+
+def test_info_on_a_damaged_run(refused, run):
+    truncate(run / "config.json")
+    refused("info", run, says=["config.json is damaged", "Copy the run folder again"])
+
+
+# Images to predict
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_predict_with_one_bad_image_among_good_ones(
+    refused, run, data, tmp_path, unreadable, earlier, capsys
+):
+    """Nothing is written, and with `--overwrite` earlier output stays."""
+    out, images = tmp_path / "found", data / "test" / "chip"
+    if earlier:
+        assert main(["predict", str(run), str(images), "--out", str(out), "--quiet"]) == 0
+        capsys.readouterr()
+    content, says = unreadable
+    (images / "002.png").write_bytes(content)
+    arguments = ["predict", run, images, "--out", out, "--quiet", "--overwrite"]
+    refused(*arguments, says=[str(images / "002.png"), *says])
+    assert out.exists() == earlier
+
+
+def test_predict_with_a_truncated_image(refused, run, data, tmp_path):
+    truncate(data / "test" / "chip" / "002.png")
+    arguments = ["predict", run, data / "test", "--out", tmp_path / "found", "--quiet"]
+    refused(*arguments, says=["chip/002.png is truncated or damaged"])
+
+
+def test_predict_without_images(refused, run, tmp_path):
+    out = tmp_path / "found"
+    refused("predict", run, tmp_path / "none.png", "--out", out, says=["none.png is not there"])
+    (tmp_path / "empty").mkdir()
+    refused("predict", run, tmp_path / "empty", "--out", out, says=["empty holds no image", ".png"])
+
+
+@pytest.mark.parametrize("threshold", ["-0.1", "1.5", "nan"])
+def test_a_threshold_out_of_range(refused, run, data, tmp_path, threshold):
+    arguments = ["predict", run, data, "--out", tmp_path / "found", f"--threshold={threshold}"]
+    refused(*arguments, says=["`--threshold` must be in [0, 1]; got", threshold])
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_a_device_that_is_not_there(refused, run, data, tmp_path, command):
+    images = data if command == "evaluate" else data / "test"
+    arguments = [command, run, images, "--out", tmp_path / "found", "--device", "cuda:99"]
+    refused(*arguments, says=["`device` must be", "got 'cuda:99'", "Use `auto` or `cpu`"])

@@ -1,0 +1,342 @@
+"""The command line, end to end: train, evaluate, predict, info, demo, and Ctrl-C."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image as PillowImage
+
+from patchscout import commands
+from patchscout.cli import main
+from patchscout.data import loader
+from patchscout.data.images import read_image
+from patchscout.detector import PatchScout
+from patchscout.training.learner import ProfileLearner
+
+FIGURES = {
+    "pixel_auroc",
+    "pixel_ap",
+    "pixel_f1_max",
+    "pixel_aupro",
+    "pixel_f1_at_threshold",
+    "image_auroc",
+    "image_ap",
+    "image_f1_max",
+}
+COUNTS = {"num_images", "num_anomalous"}
+
+
+def read_json(path):
+    return json.loads(path.read_text())
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The images that training read so far."""
+    paths = set()
+
+    def read(path):
+        paths.add(path)
+        return read_image(path)
+
+    monkeypatch.setattr(loader, "read_image", read)
+    return paths
+
+
+@pytest.fixture
+def train(sample_data, tiny, tmp_path):
+    """Train on the sample with further arguments; returns the exit code and the run folder."""
+
+    def run(*arguments, out=tmp_path / "new"):
+        return main(["train", str(sample_data), "--out", str(out), *tiny, *arguments]), out
+
+    return run
+
+
+def test_the_same_seed_gives_the_same_model_and_no_bar_when_quiet(train, trained_run, capsys):
+    status, run = train("--quiet")
+    shown = capsys.readouterr()
+    assert status == 0
+    assert shown.err == ""
+    assert f"The model is in {run}." in shown.out
+    for name in ("model.safetensors", "split.json", "metrics.jsonl"):
+        assert (run / name).read_bytes() == (trained_run / name).read_bytes(), name
+    new, old = (read_json(folder / "config.json")["training"] for folder in (run, trained_run))
+    assert new | {"seconds": 0} == old | {"seconds": 0}
+
+
+def test_a_config_file_is_read_and_the_command_line_wins(train, trained_run, tmp_path, capsys):
+    path = tmp_path / "settings.yaml"
+    path.write_text("seed: 7\nlabeled_per_type: 1\nprofile: {error_scale: linear, length: 4}\n")
+    status, run = train("--config", str(path), "--profile.length", "5")
+    assert status == 0
+    assert "sampling patches and learning" in capsys.readouterr().err
+    config = read_json(run / "config.json")["config"]
+    assert (config["seed"], config["profile"]["error_scale"]) == (7, "linear")
+    assert config["profile"]["length"] == 5
+    assert config["labeled_per_type"] == 2  # `tiny` gives it on the command line
+    model = (run / "model.safetensors").read_bytes()
+    assert model != (trained_run / "model.safetensors").read_bytes()
+
+
+def test_a_held_out_type_is_tested_on_only(train, reads, sample_data, capsys):
+    status, run = train("--held-out-type", "stain", "--quiet")
+    assert status == 0
+    split = read_json(run / "split.json")
+    assert {Path(name).parent.name for name in split["test"]} == {"good", "stain"}
+    assert {Path(name).parent.name for name in split["labeled"]} == {"chip", "misprint", "scratch"}
+    assert reads == {sample_data / name for name in split["train_normal"] + split["labeled"]}
+    assert main(["evaluate", str(run), str(sample_data), "--quiet"]) == 0
+    assert set(read_json(run / "metrics.json")["per_defect_type"]) == {"stain"}
+
+
+def test_the_split_has_every_image_once(trained_run, sample_data):
+    split = read_json(trained_run / "split.json")
+    names = [*split["train_normal"], *split["labeled"], *split["test"]]
+    images = {p for part in ("train", "test") for p in (sample_data / part).rglob("*.png")}
+    assert {sample_data / name for name in names} == images
+    assert len(names) == len(images)
+    assert [Path(name).parent.name for name in split["labeled"]] == [
+        name for name in ("chip", "misprint", "scratch", "stain") for _ in range(2)
+    ]
+
+
+def test_figures_of_every_step_are_logged(trained_run):
+    lines = [json.loads(line) for line in (trained_run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines][:28] == list(range(28))
+    assert {"autoencoder/loss", "sampler/reward", "sampler/reward_pred"} <= lines[0].keys()
+    assert "predictor/loss" in lines[-1]
+    assert all(np.isfinite(value) for line in lines for value in line.values())
+
+
+@pytest.fixture
+def evaluated(run, sample_data, capsys):
+    assert main(["evaluate", str(run), str(sample_data)]) == 0
+    return run, capsys.readouterr()
+
+
+def test_evaluate_writes_the_figures_that_are_promised(evaluated, sample_data):
+    run, _ = evaluated
+    metrics = read_json(run / "metrics.json")
+    extra = {"threshold", "evaluation_size", "per_defect_type"}
+    assert metrics.keys() == FIGURES | COUNTS | extra
+    assert metrics["per_defect_type"].keys() == {"chip", "misprint", "scratch", "stain"}
+    for row in metrics["per_defect_type"].values():
+        assert row.keys() == FIGURES | COUNTS
+        assert (row["num_images"], row["num_anomalous"]) == (3, 1)
+        assert all(0 <= row[name] <= 1 for name in FIGURES)
+    assert (metrics["num_images"], metrics["num_anomalous"]) == (6, 4)
+    assert metrics["evaluation_size"] == [64, 64]
+    assert metrics["threshold"] == read_json(run / "config.json")["training"]["threshold"]
+    assert metrics == PatchScout.load(run).evaluate(sample_data)
+
+
+def test_evaluate_prints_a_table_and_fills_the_card(evaluated):
+    run, shown = evaluated
+    metrics = read_json(run / "metrics.json")
+    assert "misprint" in shown.out
+    assert f"{metrics['pixel_auroc']:.3f}" in shown.out
+    card = (run / "README.md").read_text()
+    assert f"| {metrics['pixel_aupro']:.3f} |" in card
+    assert "Shown are test images." in card
+
+
+def test_evaluate_elsewhere_and_at_the_images_own_size(run, sample_data, tmp_path):
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    out = tmp_path / "figures"
+    arguments = ["evaluate", str(run), str(sample_data), "--out", str(out), "--size", "native"]
+    assert main([*arguments, "--quiet"]) == 0
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    assert {p.name for p in out.iterdir()} == {".patchscout-files", "examples.png", "metrics.json"}
+    metrics = read_json(out / "metrics.json")
+    assert metrics["evaluation_size"] == "native"
+    assert main([*arguments, "--quiet", "--overwrite"]) == 0
+
+
+def write_images(folder):
+    """Images of many sizes and kinds; returns (width, height) by name."""
+    rng = np.random.default_rng(0)
+    kinds = {
+        "grey.png": ("L", (70, 50)),
+        "rgba.png": ("RGBA", (64, 200)),
+        "palette.bmp": ("P", (33, 32)),
+        "cmyk.tiff": ("CMYK", (90, 41)),
+        "rgb.JPG": ("RGB", (300, 97)),
+        "deep.png": ("I;16", (48, 64)),
+    }
+    (folder / "deeper").mkdir(parents=True)
+    for name, (mode, (width, height)) in kinds.items():
+        pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+        if mode == "I;16":
+            picture = PillowImage.fromarray(pixels[:, :, 0].astype(np.uint16) * 257)
+        else:
+            picture = PillowImage.fromarray(pixels).convert(mode)
+        picture.save(folder / ("deeper" if name == "deep.png" else "") / name)
+    (folder / "notes.txt").write_text("no image")
+    return {name.partition(".")[0]: size for name, (_, size) in kinds.items()}
+
+
+def test_predict_writes_maps_masks_overlays_and_tables(run, tmp_path, capsys):
+    sizes = write_images(tmp_path / "images")
+    out = tmp_path / "found"
+    status = main(["predict", str(run), str(tmp_path / "images"), "--out", str(out), "--quiet"])
+    shown = capsys.readouterr()
+    assert status == 0
+    assert shown.err == ""
+    rows = read_json(out / "predictions.json")
+    assert len(rows) == len(sizes)
+    threshold = PatchScout.load(run).threshold
+    for row in rows:
+        width, height = sizes[Path(row["output"]).name]
+        anomaly_map = tifffile.imread(out / "anomaly_maps" / f"{row['output']}.tiff")
+        mask = PillowImage.open(out / "masks" / f"{row['output']}.png")
+        overlay = PillowImage.open(out / "overlays" / f"{row['output']}.png")
+        assert (anomaly_map.dtype, anomaly_map.shape) == (np.float32, (height, width))
+        assert 0 <= anomaly_map.min() <= anomaly_map.max() <= 1
+        assert (mask.mode, mask.size) == ("L", (width, height))
+        np.testing.assert_array_equal(np.asarray(mask), (anomaly_map >= threshold) * 255)
+        assert (overlay.mode, overlay.size) == ("RGB", (width, height))
+        assert row["pred_score"] == pytest.approx(float(anomaly_map.max()))
+        assert row["is_anomalous"] == bool(row["area_px"]) == bool(row["regions"])
+        assert row["area_px"] == np.count_nonzero(np.asarray(mask))
+    assert "deeper/deep" in {row["output"] for row in rows}
+    with (out / "predictions.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [row["path"] for row in table] == [row["path"] for row in rows]
+    num_defective = sum(row["is_anomalous"] for row in rows)
+    assert f"{num_defective} of {len(rows)} images are defective." in shown.out
+
+
+def test_predict_with_another_threshold(run, sample_data, tmp_path):
+    image = sample_data / "test" / "stain" / "000.png"
+    for threshold, is_anomalous in (("0", True), ("1", False)):
+        out = tmp_path / threshold
+        arguments = ["predict", str(run), str(image), "--out", str(out)]
+        assert main([*arguments, "--threshold", threshold, "--quiet"]) == 0
+        (row,) = read_json(out / "predictions.json")
+        assert (row["threshold"], row["is_anomalous"]) == (float(threshold), is_anomalous)
+        assert row["area_percent"] == (100 if is_anomalous else 0)
+
+
+def test_predict_does_not_take_its_own_output_for_images(run, tmp_path):
+    sizes = write_images(tmp_path / "images")
+    arguments = ["predict", str(run), str(tmp_path / "images"), "--quiet", "--overwrite"]
+    for _ in range(2):
+        assert main([*arguments, "--out", str(tmp_path / "images" / "found")]) == 0
+        assert len(read_json(tmp_path / "images" / "found" / "predictions.json")) == len(sizes)
+
+
+def test_info_describes_a_run_and_a_folder_of_images(trained_run, sample_data, capsys):
+    assert main(["info", str(trained_run)]) == 0
+    shown = capsys.readouterr().out
+    assert "brick_wall" in shown
+    assert '"patch_px": 32' in shown
+    assert main(["info", str(sample_data)]) == 0
+    words = capsys.readouterr().out.split()
+    assert words[words.index("on") + 1] == "6"
+    assert words[words.index("scratch") + 1] == "3"
+
+
+def test_names_are_printed_as_they_are(trained_run, sample_data, tmp_path, capsys):
+    strange = tmp_path / "a [bold]long[/x] name, so long that it does not fit into eighty columns"
+    strange.mkdir(parents=True)
+    (strange / "data").symlink_to(sample_data)
+    (strange / "run").symlink_to(trained_run)
+    out = tmp_path / "found"
+    image = strange / "data" / "test" / "stain" / "000.png"
+    assert main(["predict", str(strange / "run"), str(image), "--out", str(out), "--quiet"]) == 0
+    assert main(["evaluate", str(trained_run), str(sample_data), "--out", str(strange / "m")]) == 0
+    assert f"Written to {strange / 'm' / 'metrics.json'}\n" in capsys.readouterr().out
+    assert commands._typed("info", Path("my run")) == "patchscout info 'my run'"
+
+
+def test_demo_runs_all_of_it(tiny, tmp_path, monkeypatch, capsys):
+    sample = partial(commands.write_sample, num_train=4, num_test_normal=1, num_per_type=3)
+    train = commands.train
+    monkeypatch.setattr(commands, "write_sample", partial(sample, size_px=64))
+    monkeypatch.setattr(commands, "train", lambda arguments: train([*arguments, *tiny]))
+    for extra in ([], ["--overwrite"]):
+        assert main(["demo", "--out", str(tmp_path / "demo"), "--quiet", *extra]) == 0
+    shown = capsys.readouterr().out
+    assert str(tmp_path / "demo" / "run" / "README.md") in shown
+    assert "Test results" in (tmp_path / "demo" / "run" / "README.md").read_text()
+    assert len(read_json(tmp_path / "demo" / "predictions" / "predictions.json")) == 13
+
+
+def interrupt_at(monkeypatch, step):
+    """Press Ctrl-C in a step, counted from 1."""
+    learn = ProfileLearner.learn
+
+    def pressed(self, patches):
+        if self.num_steps == step - 1:
+            raise KeyboardInterrupt
+        return learn(self, patches)
+
+    monkeypatch.setattr(ProfileLearner, "learn", pressed)
+
+
+def test_ctrl_c_before_there_is_a_model(train, monkeypatch, sample_data, capsys):
+    interrupt_at(monkeypatch, 3)
+    status, run = train("--quiet")
+    shown = capsys.readouterr().out
+    assert status == 130
+    assert "Stopped before there was a model." in shown
+    again = f"patchscout train {sample_data} --config {run / 'config.json'} --out {run} --overwrite"
+    assert f"To train to the end: {again}\n" in shown
+    assert {p.name for p in run.iterdir()} == {
+        ".patchscout-files",
+        "config.json",
+        "metrics.jsonl",
+        "split.json",
+    }
+    assert main(["info", str(run)]) == 0
+    assert main(["evaluate", str(run), str(sample_data)]) == 2
+    assert "training was stopped too early" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main([*again.split()[1:], "--quiet"]) == 0  # what it says to type does train on
+    assert main(["evaluate", str(run), str(sample_data), "--quiet"]) == 0
+
+
+def test_ctrl_c_when_there_is_a_model(train, monkeypatch, sample_data, capsys):
+    interrupt_at(monkeypatch, 18)
+    status, run = train("--quiet")
+    shown = capsys.readouterr().out
+    assert status == 130
+    assert "Stopped after 17 steps." in shown
+    assert "--overwrite" in shown
+    assert read_json(run / "config.json")["training"]["is_complete"] is False
+    assert "stopped early" in (run / "README.md").read_text()
+    assert main(["evaluate", str(run), str(sample_data), "--quiet"]) == 0
+
+
+def test_ctrl_c_in_a_real_terminal(sample_data, tiny, tmp_path):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "patchscout.cli", "train", str(sample_data), "--out", str(run)]
+    process = subprocess.Popen(
+        [*command, *tiny, "--training.num-cycles", "9999", "--training.predictor-updates", "99999"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+    )
+    assert process.stderr is not None
+    seen = b""
+    while b"sampling patches" not in seen:  # the bar is there, so training is under way
+        piece = process.stderr.read1(4096)  # pyright: ignore[reportAttributeAccessIssue]
+        assert piece, seen
+        seen += piece
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Stopped" in out
+    assert b"To train to the end: patchscout train" in out
+    assert b"Traceback" not in seen + err
+    assert (run / "config.json").is_file()
+    assert (run / "split.json").is_file()

@@ -1,0 +1,56 @@
+"""From the map at the working size to a prediction at the image's own; and where to compute."""
+
+import numpy as np
+import pytest
+import torch
+
+from patchscout.checks import InputValueError
+from patchscout.devices import choose_device
+from patchscout.inference import make_prediction, resize_map
+
+MAP = np.array([[0.0, 1.0], [0.5, 0.5]], np.float32)
+
+
+def test_a_map_of_the_right_size_stays_as_it_is():
+    assert resize_map(MAP, (2, 2)) is MAP
+
+
+def test_a_side_that_shrinks_is_averaged_and_one_that_grows_interpolated():
+    # Rows shrink to their mean (0.25, 0.75); columns grow, and with centers aligned
+    # (0.25, 0.25 + 0.5 / 4, 0.75 - 0.5 / 4, 0.75).
+    expected = [[0.25, 0.375, 0.625, 0.75]]
+    np.testing.assert_allclose(resize_map(MAP, (1, 4)), expected, atol=1e-6)
+    np.testing.assert_allclose(resize_map(MAP.T.copy(), (4, 1)).T, expected, atol=1e-6)
+    np.testing.assert_allclose(resize_map(MAP, (1, 1)), [[0.5]], atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 7), (300, 5), (64, 64)])
+def test_values_stay_in_range(size):
+    resized = resize_map(np.random.default_rng(0).random((17, 23), np.float32), size)
+    assert resized.shape == size
+    assert resized.dtype == np.float32
+    assert 0 <= resized.min() <= resized.max() <= 1
+
+
+def test_a_pixel_at_the_threshold_is_anomalous():
+    found = make_prediction(MAP, 0.5)
+    np.testing.assert_array_equal(found.pred_mask, [[False, True], [True, True]])
+    assert (found.pred_score, found.threshold, found.is_anomalous) == (1.0, 0.5, True)
+    assert make_prediction(MAP, 1.0).is_anomalous
+    assert not make_prediction(MAP / 2, 0.75).is_anomalous
+
+
+def test_auto_takes_what_is_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto") == torch.device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto") == torch.device("cuda")
+
+
+@pytest.mark.parametrize("name", ["gpu", "meta", "cuda:99", ""])
+def test_a_device_that_is_not_there(name):
+    with pytest.raises(InputValueError, match=r"`device` must be .*; got '.*'\. Use `auto`"):
+        choose_device(name)
