@@ -32,6 +32,13 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"patchscout: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(
+            f"patchscout: {error.filename or 'a file'} cannot be read or written:"
+            f" {error.strerror or error}. Check the disk and the permissions.",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print("patchscout: stopped", file=sys.stderr)
         return 130

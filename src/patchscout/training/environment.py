@@ -201,6 +201,11 @@ class PatchEnvironment(VectorEnv):
         return self._cut(self._maps, self.settings.window_px, offset=0)
 
     @property
+    def remembered_visits(self) -> Int[Tensor, "images rows columns"]:
+        """How often each cell of each image was visited in this cycle."""
+        return self._remembered
+
+    @property
     def sobel_maps(self) -> Maps:
         """The Sobel magnitude of each walker's image."""
         return self._sobel
