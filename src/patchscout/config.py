@@ -159,11 +159,11 @@ class SamplerSettings(Settings):
     """Steps after which the error channel is computed anew."""
     labeled_in_pool: bool = False
     """Whether augmented labeled images are among those that patches are picked from."""
-    learning_rate: Positive = 1e-3
+    learning_rate: Positive = 2e-3
     """Adam's step size."""
     gamma: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Discount of later rewards within a cycle."""
-    entropy_weight: Annotated[float, Field(ge=0)] = 0.01
+    entropy_weight: Annotated[float, Field(ge=0)] = 0.03
     """Weight of the entropy bonus."""
     update_every: Count = 8
     """Steps between policy updates; at the end of a cycle there is always one."""
@@ -301,6 +301,7 @@ PAPER: dict[str, Any] = {
     "sampler": {
         "architecture": "paper",
         "error_refresh_steps": 1,
+        "learning_rate": 1e-3,
         "labeled_in_pool": True,
         "update_every": 20,
         "update_epochs": 1,

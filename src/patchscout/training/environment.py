@@ -43,11 +43,8 @@ class Channel(IntEnum):
     STRUCTURE = 5
 
 
-NO_STRUCTURE = 0.5
-"""R_clone of a flat patch, sigmoid(0)."""
-
-ALL_VISITED = -1.0
-"""R_cover in the limit of many visits."""
+IDLE_REWARD = -1.0
+"""What a walker is paid for a step without a patch: less than for any patch."""
 
 VISIT_CELL_PX = 16
 """Side of the cells in which an image's visits are remembered while no walker is on it."""
@@ -89,9 +86,8 @@ class PatchEnvironment(VectorEnv):
 
     The window may reach over the border of the image, where it sees zeros; the patch may not. A
     move that would take the patch over the border ends at the border. Neither that nor a stop
-    counts: no patch, no visit, and the lowest rewards there are (R_clone of a patch without
-    structure, R_cover of one visited for ever), so that bumping into the border does not pay, and
-    leaving an image pays only once it is well visited.
+    counts: no patch, no visit, and -1 in place of beta (R_clone + R_cover), so that bumping into
+    the border never pays and leaving an image pays only once it is well visited.
 
     Visits are counted over a whole cycle: an image that is returned to, by any walker, is as
     visited as it was left (in cells of 16 px).
@@ -225,6 +221,7 @@ class PatchEnvironment(VectorEnv):
         reward_pred = self.learner.learn(patches[counted, : Channel.BLUE + 1])
         beta = self.reward.beta.at(self.num_steps)
         rewards = beta * (clone * self.reward.clone + cover * self.reward.cover)
+        rewards = rewards.where(counted, IDLE_REWARD)
         shared = (1 - beta) * reward_pred * self.reward.pred
         self.num_steps += 1
         if self.uses_error and self.num_steps % self.settings.error_refresh_steps == 0:
@@ -243,11 +240,11 @@ class PatchEnvironment(VectorEnv):
     def _walker_rewards(
         self, visits: Float[Tensor, "walkers patch patch"], counted: Bool[Tensor, " walkers"]
     ) -> tuple[PerWalker, PerWalker]:
-        """Return R_clone and R_cover; visits are those before this patch is counted."""
+        """Return R_clone and R_cover, 0 without a patch; visits are those before this patch."""
         structure = self._cut(self._blurred_sobel[:, None], self.settings.patch_px, offset=0)
         clone = structure.mean(dim=(1, 2, 3)).sigmoid()
         cover = -visits.mean(dim=(1, 2)).sigmoid()
-        return clone.where(counted, NO_STRUCTURE), cover.where(counted, ALL_VISITED)
+        return clone.where(counted, 0.0), cover.where(counted, 0.0)
 
     def _count_visits(self, counted: Bool[Tensor, " walkers"]) -> None:
         """Add one visit to the pixels of each counted patch, here and in what is remembered."""

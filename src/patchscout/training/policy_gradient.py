@@ -28,6 +28,9 @@ MAX_GRADIENT_NORM = 1.0
 CLIP_RANGE = 0.2
 """How far the probability of an action may move in one update before its gradient stops."""
 
+SMALLEST_SPREAD = 1e-5
+"""Advantages whose standard deviation is no larger differ by rounding only."""
+
 
 def discounted_returns(
     rewards: Float[Tensor, "steps walkers"], gamma: float, last_value: Float[Tensor, " walkers"]
@@ -205,13 +208,15 @@ def joint_advantages(
 
     What a walker is paid for its own patch is compared with what the others got in the same
     step, so that the drift of rewards within a cycle (visits only grow) teaches nothing. What all
-    are paid alike can only be compared over time, within the rollout.
+    are paid alike can only be compared over time, within the rollout, and so can all that a walker
+    alone is paid.
 
     Args:
         own: Discounted returns of the walkers' own rewards, less their expected value.
         shared_returns: Discounted returns of the shared reward.
     """
-    own = own - own.mean(dim=1, keepdim=True)
+    own = own - (own.mean(dim=1, keepdim=True) if own.shape[1] > 1 else own.mean())
     shared = shared_returns - shared_returns.mean()
     advantages = own + shared
-    return advantages / advantages.std(correction=0).clamp_min(1e-8)
+    spread = advantages.std(correction=0)
+    return (advantages / spread).where(spread > SMALLEST_SPREAD, 0.0)

@@ -113,5 +113,12 @@ def make_sampler(settings: SamplerSettings, *, seed: int, device: torch.device) 
 
 
 def _means(info: dict[str, Any]) -> dict[str, float]:
-    """Return the mean over walkers of each term of the reward."""
-    return {name: torch.as_tensor(value).float().mean().item() for name, value in info.items()}
+    """Return the mean of each figure; of the terms of a walker's reward, over patches only."""
+    counted = info["counted"]
+    figures = {"counted": counted.float().mean().item()}
+    for name, value in info.items():
+        if name in ("reward_clone", "reward_cover"):
+            figures[name] = (value.sum() / counted.sum().clamp_min(1)).item()
+        elif name != "counted":
+            figures[name] = float(value)
+    return figures
