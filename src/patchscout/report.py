@@ -11,6 +11,7 @@ from patchscout.checkpoint import CARD_FILE, PICTURE_FILE, load_config
 from patchscout.data.images import read_image
 from patchscout.data.loader import resized_mask
 from patchscout.detector import PatchScout
+from patchscout.training.calibration import num_held_out
 from patchscout.types import Sample
 from patchscout.visualize import SheetRow, contact_sheet, overlay
 
@@ -60,6 +61,11 @@ def write_card(folder: Path, metrics: dict[str, Any] | None = None) -> None:
     config, record = load_config(folder)
     assert record is not None, "only a trained run has a card"
     types = ", ".join(record.defect_types) or "none"
+    held_out = (
+        "normal training images that nothing else was trained on"
+        if num_held_out(record.num_normal)
+        else "the normal training images, too few to hold some out"
+    )
     lines = [
         f"# PatchScout model for `{record.category}`",
         "",
@@ -75,9 +81,8 @@ def write_card(folder: Path, metrics: dict[str, Any] | None = None) -> None:
         "",
         f"A pixel is anomalous from **{record.threshold:.3f}** on; an image is defective if any"
         " pixel is. The threshold is the one with the best pixel F1"
-        f" ({record.threshold_f1:.3f}) over the labeled training images and normal training images"
-        " that nothing else was trained on. No test image took part. A higher one finds less and"
-        " raises fewer false alarms.",
+        f" ({record.threshold_f1:.3f}) over the labeled training images and {held_out}. No test"
+        " image took part. A higher one finds less and raises fewer false alarms.",
         "",
         "## Test results",
         "",

@@ -56,7 +56,7 @@ class LeanPredictor(nn.Module):
         num_levels: How often the resolution is halved again.
     """
 
-    def __init__(self, in_channels: int, base_channels: int = 24, num_levels: int = 3) -> None:
+    def __init__(self, in_channels: int, base_channels: int = 16, num_levels: int = 3) -> None:
         super().__init__()
         self.size_multiple = 2 ** (num_levels + 1)
         widths = [base_channels * 2**level for level in range(num_levels + 1)]

@@ -25,7 +25,7 @@ def hold_out(
     A tenth is held out, at most 30; of fewer than ten images none, and then the threshold is
     chosen on the ones that are trained on.
     """
-    count = min(int(HELD_OUT_FRACTION * len(normal)), MAX_HELD_OUT)
+    count = num_held_out(len(normal))
     if not count:
         return normal, normal
     held_out = set(np.random.default_rng([seed, 3]).permutation(len(normal))[:count].tolist())
@@ -33,6 +33,11 @@ def hold_out(
         tuple(sample for i, sample in enumerate(normal) if i not in held_out),
         tuple(sample for i, sample in enumerate(normal) if i in held_out),
     )
+
+
+def num_held_out(num_normal: int) -> int:
+    """Return how many of a number of normal images are held out."""
+    return min(int(HELD_OUT_FRACTION * num_normal), MAX_HELD_OUT)
 
 
 @torch.no_grad()
