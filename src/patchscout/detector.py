@@ -71,9 +71,10 @@ class PatchScout:
         Raises:
             InputError: If the data do not fit; the message names the file and the remedy.
         """
-        dataset, split = self.prepare(data)
+        monitor = monitor or Monitor()
+        dataset, split = self.prepare(data, monitor)
         started = time.monotonic()
-        result = train(self.config, split, self.device, monitor or Monitor())
+        result = train(self.config, split, self.device, monitor)
         self.dataset, self.split, self._split_file = dataset, split, None
         self._segmenter = self._record = None
         if result is None:
@@ -92,10 +93,12 @@ class PatchScout:
         )
         return self
 
-    def prepare(self, data: str | Path | Dataset) -> tuple[Dataset, Split]:
+    def prepare(
+        self, data: str | Path | Dataset, monitor: Monitor | None = None
+    ) -> tuple[Dataset, Split]:
         """Read and check a data set and draw its split, without training."""
         dataset = data if isinstance(data, Dataset) else self._read(data)
-        check_dataset(dataset, self.config.sampler.patch_px)
+        check_dataset(dataset, self.config.sampler.patch_px, monitor)
         split = draw_split(
             dataset,
             labeled_per_type=self.config.labeled_per_type,

@@ -28,7 +28,7 @@ class Monitor:
         self._file: IO[str] | None = None
         self._writer: Any = None
         if folder is not None:
-            self._file = (folder / "metrics.jsonl").open("w", encoding="utf-8")
+            self._file = (folder / "metrics.jsonl").open("w", encoding="utf-8", buffering=1)
             if tensorboard:
                 self._writer = _summary_writer(folder)
 

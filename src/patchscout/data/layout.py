@@ -9,6 +9,7 @@ from patchscout.data.annotations import read_mask
 from patchscout.data.folder import read_folders
 from patchscout.data.images import read_size
 from patchscout.data.mvtec import read_mvtec
+from patchscout.monitor import Monitor
 from patchscout.types import NORMAL, Dataset
 
 
@@ -55,18 +56,21 @@ def read_dataset(
     return read_mvtec(root)
 
 
-def check_dataset(dataset: Dataset, smallest_px: int = 1) -> None:
+def check_dataset(dataset: Dataset, smallest_px: int = 1, monitor: Monitor | None = None) -> None:
     """Read every mask and the header of every image, so that what does not fit is told at once.
 
     Args:
         dataset: All images.
         smallest_px: The smallest height and width that an image may have.
+        monitor: Shows progress; silent unless given.
 
     Raises:
         InputNotFoundError: A file has gone.
         InputValueError: An image or a mask does not fit.
     """
-    for sample in (*dataset.train_normal, *dataset.test_normal, *dataset.anomalous):
+    samples = (*dataset.train_normal, *dataset.test_normal, *dataset.anomalous)
+    monitor = monitor or Monitor()
+    for sample in monitor.track(samples, "checking the images", len(samples), "image"):
         size = read_size(sample.image_path)
         check_holds_patch(size, smallest_px, sample.image_path)
         read_mask(sample, size)

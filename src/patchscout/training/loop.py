@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchscout.checks import InputValueError
 from patchscout.config import Config
 from patchscout.data.augment import Augmentation, draw_augmentation
 from patchscout.data.loader import ImageLoader
@@ -67,7 +66,6 @@ def train(
     torch.manual_seed(config.seed)
     loader = ImageLoader(config.data.image_size, config.data.cache_mib)
     normal, calibration_normal = hold_out(split.train_normal, config.seed)
-    check_masks(split.labeled, loader)
     pool = ImagePool(config, normal, split.labeled, loader, device)
     views = ViewSource(
         normal,
@@ -153,20 +151,6 @@ class ImagePool:
         return (
             torch.from_numpy(numbers).to(self.device),
             torch.stack(images).to(self.device),
-        )
-
-
-def check_masks(labeled: tuple[Sample, ...], loader: ImageLoader) -> None:
-    """Refuse labeled images whose defects all vanish at the working size.
-
-    Raises:
-        InputValueError: If no pixel of any resized mask is anomalous.
-    """
-    if not any(loader.mask(sample).any() for sample in labeled):
-        height, width = loader.image_size
-        raise InputValueError(
-            f"every defect, such as that of {labeled[0].image_path}, is too thin to be seen at"
-            f" {height} x {width} px. Raise `data.image_size`."
         )
 
 
