@@ -74,8 +74,23 @@ class ProfileExtractor(nn.Module):
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch length height width"]:
         """Return the loss profiles of images in [0, 1]."""
-        errors = [self.source_map(index, images) for index in range(self.length)]
-        return torch.stack(errors, dim=1)
+        if self.masks is None:
+            return torch.stack([self.source_map(i, images) for i in range(self.length)], dim=1)
+        return self._masked_maps(images, self.masks)
+
+    @torch.no_grad()
+    def _masked_maps(
+        self, images: Float[Tensor, "batch 3 height width"], masks: Float[Tensor, "length channels"]
+    ) -> Float[Tensor, "batch length height width"]:
+        """Return the error maps under each mask; the images are encoded only once."""
+        autoencoder = self.sources[0][0]
+        images = images.contiguous(memory_format=torch.channels_last)
+        code, skip = autoencoder.encode(images)
+        reconstructions = [
+            autoencoder.decode(code * mask[None, :, None, None], skip) for mask in masks
+        ]
+        errors = [(one - images).abs().mean(dim=1) for one in reconstructions]
+        return scale_errors(torch.stack(errors, dim=1), self.error_scale)
 
     def source_map(
         self, index: int, images: Float[Tensor, "batch 3 height width"]

@@ -11,6 +11,9 @@ from patchscout.config import Config
 from patchscout.data.views import ViewSource
 from patchscout.networks.segmenter import FeatureExtractor
 
+FIRST_ENTRIES = 8
+"""At most so many profiles are made before the first update, which may be on fewer than a batch."""
+
 
 class ProfileBuffer:
     """Features and masks of augmented views, in half precision on the device.
@@ -39,14 +42,11 @@ class ProfileBuffer:
 
     @torch.no_grad()
     def refresh(self, extractor: FeatureExtractor) -> None:
-        """Replace the oldest entries by new ones; at first, make as many as fit a batch.
-
-        Until the buffer is full it grows by as many more.
-        """
+        """Replace the oldest entries by new ones; until the buffer is full, add twice as many."""
         is_full = len(self._features) >= self.capacity
         count = self.fresh_per_update if is_full else max(2 * self.fresh_per_update, 1)
-        if len(self._features) < self.batch_size:
-            count = min(self.batch_size, self.capacity)
+        if not self._features:
+            count = min(self.batch_size, FIRST_ENTRIES, self.capacity)
         for _ in range(count):
             image, mask = self.views.draw()
             features = extractor(image[None].to(self.device))[0].half()

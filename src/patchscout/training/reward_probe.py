@@ -47,6 +47,8 @@ class RewardProbe:
             newest: An autoencoder in training, in evaluation mode, and the channel that its
                 errors take the place of.
         """
+        if extractor.masks is not None:  # one autoencoder, new each time
+            return extractor(self.images)
         maps = {
             (source[0], index): self._known.get((source[0], index))
             for index, source in enumerate(extractor.sources)
