@@ -5,10 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from jaxtyping import install_import_hook
 
 # Before anything imports patchscout: from here on every annotated shape is checked when called.
 install_import_hook("patchscout", "beartype.beartype")
+
+# The tensors of the tests are small: more threads would mostly wait for each other.
+torch.set_num_threads(1)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
