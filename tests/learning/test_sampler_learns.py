@@ -61,6 +61,7 @@ def structure_found(*, learns, seed):
     """Return R_clone of late steps: 0 for patches on flat ground, 1 for patches on texture."""
     environment, sampler = walk(learns=learns, seed=seed, clone=True)
     figures = [sampler.step(environment, is_last=False)["reward_clone"] for _ in range(400)]
+    assert isinstance(environment.pool, Quarters)
     texture = environment.pool.images[0, :1, :64, :64]
     best = sobel_magnitude(gaussian_blur(texture)).mean().sigmoid().item()
     return (sum(figures[-80:]) / 80 - 0.5) / (best - 0.5)
