@@ -138,18 +138,26 @@ def parse(kind: type[Arguments], arguments: list[str], program: str) -> Argument
     except ValidationError as error:
         raise InputValueError(f"{first_problem(error)}. {see}") from None
     if unknown:
-        raise InputValueError(f"`{unknown[0]}` is one argument too many. {see}")
+        what = "an unknown argument" if unknown[0].startswith("-") else "one argument too many"
+        raise InputValueError(f"`{unknown[0]}` is {what}. {see}")
     return parsed
 
 
 def _check_options(kind: type, arguments: list[str], see: str) -> None:
     """Refuse an option that the command does not have."""
     known = {f"--{name}" for name in _options(kind)}
+    known |= {f"--{_negated(name)}" for name in _options(kind)}  # the parser knows which are flags
     for argument in arguments:
         option = argument.partition("=")[0].replace("_", "-")
         if option.startswith("--") and option not in known:
             what = "setting" if "." in option else "argument"
             raise InputValueError(f"unknown {what} `{option}`{nearest(option, known) or '.'} {see}")
+
+
+def _negated(name: str) -> str:
+    """Return the name that switches a flag off, such as `reward.no-clone`."""
+    group, dot, flag = name.rpartition(".")
+    return f"{group}{dot}no-{flag}"
 
 
 def _options(kind: type) -> list[str]:
