@@ -21,5 +21,5 @@ def test_a_flag_is_switched_off_and_on():
 def test_only_flags_can_be_negated():
     with pytest.raises(InputValueError, match="`--no-seed` is an unknown argument"):
         parsed("--no-seed", "3")
-    with pytest.raises(InputValueError, match="did you mean '--reward.no-clone'"):
+    with pytest.raises(InputValueError, match=r"did you mean '--reward\.no-clone'"):
         parsed("--reward.no-clon")
