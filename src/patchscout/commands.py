@@ -13,7 +13,6 @@ from patchscout.arguments import (
     EvaluateArguments,
     InfoArguments,
     PredictArguments,
-    TrainArguments,
     parse,
     parse_train,
 )
@@ -43,10 +42,7 @@ console = Console(markup=False, highlight=False, soft_wrap=True)
 
 def train(arguments: list[str]) -> int:
     """`patchscout train DATA --out RUN`."""
-    return _train(parse_train(arguments))
-
-
-def _train(options: TrainArguments) -> int:
+    options = parse_train(arguments)
     check_free(options.out, options.overwrite)
     scout = PatchScout(options.settings)
     with RunFolder(options.out, overwrite=options.overwrite) as folder:
@@ -89,10 +85,7 @@ def _typed(*words: str | Path) -> str:
 
 def evaluate(arguments: list[str]) -> int:
     """`patchscout evaluate RUN DATA`."""
-    return _evaluate(parse(EvaluateArguments, arguments, "patchscout evaluate"))
-
-
-def _evaluate(options: EvaluateArguments) -> int:
+    options = parse(EvaluateArguments, arguments, "patchscout evaluate")
     scout = PatchScout.load(options.run, device=options.device)
     if options.out is not None:
         check_free(options.out, options.overwrite)
@@ -115,10 +108,7 @@ def _evaluate(options: EvaluateArguments) -> int:
 
 def predict(arguments: list[str]) -> int:
     """`patchscout predict RUN IMAGE_OR_FOLDER... --out DIR`."""
-    return _predict(parse(PredictArguments, arguments, "patchscout predict"))
-
-
-def _predict(options: PredictArguments) -> int:
+    options = parse(PredictArguments, arguments, "patchscout predict")
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise InputValueError(f"`--threshold` must be in [0, 1]; got {options.threshold}.")
     check_free(options.out, options.overwrite)
