@@ -157,25 +157,26 @@ def load_model(folder: Path, device: torch.device) -> tuple[Segmenter, Config, T
 
 def build_segmenter(config: Config, state: dict[str, Tensor]) -> Segmenter:
     """Return a model of the right shape, its weights not yet loaded."""
-    masks = state.get("features.profiles.masks")
-    num_autoencoders = config.profile.length if masks is None else 1
-    autoencoder = config.autoencoder
-    profiles = ProfileExtractor(
-        [
-            make_autoencoder(
-                autoencoder.architecture, autoencoder.base_channels, autoencoder.bottleneck_channels
-            ).folded()
-            for _ in range(num_autoencoders)
-        ],
-        masks,
-        config.profile.error_scale,
-    )
     predictor = config.predictor
+    profiles = None if predictor.inputs == "image" else _build_profiles(config, state)
     channels = num_features(config.profile.length, predictor.inputs)
     features = FeatureExtractor(profiles, predictor.inputs, torch.zeros(3), torch.ones(3))
     network = make_predictor(predictor.architecture, channels, predictor.base_channels)
     # As in training: faster on a CPU, and what is loaded answers exactly as what was saved.
     return Segmenter(features, network.to(memory_format=torch.channels_last))  # pyright: ignore
+
+
+def _build_profiles(config: Config, state: dict[str, Tensor]) -> ProfileExtractor:
+    masks = state.get("features.profiles.masks")
+    num_autoencoders = config.profile.length if masks is None else 1
+    settings = config.autoencoder
+    autoencoders = [
+        make_autoencoder(
+            settings.architecture, settings.base_channels, settings.bottleneck_channels
+        ).folded()
+        for _ in range(num_autoencoders)
+    ]
+    return ProfileExtractor(autoencoders, masks, config.profile.error_scale)
 
 
 def _record(data: Any) -> TrainingRecord | None:

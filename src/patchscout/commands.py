@@ -57,7 +57,7 @@ def train(arguments: list[str]) -> int:
         if scout.is_trained:
             assert scout.split is not None
             with suppress(KeyboardInterrupt):  # the picture is not worth the model
-                write_picture(scout, one_of_each_type(scout.split.labeled), folder / PICTURE_FILE)
+                write_picture(scout, one_of_each_type(scout.split.labeled or scout.split.train_normal), folder / PICTURE_FILE)
             write_card(folder)
     if scout.is_trained and scout.record.is_complete:
         console.print(f"Trained in {scout.record.seconds:.0f} s. The model is in {options.out}.")
@@ -192,7 +192,7 @@ def info(arguments: list[str]) -> int:
     if (path / CONFIG_FILE).is_file():
         _describe_run(path)
     else:
-        dataset = read_dataset(path)
+        dataset = read_dataset(path, needs_labels=False)
         console.print(f"Images of {dataset.name}", style="bold")
         console.print(f"  normal, to train on   {len(dataset.train_normal)}")
         console.print(f"  normal, to test on    {len(dataset.test_normal)}")

@@ -53,20 +53,27 @@ class DataSettings(Settings):
     """Folder of defective images; its sub-folders, if any, name the defect types."""
     masks: str | None = None
     """Folder of mask images or LabelMe JSON files, or one COCO JSON file."""
-    image_size: tuple[
-        Annotated[int, Field(ge=64, le=4096)], Annotated[int, Field(ge=64, le=4096)]
-    ] = (256, 256)
-    """Height and width in pixels that images are resized to; multiples of 16."""
+    image_size: (
+        tuple[Annotated[int, Field(ge=64, le=4096)], Annotated[int, Field(ge=64, le=4096)]] | None
+    ) = None
+    """Height and width in pixels that images are resized to, multiples of 16; unset: chosen from
+    the shape of the normal images and the thickness of the labeled defects."""
     cache_mib: Annotated[int, Field(ge=0)] = 512
     """Memory for resized images; beyond it they are read from disk again."""
 
     @field_validator("image_size")
     @classmethod
-    def _fits_the_networks(cls, size: tuple[int, int]) -> tuple[int, int]:
-        if any(side % 16 for side in size):
+    def _fits_the_networks(cls, size: tuple[int, int] | None) -> tuple[int, int] | None:
+        if size is not None and any(side % 16 for side in size):
             suggestion = tuple(max(64, round(side / 16) * 16) for side in size)
             raise ValueError(f"must be multiples of 16; got {size}. Use {suggestion}")
         return size
+
+    @property
+    def working_size(self) -> tuple[int, int]:
+        """Height and width in pixels, once they are chosen."""
+        assert self.image_size is not None, "`image_size` is not chosen yet"
+        return self.image_size
 
 
 class AutoencoderSettings(Settings):
@@ -125,6 +132,29 @@ class PredictorSettings(Settings):
     """Decay of the running average of weights that is kept for scoring; 0 keeps the last."""
 
 
+class ViewSettings(Settings):
+    """The augmented images whose profiles the predictor is trained on."""
+
+    normal_fraction: Fraction = 0.3
+    """Share of normal images."""
+    pasted_fraction: Fraction = 0.2
+    """Share of normal images with a labeled defect pasted in."""
+    simulated_fraction: Fraction = 0.2
+    """Share of normal images with a simulated defect; the rest are labeled images, or, if there
+    are none, more simulated ones."""
+    resampled_fraction: Fraction = 0.5
+    """Share of views that are rotated, shifted and sheared, which blurs them a little; the others
+    are only flipped."""
+    max_rotation_deg: Annotated[float, Field(ge=0, le=180)] = 30.0
+    """Largest rotation either way, in degrees."""
+    max_translation: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Largest shift either way, as a fraction of width and height."""
+    max_shear_deg: Annotated[float, Field(ge=0, lt=90)] = 20.0
+    """Largest shear either way, in degrees."""
+    quarter_turns: bool = True
+    """Whether profiles are turned by multiples of 90 degrees too."""
+
+
 class BufferSettings(Settings):
     """The profiles that the predictor is trained on."""
 
@@ -132,10 +162,8 @@ class BufferSettings(Settings):
     """How many profiles are kept."""
     fresh_per_update: Annotated[int, Field(ge=0)] = 1
     """How many are replaced by newly computed ones before each predictor update."""
-    normal_fraction: Fraction = 0.3
-    """Share of normal images among them."""
-    paste_fraction: Fraction = 0.3
-    """Share of normal images with a labeled defect pasted in."""
+    region_px: Annotated[int, Field(ge=64, multiple_of=16)] = 256
+    """Longest side of the part of a view that a profile is computed of."""
 
 
 class SamplerSettings(Settings):
@@ -201,13 +229,15 @@ class TrainingSettings(Settings):
     """Predictor updates in all; those not made beside the steps are made after the last cycle."""
     alpha: LinearSchedule = LinearSchedule(steps=9000)
     """Weight of normal pixels in the predictor's cross-entropy."""
+    mixed_precision: bool = True
+    """Whether the predictor learns in bfloat16 where the hardware is faster at it."""
 
 
 class Config(Settings):
     """Every setting of a training run."""
 
-    labeled_per_type: Count = 5
-    """Labeled images per defect type that are trained on."""
+    labeled_per_type: Annotated[int, Field(ge=0)] = 5
+    """Labeled images per defect type that are trained on; with 0, simulated defects alone."""
     held_out_type: str | None = None
     """A defect type kept out of training; it and the good images are the test set."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
@@ -222,6 +252,7 @@ class Config(Settings):
     autoencoder: AutoencoderSettings = AutoencoderSettings()
     profile: ProfileSettings = ProfileSettings()
     predictor: PredictorSettings = PredictorSettings()
+    views: ViewSettings = ViewSettings()
     buffer: BufferSettings = BufferSettings()
     sampler: SamplerSettings = SamplerSettings()
     reward: RewardSettings = RewardSettings()
@@ -229,18 +260,19 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _leaves_labeled_views(self) -> Config:
-        views = self.buffer.normal_fraction + self.buffer.paste_fraction
-        if views > 1:
+        views = self.views
+        total = views.normal_fraction + views.pasted_fraction + views.simulated_fraction
+        if total > 1 + 1e-9:
             raise ValueError(
-                "buffer.normal_fraction and buffer.paste_fraction must be at most 1 together;"
-                f" got {views:g}"
+                "views.normal_fraction, views.pasted_fraction and views.simulated_fraction must be"
+                f" at most 1 together; got {total:g}"
             )
         return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
-        smallest = min(self.data.image_size)
-        if self.sampler.patch_px > smallest:
+        size = self.data.image_size
+        if size is not None and self.sampler.patch_px > min(size):
             raise ValueError(
                 f"`sampler.patch_px` must fit into `data.image_size` {self.data.image_size};"
                 f" got {self.sampler.patch_px}"
@@ -257,6 +289,17 @@ class Config(Settings):
             raise ValueError(
                 f"`sampler.window_px` must be a multiple of {multiple}, no smaller than"
                 f" `sampler.patch_px`; got {window_px}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_room_for_crops(self) -> Config:
+        size, region_px = self.data.image_size, self.buffer.region_px
+        is_cut = size is None or max(size) > region_px
+        if is_cut and region_px - 64 < self.predictor.crop_px:  # 32 px are left out at every cut
+            raise ValueError(
+                f"`buffer.region_px` must be at least 64 px more than `predictor.crop_px`"
+                f" {self.predictor.crop_px}; got {region_px}"
             )
         return self
 
@@ -279,6 +322,7 @@ class Config(Settings):
 
 
 PAPER: dict[str, Any] = {
+    "data": {"image_size": (256, 256)},
     "autoencoder": {"architecture": "paper", "learning_rate": 1e-3},
     "profile": {"spacing": "last", "error_scale": "linear", "diversity": "dropout"},
     "predictor": {
@@ -292,12 +336,8 @@ PAPER: dict[str, Any] = {
         "crop_px": 256,
         "averaging": 0.0,
     },
-    "buffer": {
-        "capacity": 80,
-        "fresh_per_update": 2,
-        "normal_fraction": 0.3,
-        "paste_fraction": 0.0,
-    },
+    "views": {"pasted_fraction": 0.0, "simulated_fraction": 0.0, "resampled_fraction": 1.0},
+    "buffer": {"capacity": 80, "fresh_per_update": 2},
     "sampler": {
         "architecture": "paper",
         "error_refresh_steps": 1,

@@ -30,6 +30,7 @@ from patchscout.inference import make_prediction, resize_map, score_image
 from patchscout.monitor import Monitor
 from patchscout.networks.segmenter import Segmenter
 from patchscout.training.loop import train
+from patchscout.training.working_size import with_image_size
 from patchscout.types import Dataset, Prediction, Split
 
 AnyImage = np.ndarray | PIL.Image.Image | str | Path
@@ -49,7 +50,7 @@ class PatchScout:
     """
 
     def __init__(self, config: Config | None = None) -> None:
-        self.config = config or preset_config("fast")
+        self.config = self._settings = config or preset_config("fast")
         self.device = choose_device(self.config.device)
         self.split: Split | None = None
         self.dataset: Dataset | None = None
@@ -74,7 +75,9 @@ class PatchScout:
         monitor = monitor or Monitor()
         dataset, split = self.prepare(data, monitor)
         started = time.monotonic()
-        result = train(self.config, split, self.device, monitor)
+        config = with_image_size(self._settings, split)
+        result = train(config, split, self.device, monitor)
+        self.config = config
         self.dataset, self.split, self._split_file = dataset, split, None
         self._segmenter = self._record = None
         if result is None:
@@ -105,8 +108,8 @@ class PatchScout:
             seed=self.config.seed,
             held_out_type=self.config.held_out_type,
         )
-        size = self.config.data.image_size
-        if not any(resized_mask(sample, size).any() for sample in split.labeled):
+        size = with_image_size(self._settings, split).data.working_size
+        if split.labeled and not any(resized_mask(sample, size).any() for sample in split.labeled):
             raise InputValueError(
                 f"No labeled defect of {dataset.root} covers half a pixel at `data.image_size`"
                 f" {size}. Expected larger ones; raise `data.image_size`."
@@ -160,7 +163,7 @@ class PatchScout:
             self.segmenter,
             split.test,
             self.threshold,
-            self.config.data.image_size,
+            self.config.data.working_size,
             self.device,
             monitor or Monitor(),
             size,
@@ -259,7 +262,12 @@ class PatchScout:
     def _read(self, data: str | Path) -> Dataset:
         settings = self.config.data
         return read_dataset(
-            data, settings.normal, settings.defective, settings.masks, seed=self.config.seed
+            data,
+            settings.normal,
+            settings.defective,
+            settings.masks,
+            seed=self.config.seed,
+            needs_labels=self.config.labeled_per_type > 0,
         )
 
     def _predict_one(self, image: object) -> Prediction:
@@ -267,7 +275,7 @@ class PatchScout:
         own_size = (array.shape[0], array.shape[1])
         source = image if isinstance(image, str | Path) else "`image`"
         check_holds_patch(own_size, self.config.sampler.patch_px, source)
-        anomaly_map = score_image(segmenter, array, self.config.data.image_size, self.device)
+        anomaly_map = score_image(segmenter, array, self.config.data.working_size, self.device)
         return make_prediction(resize_map(anomaly_map, own_size), self.threshold)
 
 

@@ -1,6 +1,8 @@
-"""Which device to compute on."""
+"""Which device to compute on, and in which precision."""
 
 from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -31,3 +33,18 @@ def choose_device(name: str) -> torch.device:
         f"`device` must be `auto` or one of {', '.join(KINDS)} that this machine has; got '{name}'."
         " Use `auto` or `cpu`."
     )
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware, faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    is_supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return device.type == "cpu" and is_supported is not None and is_supported()
+
+
+def mixed_precision(device: torch.device, *, enabled: bool) -> AbstractContextManager[object]:
+    """Return a context in which convolutions run in bfloat16, if enabled and of use there."""
+    if enabled and has_fast_bfloat16(device):
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from patchscout.data.views import ViewSource
 
 from patchscout.config import parse_config
 from patchscout.data.loader import ImageLoader
-from patchscout.data.views import ViewSource
 from patchscout.networks import LeanAutoencoder
 from patchscout.networks.loss_profile import ProfileExtractor, scale_errors
 from patchscout.training.learner import ProfileLearner

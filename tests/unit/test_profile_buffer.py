@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from patchscout.data.views import ViewSource
 
 from patchscout.config import Config, parse_config
 from patchscout.data.loader import ImageLoader
-from patchscout.data.views import ViewSource
 from patchscout.networks.loss_profile import ProfileExtractor
 from patchscout.networks.segmenter import FeatureExtractor
 from patchscout.training.profile_buffer import ProfileBuffer

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from patchscout.data.views import SEAM_PX, ViewSource, soft_edge
 from PIL import Image as PillowImage
 
 from patchscout.data import views as module
 from patchscout.data.annotations import MaskFile
 from patchscout.data.augment import Augmentation
 from patchscout.data.loader import ImageLoader
-from patchscout.data.views import SEAM_PX, ViewSource, soft_edge
 from patchscout.types import Sample
 
 SIDE = 96

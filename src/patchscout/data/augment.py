@@ -41,6 +41,10 @@ class Augmentation:
         """Return the augmentation that changes nothing."""
         return cls()
 
+    def without_resampling(self) -> Augmentation:
+        """Return the flips of this augmentation alone, which move pixels exactly."""
+        return Augmentation(self.flip_horizontal, self.flip_vertical)
+
     @property
     def resamples(self) -> bool:
         """Whether pixels move other than by flips."""

@@ -42,28 +42,48 @@ def read_folders(
         InputNotFoundError: A path or a mask is missing.
         InputValueError: A folder holds no images, or something else does not fit.
     """
-    if not 0 <= test_fraction < 1:
-        raise InputValueError(f"`test_fraction` must be in [0, 1); got {test_fraction}. Try 0.2.")
-    paths = {"normal": root / normal, "defective": root / defective, "masks": root / masks}
-    for field, path in paths.items():
-        if not path.exists():
-            raise InputNotFoundError(
-                f"`{field}`: {path} does not exist. Give a path that is absolute or within {root}."
-            )
-    normal_path, defective_path, masks_path = paths.values()
-    normal_images = find_images(normal_path)
-    if not normal_images:
-        raise InputValueError(
-            f"`normal`: {normal_path} has no images. Expected normal images to train on; put PNG, "
-            "JPEG, BMP or TIFF files there."
-        )
+    train_normal, test_normal = _read_normal(root, normal, test_fraction, seed)
+    normal_path, defective_path, masks_path = root / normal, root / defective, root / masks
+    for field, path in (("defective", defective_path), ("masks", masks_path)):
+        _check_exists(field, path, root)
     images = _defective_images(defective_path, apart_from=(normal_path, masks_path))
     if masks_path.is_file():
         anomalous = _label_from_coco(images, defective_path, masks_path)
     else:
         anomalous = MaskFolder(masks_path).label(images, defective_path)
-    train_normal, test_normal = _divide(normal_images, test_fraction, seed)
     return Dataset(root.resolve().name, root, train_normal, test_normal, anomalous)
+
+
+def read_normal_folder(
+    root: Path, normal: str | Path, *, test_fraction: float = 0.2, seed: int = 42
+) -> Dataset:
+    """List the images of a folder of normal ones, without any defects; see `read_folders`."""
+    train_normal, test_normal = _read_normal(root, normal, test_fraction, seed)
+    return Dataset(root.resolve().name, root, train_normal, test_normal, anomalous=())
+
+
+def _read_normal(
+    root: Path, normal: str | Path, test_fraction: float, seed: int
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Return the normal images to train and to test on."""
+    if not 0 <= test_fraction < 1:
+        raise InputValueError(f"`test_fraction` must be in [0, 1); got {test_fraction}. Try 0.2.")
+    folder = root / normal
+    _check_exists("normal", folder, root)
+    images = find_images(folder)
+    if not images:
+        raise InputValueError(
+            f"`normal`: {folder} has no images. Expected normal images to train on; put PNG, "
+            "JPEG, BMP or TIFF files there."
+        )
+    return _divide(images, test_fraction, seed)
+
+
+def _check_exists(field: str, path: Path, root: Path) -> None:
+    if not path.exists():
+        raise InputNotFoundError(
+            f"`{field}`: {path} does not exist. Give a path that is absolute or within {root}."
+        )
 
 
 def _divide(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.data.annotations import read_mask
-from patchscout.data.folder import read_folders
+from patchscout.data.folder import read_folders, read_normal_folder
 from patchscout.data.images import read_size
 from patchscout.data.mvtec import read_mvtec
 from patchscout.monitor import Monitor
@@ -20,6 +20,7 @@ def read_dataset(
     masks: str | Path | None = None,
     *,
     seed: int = 42,
+    needs_labels: bool = True,
 ) -> Dataset:
     """List the images of a folder; no image is read.
 
@@ -29,6 +30,7 @@ def read_dataset(
         defective: Folder of defective images.
         masks: Folder of masks or LabelMe files, or one COCO JSON file.
         seed: Decides which normal images of another layout are kept for testing.
+        needs_labels: Whether there must be labeled defects; if not, `normal` is enough.
 
     Raises:
         InputNotFoundError: Folders or masks are missing.
@@ -43,6 +45,8 @@ def read_dataset(
     absent = [f"`{field}`" for field, path in paths.items() if path is None]
     if normal is not None and defective is not None and masks is not None:
         return read_folders(root, normal, defective, masks, seed=seed)
+    if normal is not None and defective is None and masks is None and not needs_labels:
+        return read_normal_folder(root, normal, seed=seed)
     if len(absent) < len(paths):
         raise InputValueError(
             f"{' and '.join(absent)} must be given too: a folder that is not in MVTec AD layout is "
@@ -53,7 +57,7 @@ def read_dataset(
             f"{root} has no known layout: looked for {root / 'train' / NORMAL} (MVTec AD). "
             f"{_categories_below(root)}"
         )
-    return read_mvtec(root)
+    return read_mvtec(root, needs_labels=needs_labels)
 
 
 def check_dataset(dataset: Dataset, smallest_px: int = 1, monitor: Monitor | None = None) -> None:

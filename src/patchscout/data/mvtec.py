@@ -10,13 +10,14 @@ from patchscout.data.mask_folder import MaskFolder
 from patchscout.types import NORMAL, Dataset, Sample
 
 
-def read_mvtec(root: Path) -> Dataset:
+def read_mvtec(root: Path, *, needs_labels: bool = True) -> Dataset:
     """List the images of one category in MVTec AD layout; no image is read.
 
     Masks are `ground_truth/<type>/<stem>_mask.png`, `<stem>.png`, or LabelMe's `<stem>.json`.
 
     Args:
         root: The folder of the category, such as `mvtec_ad/bottle`.
+        needs_labels: Whether there must be labeled defects.
 
     Raises:
         InputNotFoundError: Folders or masks are missing.
@@ -31,10 +32,11 @@ def read_mvtec(root: Path) -> Dataset:
         )
     test_normal = find_images(test / NORMAL) if (test / NORMAL).is_dir() else []
     anomalous = defective_images(test) if test.is_dir() else {}
-    if not anomalous:
+    if needs_labels and not anomalous:
         raise InputNotFoundError(
             f"No labeled defects: {test} has no folder of defective images. Looked for images in "
-            f"{test}/<defect type> and masks in {root / 'ground_truth'}/<defect type>; add both."
+            f"{test}/<defect type> and masks in {root / 'ground_truth'}/<defect type>; add both,"
+            " or train without labels: `labeled_per_type` 0."
         )
     return Dataset(
         name=root.resolve().name,

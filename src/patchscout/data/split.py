@@ -66,7 +66,7 @@ def draw_split(
             f"`held_out_type`: '{held_out_type}' is the only defect type, so that no labeled image "
             "is left to train on. Expected two types or more; leave `held_out_type` out."
         )
-    if not any(sample.is_anomalous for sample in test):
+    if labeled_per_type > 0 and not any(sample.is_anomalous for sample in test):
         raise InputValueError(
             f"`labeled_per_type` = {labeled_per_type} leaves no defective image of {dataset.root} "
             f"to test on; there are {len(dataset.anomalous)}. Lower it or add images."

@@ -15,7 +15,7 @@ class FeatureExtractor(nn.Module):
     """What the predictor sees of an image: its loss profile, its standardized RGB, or both.
 
     Args:
-        profiles: Makes loss profiles.
+        profiles: Makes loss profiles; None if only the image is seen.
         inputs: `profile`, `image` or `both`.
         channel_mean: Mean of each color over the normal training images, (3,).
         channel_std: Standard deviation likewise.
@@ -25,7 +25,11 @@ class FeatureExtractor(nn.Module):
     channel_std: Tensor
 
     def __init__(
-        self, profiles: ProfileExtractor, inputs: str, channel_mean: Tensor, channel_std: Tensor
+        self,
+        profiles: ProfileExtractor | None,
+        inputs: str,
+        channel_mean: Tensor,
+        channel_std: Tensor,
     ) -> None:
         super().__init__()
         self.profiles = profiles
@@ -35,7 +39,7 @@ class FeatureExtractor(nn.Module):
 
     def forward(self, images: Images) -> Float[Tensor, "batch channels height width"]:
         """Return the features of images in [0, 1]."""
-        profiles = self.profiles(images) if self.inputs != "image" else images[:, :0]
+        profiles = images[:, :0] if self.profiles is None else self.profiles(images)
         return self.assemble(images, profiles)
 
     def assemble(

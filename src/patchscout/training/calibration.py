@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
-from patchscout.data.loader import ImageLoader
 from patchscout.metrics import binary_metrics
 from patchscout.monitor import Monitor
 from patchscout.networks.segmenter import Segmenter
+from patchscout.training.views import ViewSource
 from patchscout.types import Sample
 
 HELD_OUT_FRACTION = 0.1
@@ -42,22 +40,26 @@ def num_held_out(num_normal: int) -> int:
 
 @torch.no_grad()
 def choose_threshold(
-    segmenter: Segmenter,
-    samples: Sequence[Sample],
-    loader: ImageLoader,
-    device: torch.device,
-    monitor: Monitor,
+    segmenter: Segmenter, views: ViewSource, device: torch.device, monitor: Monitor
 ) -> tuple[float, float]:
-    """Return the threshold with the best pixel F1 over the samples, and that F1.
+    """Return the threshold with the best pixel F1 over images, and that F1.
 
-    The samples are the labeled training images and the held-out normal ones. The predictor has
-    seen the former (augmented), so the F1 is higher than on new images; the threshold is usable
-    all the same, because F1 is flat around its maximum.
+    These are the labeled training images and the held-out normal ones; without labels, as many
+    simulated defects as there are held-out images take their place. The predictor has seen the
+    former (augmented), so the F1 is higher than on new images; the threshold is usable all the
+    same, because F1 is flat around its maximum.
+
+    Args:
+        segmenter: The trained model.
+        views: Gives the images.
+        device: Where the model is.
+        monitor: Shows progress.
     """
+    images = views.unaugmented()
+    total = len(views.normal) + (len(views.labeled) or len(views.normal))
     preds, target = [], []
-    for sample in monitor.track(samples, "choosing the threshold", len(samples), "image"):
-        image = loader.image(sample)[None].to(device)
-        preds.append(segmenter(image)[0].cpu().numpy().ravel())
-        target.append(loader.mask(sample).numpy().ravel())
+    for image, mask in monitor.track(images, "choosing the threshold", total, "image"):
+        preds.append(segmenter(image[None].to(device))[0].cpu().numpy().ravel())
+        target.append(mask.numpy().ravel())
     metrics = binary_metrics(np.concatenate(preds), np.concatenate(target))
     return float(metrics.threshold), metrics.f1_max

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -14,17 +13,16 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from patchscout.config import Config
-from patchscout.data.loader import ImageLoader
-from patchscout.data.views import ViewSource
+from patchscout.devices import mixed_precision
 from patchscout.losses import dice_loss, weighted_cross_entropy
 from patchscout.networks import make_autoencoder, make_predictor
 from patchscout.networks.autoencoder import Autoencoder
-from patchscout.networks.loss_profile import error_map
+from patchscout.networks.loss_profile import ProfileExtractor, error_map
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter, num_features
 from patchscout.training.profile_buffer import ProfileBuffer
 from patchscout.training.reward_probe import RewardProbe
 from patchscout.training.snapshots import SnapshotRecorder, draw_dropout_masks
-from patchscout.types import Sample
+from patchscout.training.views import ViewSource
 
 WARM_UP = 0.1
 """Share of the predictor's updates over which its step size rises."""
@@ -37,9 +35,7 @@ class ProfileLearner:
 
     Args:
         config: Every setting.
-        views: What the predictor is trained on.
-        loader: Reads the labeled images.
-        labeled: Labeled images; R_pred is measured on some of them, evenly drawn over types.
+        views: What the predictor is trained on; R_pred is measured on some of its defects.
         color_statistics: Mean and standard deviation of each color over the normal images.
         device: Where to compute.
     """
@@ -48,8 +44,6 @@ class ProfileLearner:
         self,
         config: Config,
         views: ViewSource,
-        loader: ImageLoader,
-        labeled: Sequence[Sample],
         color_statistics: tuple[Tensor, Tensor],
         device: torch.device,
     ) -> None:
@@ -60,6 +54,8 @@ class ProfileLearner:
         self.figures: dict[str, float] = {}
         self._color_statistics = color_statistics
         self._features: FeatureExtractor | None = None
+        if config.predictor.inputs == "image":
+            self._features = self._feature_extractor(None)
         self._reward_pred = 0.0
 
         self._new_autoencoder()
@@ -90,7 +86,7 @@ class ProfileLearner:
         )
         self.predictor_schedule = make_schedule(self.predictor_optimizer, config)
         self.buffer = ProfileBuffer(config, views, device)
-        self._probe = RewardProbe(labeled, config.reward.pred_images, loader, device)
+        self._probe = RewardProbe(views.defects(config.reward.pred_images), device)
 
     def start_cycle(self) -> None:
         """Begin a cycle, with a new autoencoder if profiles are made diverse by resets."""
@@ -106,7 +102,7 @@ class ProfileLearner:
         steps_per_cycle = self.config.training.steps_per_cycle
         step = (self.num_steps - 1) % steps_per_cycle + 1 if self.resets else self.num_steps
         if self.recorder.offer(step, self.autoencoder) and self.recorder.is_complete:
-            self._features = self._feature_extractor()
+            self._features = self._feature_extractor(self.recorder.extractor())
         self._measure_reward()
         for _ in range(self.config.training.predictor_updates_per_step):
             self.update_predictor()
@@ -131,8 +127,9 @@ class ProfileLearner:
         self.buffer.refresh(self._features)
         features, target = self.buffer.batch()
         self.predictor.train()
-        logits = self.predictor(features)
-        loss = self._predictor_loss(logits, target)
+        with mixed_precision(self.device, enabled=settings.mixed_precision):
+            logits = self.predictor(features)
+        loss = self._predictor_loss(logits.float(), target)
         self.predictor_optimizer.zero_grad()
         loss.backward()
         self.predictor_optimizer.step()
@@ -171,10 +168,10 @@ class ProfileLearner:
         self.autoencoder_optimizer.step()
         self.figures["autoencoder/loss"] = loss.item()
 
-    def _feature_extractor(self) -> FeatureExtractor:
-        """Return the extractor of the newest complete profile."""
+    def _feature_extractor(self, profiles: ProfileExtractor | None) -> FeatureExtractor:
+        """Return what the predictor sees through these profiles."""
         inputs = self.config.predictor.inputs
-        features = FeatureExtractor(self.recorder.extractor(), inputs, *self._color_statistics)
+        features = FeatureExtractor(profiles, inputs, *self._color_statistics)
         return features.to(self.device).eval()
 
     @torch.no_grad()

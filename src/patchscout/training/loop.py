@@ -12,13 +12,13 @@ from torch import Tensor
 from patchscout.config import Config
 from patchscout.data.augment import Augmentation, draw_augmentation
 from patchscout.data.loader import ImageLoader
-from patchscout.data.views import ViewSource
 from patchscout.monitor import Monitor
 from patchscout.networks.segmenter import Segmenter
 from patchscout.training.calibration import choose_threshold, hold_out
 from patchscout.training.environment import PatchEnvironment
 from patchscout.training.learner import ProfileLearner
 from patchscout.training.samplers import make_sampler
+from patchscout.training.views import ViewSource
 from patchscout.types import Sample, Split
 
 STATISTICS_IMAGES = 64
@@ -64,19 +64,12 @@ def train(
         The result; None if training was interrupted before there was anything to keep.
     """
     torch.manual_seed(config.seed)
-    loader = ImageLoader(config.data.image_size, config.data.cache_mib)
+    loader = ImageLoader(config.data.working_size, config.data.cache_mib)
     normal, calibration_normal = hold_out(split.train_normal, config.seed)
     pool = ImagePool(config, normal, split.labeled, loader, device)
-    views = ViewSource(
-        normal,
-        split.labeled,
-        loader,
-        normal_fraction=config.buffer.normal_fraction,
-        paste_fraction=config.buffer.paste_fraction,
-        seed=config.seed,
-    )
+    views = ViewSource(normal, split.labeled, loader, config.views, seed=config.seed)
     statistics = color_statistics(normal, loader)
-    learner = ProfileLearner(config, views, loader, split.labeled, statistics, device)
+    learner = ProfileLearner(config, views, statistics, device)
     environment = PatchEnvironment(
         pool,
         learner,
@@ -91,6 +84,8 @@ def train(
     try:
         steps_per_cycle = config.training.steps_per_cycle
         total = config.training.num_cycles * steps_per_cycle
+        if config.predictor.inputs == "image":  # no profiles, so nothing to sample patches for
+            total = 0
         for step in monitor.track(range(total), "sampling patches and learning", total):
             step_of_cycle = step % steps_per_cycle
             if step_of_cycle == 0:
@@ -110,8 +105,10 @@ def train(
             return None
 
     segmenter = learner.segmenter()
-    calibration = [*split.labeled, *calibration_normal]
-    threshold, f1 = choose_threshold(segmenter, calibration, loader, device, monitor)
+    calibration = ViewSource(
+        calibration_normal, split.labeled, loader, config.views, seed=config.seed
+    )
+    threshold, f1 = choose_threshold(segmenter, calibration, device, monitor)
     return TrainingResult(segmenter, threshold, f1, learner.num_steps, is_complete)
 
 

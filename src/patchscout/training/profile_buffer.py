@@ -8,19 +8,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from patchscout.config import Config
-from patchscout.data.views import ViewSource
 from patchscout.networks.segmenter import FeatureExtractor
+from patchscout.training.views import Image, Mask, ViewSource
 
 FIRST_ENTRIES = 8
 """At most so many profiles are made before the first update, which may be on fewer than a batch."""
+
+MARGIN_PX = 32
+"""Width at a cut of a region that is left out again: errors there are unlike those inside."""
 
 
 class ProfileBuffer:
     """Features and masks of augmented views, in half precision on the device.
 
     Views are augmented before their profile is taken, so that labeled profiles vary as those of
-    other images would. Entries made by older autoencoders stay until their turn comes, which
-    shows the predictor profiles of several autoencoders.
+    other images would. Of a large view only a region is used, half the time one with a defect in
+    it, so that the cost of a profile does not grow with the image. Entries made by older
+    autoencoders stay until their turn comes, which shows the predictor profiles of several
+    autoencoders.
 
     Args:
         config: Capacity, batch size and crop.
@@ -32,7 +37,9 @@ class ProfileBuffer:
         self.capacity = config.buffer.capacity
         self.fresh_per_update = config.buffer.fresh_per_update
         self.batch_size = config.predictor.batch_size
-        self.crop_px = min(config.predictor.crop_px, *config.data.image_size)
+        self.region_px = config.buffer.region_px
+        self.crop_px = min(config.predictor.crop_px, *config.data.working_size)
+        self.turns = config.views.quarter_turns
         self.views = views
         self.device = device
         self._features: list[Tensor] = []
@@ -48,9 +55,9 @@ class ProfileBuffer:
         if not self._features:
             count = min(self.batch_size, FIRST_ENTRIES, self.capacity)
         for _ in range(count):
-            image, mask = self.views.draw()
-            features = extractor(image[None].to(self.device))[0].half()
-            mask = mask.to(self.device)
+            image, mask, inside = self._region(*self.views.draw())
+            features = extractor(image[None].to(self.device))[0].half()[:, *inside]
+            mask = mask[inside].to(self.device)
             if len(self._features) < self.capacity:
                 self._features.append(features)
                 self._masks.append(mask)
@@ -73,6 +80,24 @@ class ProfileBuffer:
         target = torch.stack([mask for _, mask in crops]).float()
         return features.contiguous(memory_format=torch.channels_last), target
 
+    def _region(self, image: Image, mask: Mask) -> tuple[Image, Mask, tuple[slice, slice]]:
+        """Cut a region from a large view; also return which part of it is clear of the cuts."""
+        anomalous = mask.nonzero()
+        has_target = len(anomalous) > 0 and self._rng.random() < 0.5
+        target = anomalous[self._rng.integers(len(anomalous))].tolist() if has_target else None
+        region, inside = [], []
+        for axis, side in enumerate(mask.shape):
+            size, most = min(side, self.region_px), side - min(side, self.region_px)
+            start = int(self._rng.integers(most + 1))
+            if target is not None:  # anywhere that has the target clear of the cuts
+                place = int(self._rng.integers(MARGIN_PX, size - MARGIN_PX))
+                start = min(max(target[axis] - place, 0), most)
+            region.append(slice(start, start + size))
+            first = MARGIN_PX if start > 0 else 0
+            last = size - (MARGIN_PX if start < most else 0)
+            inside.append(slice(first, last))
+        return image[:, *region], mask[*region], tuple(inside)
+
     def _crop(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Cut the same random square from features and mask, and flip and turn both alike."""
         height, width = mask.shape
@@ -80,6 +105,8 @@ class ProfileBuffer:
         left = int(self._rng.integers(width - self.crop_px + 1))
         window = (..., slice(top, top + self.crop_px), slice(left, left + self.crop_px))
         quarter_turns, is_flipped = int(self._rng.integers(4)), bool(self._rng.integers(2))
+        if not self.turns:
+            quarter_turns -= quarter_turns % 2
         return tuple(  # pyright: ignore[reportReturnType]
             torch.rot90(
                 part[window].flip(-1) if is_flipped else part[window], quarter_turns, (-2, -1)

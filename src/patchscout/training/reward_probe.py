@@ -1,37 +1,31 @@
-"""What R_pred is measured on: the surroundings of some labeled defects."""
+"""What R_pred is measured on: the surroundings of some defects."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from patchscout.data.loader import ImageLoader
 from patchscout.networks.autoencoder import Autoencoder
 from patchscout.networks.loss_profile import ProfileExtractor, error_map, scale_errors
-from patchscout.types import Sample
+from patchscout.training.views import Image, Mask
 
 PROBE_PX = 128
 """Side of the square about each defect that is looked at; at most the image."""
 
 
 class RewardProbe:
-    """Squares about labeled defects, and those of their error maps that are still valid.
+    """Squares about defects, and those of their error maps that are still valid.
 
     Args:
-        samples: Labeled images, one of each defect type in turn until there are `count`.
-        count: How many of them to look at.
-        loader: Reads them.
+        views: Images with their masks.
         device: Where to keep them.
     """
 
-    def __init__(
-        self, samples: Sequence[Sample], count: int, loader: ImageLoader, device: torch.device
-    ) -> None:
-        chosen = spread_over_types(samples, count)
-        squares = [_about_defect(loader.image(s), loader.mask(s).float()) for s in chosen]
+    def __init__(self, views: Iterable[tuple[Image, Mask]], device: torch.device) -> None:
+        squares = [_about_defect(image, mask.float()) for image, mask in views]
         self.images = torch.stack([image for image, _ in squares]).to(device)
         self.masks = torch.stack([mask for _, mask in squares]).to(device)
         self._known: dict[tuple[Autoencoder, int], Tensor] = {}
@@ -63,20 +57,6 @@ class RewardProbe:
             errors = error_map(autoencoder, self.images)
             channels[index] = scale_errors(errors, extractor.error_scale)
         return torch.stack(channels, dim=1)
-
-
-def spread_over_types(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """Return up to `count` samples, taking one of each defect type in turn."""
-    queues: dict[str, list[Sample]] = {}
-    for sample in samples:
-        queues.setdefault(sample.defect_type, []).append(sample)
-    turns = [
-        queue[turn]
-        for turn in range(max(map(len, queues.values()), default=0))
-        for queue in queues.values()
-        if turn < len(queue)
-    ]
-    return turns[:count]
 
 
 def _about_defect(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,70 @@
+"""The size that images are worked on at, chosen from the training images by a rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from patchscout.config import Config
+from patchscout.data.annotations import read_mask
+from patchscout.data.images import read_size
+from patchscout.types import Mask, Sample, Split
+
+BASE_PX = 256
+"""Side of the square that has as many pixels as an image of coarse defects is worked on at."""
+
+LARGEST_PX = 512
+"""The same for the thinnest defects."""
+
+THIN_PX = 8.0
+"""How thick the thin ones among the labeled defects should be at the working size."""
+
+SIZE_MULTIPLE = 16
+EVENLY_CHOSEN = 64
+
+
+def with_image_size(config: Config, split: Split) -> Config:
+    """Return the settings with the working size that suits the training images, if none is set."""
+    if config.data.image_size is not None:
+        return config
+    chosen = choose_image_size(split.train_normal, split.labeled)
+    data = config.data.model_copy(update={"image_size": chosen})
+    return Config.model_validate(config.model_copy(update={"data": data}).model_dump())
+
+
+def choose_image_size(normal: Sequence[Sample], labeled: Sequence[Sample]) -> tuple[int, int]:
+    """Return the height and width in pixels to work at.
+
+    The shape is the median one of the normal images. The number of pixels is 256 squared, and more,
+    up to 512 squared or what the images have, if a quarter of the labeled images has defects that
+    would be thinner than 8 px at that size.
+
+    Args:
+        normal: Normal training images.
+        labeled: Labeled training images; may be empty.
+    """
+    stride = math.ceil(len(normal) / EVENLY_CHOSEN)
+    sizes = np.array([read_size(sample.image_path) for sample in normal[::stride]], float)
+    shape = math.exp(float(np.median(np.log(sizes[:, 0] / sizes[:, 1]))))
+    native = math.sqrt(float(np.median(sizes.prod(axis=1))))
+    thickness = [relative_thickness(read_mask(s, read_size(s.image_path))) for s in labeled]
+    wanted = THIN_PX / float(np.quantile(thickness, 0.25)) if thickness else BASE_PX
+    side = max(min(wanted, LARGEST_PX, native), BASE_PX)
+    height, width = side * math.sqrt(shape), side / math.sqrt(shape)
+    return _rounded(height), _rounded(width)
+
+
+def relative_thickness(mask: Mask) -> float:
+    """Return how thick the thickest defect in a mask is, over the root of the image's area.
+
+    Thickness is the diameter of the largest circle that fits into the defect.
+    """
+    distance = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return 2 * max(float(distance.max()), 0.5) / math.sqrt(mask.size)
+
+
+def _rounded(side: float) -> int:
+    return max(64, round(side / SIZE_MULTIPLE) * SIZE_MULTIPLE)
