@@ -174,8 +174,7 @@ class PatchEnvironment(VectorEnv):
         self.corners = torch.minimum(target.clamp_min(0), self._limit)
         stops = actions == STOP
         counted = ~stops & (target == self.corners).all(dim=1)
-        self.renew(stops)
-        return self._pick(counted)
+        return self._pick(counted, stops)
 
     def place(self, corners: Corners) -> tuple[Tensor, PerWalker, Tensor, Tensor, dict[str, Any]]:
         """Put each walker's patch anywhere, for samplers that do not walk; pay as `step` does.
@@ -184,7 +183,8 @@ class PatchEnvironment(VectorEnv):
             corners: Top and left pixel of each patch, within the image.
         """
         self.corners = corners
-        return self._pick(torch.ones_like(corners[:, 0], dtype=torch.bool))
+        everyone = torch.ones_like(corners[:, 0], dtype=torch.bool)
+        return self._pick(everyone, ~everyone)
 
     def renew(self, stops: Bool[Tensor, " walkers"]) -> None:
         """Take walkers that stop, or have been on their image for long, to a new one."""
@@ -211,9 +211,9 @@ class PatchEnvironment(VectorEnv):
         return self._inner[:, channel]
 
     def _pick(
-        self, counted: Bool[Tensor, " walkers"]
+        self, counted: Bool[Tensor, " walkers"], stops: Bool[Tensor, " walkers"]
     ) -> tuple[Tensor, PerWalker, Tensor, Tensor, dict[str, Any]]:
-        """Reward, count and learn from the patches the walkers now stand on."""
+        """Reward, count and learn from the patches the walkers now stand on; send some on."""
         patches = self._cut(self._maps, self.settings.patch_px, offset=self.margin)
         clone, cover = self._walker_rewards(patches[:, Channel.VISITS], counted)
         self._count_visits(counted)
@@ -224,6 +224,7 @@ class PatchEnvironment(VectorEnv):
         rewards = rewards.where(counted, IDLE_REWARD)
         shared = (1 - beta) * reward_pred * self.reward.pred
         self.num_steps += 1
+        self.renew(stops)
         if self.uses_error and self.num_steps % self.settings.error_refresh_steps == 0:
             self._refresh(torch.arange(self.num_envs, device=counted.device))
         info = {
