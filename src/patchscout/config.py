@@ -208,6 +208,8 @@ class Config(Settings):
 
     labeled_per_type: Count = 5
     """Labeled images per defect type that are trained on."""
+    max_normal: Count | None = None
+    """Train on at most so many normal images, drawn by the seed; unset: on all."""
     held_out_type: str | None = None
     """A defect type kept out of training; it and the good images are the test set."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 42

@@ -104,6 +104,7 @@ class PatchScout:
             labeled_per_type=self.config.labeled_per_type,
             seed=self.config.seed,
             held_out_type=self.config.held_out_type,
+            max_normal=self.config.max_normal,
         )
         size = self.config.data.image_size
         if not any(resized_mask(sample, size).any() for sample in split.labeled):
@@ -156,12 +157,12 @@ class PatchScout:
             monitor: Shows progress; silent unless given.
         """
         split = self.split_of(data)
+        segmenter, image_size = self.segmenter, self.config.data.image_size
         return evaluate(
-            self.segmenter,
+            lambda image: score_image(segmenter, image, image_size, self.device),
             split.test,
             self.threshold,
-            self.config.data.image_size,
-            self.device,
+            image_size,
             monitor or Monitor(),
             size,
         )
