@@ -355,7 +355,7 @@ def _from_preset(preset: Any, overrides: dict[str, Any], source: str) -> Config:
             f"{nearest(str(preset), get_args(Preset)) or '.'}"
         )
     base = PAPER if preset == "paper" else {}
-    return parse_config({**_merge(base, overrides), "preset": preset}, source)
+    return parse_config({**merged(base, overrides), "preset": preset}, source)
 
 
 def parse_config(data: Any, source: str = "the settings") -> Config:
@@ -401,15 +401,15 @@ def read_config_file(path: Path) -> dict[str, Any]:
     return data
 
 
-def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+def merged(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     """Return nested dict `base` with `top` laid over it."""
-    merged = dict(base)
+    result = dict(base)
     for key, value in top.items():
-        old = merged.get(key)
-        merged[key] = (
-            _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        old = result.get(key)
+        result[key] = (
+            merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
         )
-    return merged
+    return result
 
 
 def setting_names(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:

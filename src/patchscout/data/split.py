@@ -210,7 +210,7 @@ def write_split(split: Split, dataset_root: Path, path: Path) -> None:
     """Write a split as JSON, with the paths of its images relative to `dataset_root`."""
 
     def names(samples: Iterable[Sample]) -> list[str]:
-        return [_relative(sample.image_path, dataset_root) for sample in samples]
+        return [relative_path(sample.image_path, dataset_root) for sample in samples]
 
     content = {
         "format_version": FORMAT_VERSION,
@@ -235,7 +235,7 @@ def read_split(path: Path, dataset: Dataset) -> Split:
             f"{path} has format {version}; this PatchScout reads up to {FORMAT_VERSION}. Update it."
         )
     known = (*dataset.train_normal, *dataset.test_normal, *dataset.anomalous)
-    samples = {_relative(sample.image_path, dataset.root): sample for sample in known}
+    samples = {relative_path(sample.image_path, dataset.root): sample for sample in known}
 
     def find(field: str) -> tuple[Sample, ...]:
         names: Any = content.get(field)
@@ -259,6 +259,6 @@ def _is_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
-def _relative(path: Path, root: Path) -> str:
+def relative_path(path: Path, root: Path) -> str:
     """Return a path relative to `root` with forward slashes."""
     return Path(os.path.relpath(path, root)).as_posix()
