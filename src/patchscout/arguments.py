@@ -85,6 +85,38 @@ class PredictArguments:
 
 
 @dataclass(frozen=True)
+class BenchmarkArguments:
+    """Train and test variants on categories with several seeds, and compare them."""
+
+    data: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DATA...")]]
+    """Categories in MVTec AD layout, or folders that hold categories."""
+    out: Path
+    """Folder of results; one that holds results is gone on with."""
+    seeds: str = "42,43,44"
+    """Seeds with commas between them."""
+    variants: Path | None = None
+    """YAML file of what is compared with the defaults; unset: the defaults alone."""
+    config: Path | None = None
+    """YAML or JSON file of settings that all variants share."""
+    reference: str = "default"
+    """The variant that the others are compared with."""
+    on: Literal["test", "validation"] = "test"
+    """Measure on the test images, or on some kept from training, to choose settings by."""
+    size: Literal["256", "native"] = "256"
+    """Compare at 256 x 256 pixels, as published figures do, or at each image's own size too."""
+    jobs: int | None = None
+    """Jobs side by side; unset: one for each core, or as many as `--threads` leaves room for."""
+    threads: int | None = None
+    """Threads of each job; unset: the cores divided by `--jobs`."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `mps`."""
+    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Only list what would run and what is finished."""
+    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
+    """No progress bar."""
+
+
+@dataclass(frozen=True)
 class DemoArguments:
     """Train, evaluate and predict on a sample made by the program itself."""
 

@@ -1,4 +1,4 @@
-"""What a person types: train, evaluate, predict, demo, info."""
+"""What a person types: train, evaluate, predict, benchmark, demo, info."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ COMMANDS = {
     "train": "learn to outline defects from a folder of images",
     "evaluate": "measure a trained model on its test images",
     "predict": "write anomaly maps, masks and overlays of images",
+    "benchmark": "train and test variants with several seeds, and compare them",
     "demo": "all of it on a sample that comes with the program",
     "info": "describe a run folder or a folder of images",
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return the exit code: 0, 2 for bad input, 130 for Ctrl-C."""
+    """Run a command and return the exit code.
+
+    It is 0, 1 if jobs of a benchmark failed, 2 for bad input, and 130 for Ctrl-C.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
@@ -58,7 +62,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
 
 
 def _usage() -> str:
-    lines = [f"  {name:10}{summary}" for name, summary in COMMANDS.items()]
+    lines = [f"  {name:11}{summary}" for name, summary in COMMANDS.items()]
     return "\n".join(
         [
             "usage: patchscout COMMAND ...",

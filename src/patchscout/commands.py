@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from patchscout.arguments import (
+    BenchmarkArguments,
     DemoArguments,
     EvaluateArguments,
     InfoArguments,
@@ -17,6 +18,7 @@ from patchscout.arguments import (
     parse_train,
 )
 from patchscout.atomic import write_json_atomic
+from patchscout.benchmark.command import Request, make_plan, run_benchmark
 from patchscout.checkpoint import (
     CARD_FILE,
     CONFIG_FILE,
@@ -39,6 +41,9 @@ from patchscout.tables import metrics_table
 console = Console(markup=False, highlight=False, soft_wrap=True)
 """Prints names and commands as they are: nothing in them is markup, no line is broken."""
 
+_ONLY_SHOWN = ("dry_run", "quiet")
+"""Arguments of `benchmark` that decide what is shown, not what is done."""
+
 
 def train(arguments: list[str]) -> int:
     """`patchscout train DATA --out RUN`."""
@@ -57,7 +62,11 @@ def train(arguments: list[str]) -> int:
         if scout.is_trained:
             assert scout.split is not None
             with suppress(KeyboardInterrupt):  # the picture is not worth the model
-                write_picture(scout, one_of_each_type(scout.split.labeled or scout.split.train_normal), folder / PICTURE_FILE)
+                write_picture(
+                    scout,
+                    one_of_each_type(scout.split.labeled or scout.split.train_normal),
+                    folder / PICTURE_FILE,
+                )
             write_card(folder)
     if scout.is_trained and scout.record.is_complete:
         console.print(f"Trained in {scout.record.seconds:.0f} s. The model is in {options.out}.")
@@ -160,6 +169,20 @@ def _images_of(paths: tuple[Path, ...], apart_from: Path) -> list[tuple[Path, Pa
     if not images:
         raise InputValueError("no image is named. Add image files or folders after the run folder.")
     return images
+
+
+def benchmark(arguments: list[str]) -> int:
+    """`patchscout benchmark DATA... --out DIR`."""
+    options = parse(BenchmarkArguments, arguments, "patchscout benchmark")
+    asked = {name: value for name, value in vars(options).items() if name not in _ONLY_SHOWN}
+    request = Request(**asked, command=_typed("benchmark", *arguments))
+    plan = make_plan(request)
+    if options.dry_run:
+        for line in plan.lines():
+            console.print(line)
+        return 0
+    _, status = run_benchmark(request, plan, Monitor(quiet=options.quiet), console.print)
+    return status
 
 
 def demo(arguments: list[str]) -> int:

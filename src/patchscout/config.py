@@ -238,6 +238,8 @@ class Config(Settings):
 
     labeled_per_type: Annotated[int, Field(ge=0)] = 5
     """Labeled images per defect type that are trained on; with 0, simulated defects alone."""
+    max_normal: Count | None = None
+    """Train on at most so many normal images, drawn by the seed; unset: on all."""
     held_out_type: str | None = None
     """A defect type kept out of training; it and the good images are the test set."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
@@ -393,7 +395,7 @@ def _from_preset(preset: Any, overrides: dict[str, Any], source: str) -> Config:
             f"{nearest(str(preset), get_args(Preset)) or '.'}"
         )
     base = PAPER if preset == "paper" else {}
-    return parse_config({**_merge(base, overrides), "preset": preset}, source)
+    return parse_config({**merged(base, overrides), "preset": preset}, source)
 
 
 def parse_config(data: Any, source: str = "the settings") -> Config:
@@ -439,15 +441,15 @@ def read_config_file(path: Path) -> dict[str, Any]:
     return data
 
 
-def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+def merged(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     """Return nested dict `base` with `top` laid over it."""
-    merged = dict(base)
+    result = dict(base)
     for key, value in top.items():
-        old = merged.get(key)
-        merged[key] = (
-            _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        old = result.get(key)
+        result[key] = (
+            merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
         )
-    return merged
+    return result
 
 
 def setting_names(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:

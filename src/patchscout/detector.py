@@ -107,6 +107,7 @@ class PatchScout:
             labeled_per_type=self.config.labeled_per_type,
             seed=self.config.seed,
             held_out_type=self.config.held_out_type,
+            max_normal=self.config.max_normal,
         )
         size = with_image_size(self._settings, split).data.working_size
         if split.labeled and not any(resized_mask(sample, size).any() for sample in split.labeled):
@@ -159,12 +160,12 @@ class PatchScout:
             monitor: Shows progress; silent unless given.
         """
         split = self.split_of(data)
+        segmenter, image_size = self.segmenter, self.config.data.working_size
         return evaluate(
-            self.segmenter,
+            lambda image: score_image(segmenter, image, image_size, self.device),
             split.test,
             self.threshold,
-            self.config.data.working_size,
-            self.device,
+            image_size,
             monitor or Monitor(),
             size,
         )

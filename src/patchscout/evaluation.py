@@ -2,58 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-import torch
-
-from patchscout.data.images import read_image
+from patchscout.data.images import read_image, read_size
 from patchscout.data.loader import resized_mask
-from patchscout.inference import resize_map, score_image
+from patchscout.inference import WorkingMap, resize_map
 from patchscout.metrics import MetricAccumulator
 from patchscout.monitor import Monitor
-from patchscout.networks.segmenter import Segmenter
-from patchscout.types import Sample
+from patchscout.types import Image, Sample
 
 EvaluationSize = Literal["working", "native"]
+Score = Callable[[Image], WorkingMap]
+"""Returns the anomaly map of an image of any size, at the working size and in [0, 1]."""
 
 
 def evaluate(
-    segmenter: Segmenter,
+    score: Score,
     samples: Sequence[Sample],
     threshold: float,
     image_size: tuple[int, int],
-    device: torch.device,
     monitor: Monitor,
     size: EvaluationSize = "working",
 ) -> dict[str, Any]:
-    """Return the metrics over test images.
+    """Score test images and return the metrics over them; see `measure`.
 
     Args:
-        segmenter: The trained model.
+        score: The trained model.
         samples: Test images.
         threshold: The stored decision threshold.
         image_size: Height and width in pixels that the model works at.
-        device: Where the model is.
         monitor: Shows progress.
-        size: Compare at the working size, masks resized and binarized at half; or at each
-            image's own size, maps resized.
+        size: Compare at the size that the model works at, or at each image's own.
+    """
+    compare_size = image_size if size == "working" else None
+    return measure(score_all(score, samples, monitor), samples, threshold, compare_size)
+
+
+def score_all(score: Score, samples: Sequence[Sample], monitor: Monitor) -> Iterable[WorkingMap]:
+    """Yield the anomaly map of each sample."""
+    for sample in monitor.track(samples, "evaluating", len(samples), "image"):
+        yield score(read_image(sample.image_path))
+
+
+def measure(
+    anomaly_maps: Iterable[WorkingMap],
+    samples: Sequence[Sample],
+    threshold: float,
+    size: tuple[int, int] | None,
+) -> dict[str, Any]:
+    """Return the metrics over anomaly maps.
+
+    Args:
+        anomaly_maps: The map of each sample, at the size that the model works at.
+        samples: Test images.
+        threshold: The stored decision threshold.
+        size: Height and width in pixels to compare at, maps resized and masks resized and
+            binarized at half; None compares at each image's own size.
 
     Returns:
         What `MetricAccumulator.compute` returns, and the `evaluation_size`.
     """
     accumulator = MetricAccumulator()
-    for sample in monitor.track(samples, "evaluating", len(samples), "image"):
-        image = read_image(sample.image_path)
-        own_size = (image.shape[0], image.shape[1])
-        anomaly_map = score_image(segmenter, image, image_size, device)
-        score = float(resize_map(anomaly_map, own_size).max())  # as `predict` scores it
-        compare_size = image_size if size == "working" else own_size
+    for sample, anomaly_map in zip(samples, anomaly_maps, strict=True):
+        own_size = read_size(sample.image_path)
         accumulator.update(
-            resize_map(anomaly_map, compare_size),
-            resized_mask(sample, compare_size),
-            score,
+            resize_map(anomaly_map, size or own_size),
+            resized_mask(sample, size or own_size),
+            image_score(anomaly_map, own_size),
             sample.defect_type,
         )
-    evaluation_size = list(image_size) if size == "working" else "native"
+    evaluation_size = "native" if size is None else list(size)
     return {**accumulator.compute(threshold), "evaluation_size": evaluation_size}
+
+
+def image_score(anomaly_map: WorkingMap, own_size: tuple[int, int]) -> float:
+    """Return the score of an image as `predict` gives it: the largest value at its own size."""
+    return float(resize_map(anomaly_map, own_size).max())

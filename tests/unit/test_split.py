@@ -4,11 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image as PillowImage
 
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.data.annotations import MaskFile
-from patchscout.data.split import draw_split, read_split, write_split
-from patchscout.types import Dataset, Sample
+from patchscout.data.split import (
+    cross_size_split,
+    draw_split,
+    read_split,
+    validation_split,
+    write_split,
+)
+from patchscout.types import Dataset, Sample, Split
 
 COUNTS = {"crack": 9, "hole": 4, "scratch": 12}
 
@@ -62,6 +69,91 @@ def test_draw_of_one_type_does_not_depend_on_the_others():
 def test_a_larger_draw_contains_the_smaller():
     few, more = (draw_split(make_dataset(), labeled_per_type=k).labeled for k in (2, 5))
     assert set(few) < set(more)
+
+
+def test_normal_images_are_drawn_by_seed_and_a_larger_draw_contains_the_smaller():
+    dataset = make_dataset()
+    few, more = (draw_split(dataset, max_normal=k) for k in (2, 4))
+    assert len(few.train_normal) == 2
+    assert set(few.train_normal) < set(more.train_normal) < set(dataset.train_normal)
+    assert (few.labeled, few.test) == (more.labeled, more.test)
+    assert len({draw_split(dataset, max_normal=2, seed=seed).train_normal for seed in range(9)}) > 3
+    assert draw_split(dataset, max_normal=99).train_normal == dataset.train_normal
+
+
+def test_validation_takes_no_test_image_and_has_its_share_of_each_type():
+    split = draw_split(make_dataset(), labeled_per_type=5)
+    inner = validation_split(split, seed=42)
+    assert {kind: len(of_type(inner.labeled, kind)) for kind in COUNTS} == {
+        "crack": 3,
+        "hole": 2,
+        "scratch": 3,
+    }
+    assert not set(inner.test) & set(split.test)
+    assert set(inner.labeled) | set(inner.train_normal) | set(inner.test) == {
+        *split.labeled,
+        *split.train_normal,
+    }
+    assert not set(inner.test) & {*inner.labeled, *inner.train_normal}
+    assert len(inner.train_normal) == 5
+    assert validation_split(split, seed=42) == inner
+    assert len({validation_split(split, seed=seed).labeled for seed in range(9)}) > 3
+
+
+def test_validation_of_two_labels_and_of_many_normal_images():
+    normal = tuple(Sample(Path(f"/data/parts/train/good/{i:03d}.png")) for i in range(300))
+    few = draw_split(make_dataset(), labeled_per_type=2)
+    inner = validation_split(Split(normal, few.labeled, few.test))
+    assert len(inner.labeled) == len(COUNTS)
+    assert sum(not sample.is_anomalous for sample in inner.test) == 40
+    assert len(inner.train_normal) == 260
+
+
+def test_validation_needs_two_labels_and_two_normal_images():
+    split = draw_split(make_dataset(), labeled_per_type=1)
+    with pytest.raises(InputValueError, match="two labeled images"):
+        validation_split(split)
+    split = draw_split(make_dataset(), labeled_per_type=3, max_normal=1)
+    with pytest.raises(InputValueError, match="two normal"):
+        validation_split(split)
+
+
+def write_sizes(root, sides):
+    """A data set whose images have the given sides: {name: (height, width)}."""
+    for name, (height, width) in sides.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PillowImage.new("L", (width, height)).save(path)
+
+    def samples(part, kind="good"):
+        return tuple(
+            Sample(root / name, kind, None if kind == "good" else MaskFile(root / "mask.png"))
+            for name in sides
+            if name.startswith(part)
+        )
+
+    anomalous = samples("test/hole", "hole")
+    return Dataset("parts", root, samples("train"), samples("test/good"), anomalous)
+
+
+def test_across_sizes_small_images_train_and_large_ones_test(tmp_path):
+    train = {f"train/good/{i}.png": (10, 10 + i) for i in range(5)}  # median area 120
+    good = {"test/good/0.png": (8, 8), "test/good/1.png": (11, 11)}
+    hole = {f"test/hole/{i}.png": (side, 10) for i, side in enumerate((9, 12, 13, 14))}
+    split = cross_size_split(write_sizes(tmp_path, train | good | hole), labeled_per_type=2)
+    names = [[s.image_path.name for s in part] for part in (split.train_normal, split.labeled)]
+    assert names == [["0.png", "1.png", "2.png"], ["0.png", "1.png"]]
+    assert [str(s.image_path.relative_to(tmp_path)) for s in split.test] == [
+        "test/good/1.png",
+        "test/hole/2.png",
+        "test/hole/3.png",
+    ]
+
+
+def test_across_sizes_needs_several_sizes(tmp_path):
+    names = ["train/good/0.png", "test/good/0.png", "test/hole/0.png", "test/hole/1.png"]
+    with pytest.raises(InputValueError, match="more than 100 pixels"):
+        cross_size_split(write_sizes(tmp_path, dict.fromkeys(names, (10, 10))))
 
 
 def test_no_labels_at_all():

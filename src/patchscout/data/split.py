@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,18 @@ import numpy as np
 
 from patchscout.atomic import write_json_atomic
 from patchscout.checks import InputNotFoundError, InputValueError, nearest
+from patchscout.data.images import read_size
 from patchscout.data.json_files import read_json_object
-from patchscout.types import Dataset, Sample, Split
+from patchscout.types import NORMAL, Dataset, Sample, Split
 
 FORMAT_VERSION = 1
 """Of the split file; a newer one is refused."""
+
+TRAINED_ON = 0.6
+"""Share of the labeled images that are still trained on when settings are validated."""
+VALIDATED_NORMAL = 0.2
+MAX_VALIDATED_NORMAL = 40
+"""Share of the normal images that are then validated on, and at most how many."""
 
 
 def draw_split(
@@ -25,10 +33,12 @@ def draw_split(
     labeled_per_type: int = 5,
     seed: int = 42,
     held_out_type: str | None = None,
+    max_normal: int | None = None,
 ) -> Split:
     """Draw the labeled images of each defect type; the other defective images are for testing.
 
-    The draw of one type does not depend on the others, and a larger one contains a smaller one.
+    The draw of one type does not depend on the others, and a larger one contains a smaller one;
+    so does the draw of normal images.
 
     Args:
         dataset: All images.
@@ -36,6 +46,7 @@ def draw_split(
         seed: Decides which, 0 or more.
         held_out_type: A defect type that is not trained on at all; the test is then made of all its
             images and the normal ones only.
+        max_normal: Train on at most so many normal images, 1 or more; the others are not used.
 
     Raises:
         InputValueError: A value is out of range, the type is unknown, or nothing is left to test.
@@ -52,15 +63,13 @@ def draw_split(
     test: list[Sample] = list(dataset.test_normal)
     for defect_type in dataset.defect_types:
         samples = [s for s in dataset.anomalous if s.defect_type == defect_type]
-        samples.sort(key=lambda sample: sample.image_path.as_posix())
         if defect_type == held_out_type:
-            test += samples
+            test += sorted(samples, key=_path)
             continue
-        rng = np.random.default_rng([seed, zlib.crc32(defect_type.encode())])
-        drawn = set(rng.permutation(len(samples))[:labeled_per_type].tolist())
-        labeled += [sample for i, sample in enumerate(samples) if i in drawn]
+        drawn, others = _draw(samples, labeled_per_type, [seed, _number(defect_type)])
+        labeled += drawn
         if held_out_type is None:
-            test += [sample for i, sample in enumerate(samples) if i not in drawn]
+            test += others
     if held_out_type is not None and labeled_per_type > 0 and not labeled:
         raise InputValueError(
             f"`held_out_type`: '{held_out_type}' is the only defect type, so that no labeled image "
@@ -71,14 +80,137 @@ def draw_split(
             f"`labeled_per_type` = {labeled_per_type} leaves no defective image of {dataset.root} "
             f"to test on; there are {len(dataset.anomalous)}. Lower it or add images."
         )
-    return Split(dataset.train_normal, tuple(labeled), tuple(test))
+    normal = _draw_normal(dataset.train_normal, max_normal, seed)
+    return Split(normal, tuple(labeled), tuple(test))
+
+
+def cross_size_split(
+    dataset: Dataset,
+    *,
+    labeled_per_type: int = 5,
+    seed: int = 42,
+    max_normal: int | None = None,
+) -> Split:
+    """Train on small images, test on large ones.
+
+    Small are the images whose area is at most the median area of the normal training images. Of
+    these the labeled ones are drawn as `draw_split` does; of the others none is trained on.
+
+    Args:
+        dataset: All images, whose headers are read.
+        labeled_per_type: How many small images of each defect type to train on.
+        seed: Decides which.
+        max_normal: Train on at most so many small normal images.
+
+    Raises:
+        InputValueError: No large image with a defect is there.
+    """
+    everything = (*dataset.train_normal, *dataset.test_normal, *dataset.anomalous)
+    areas = {s.image_path: math.prod(read_size(s.image_path)) for s in everything}
+    limit = float(np.median([areas[s.image_path] for s in dataset.train_normal]))
+
+    def is_small(sample: Sample) -> bool:
+        return areas[sample.image_path] <= limit
+
+    small_normal = tuple(filter(is_small, dataset.train_normal))
+    labeled: list[Sample] = []
+    for defect_type in dataset.defect_types:
+        small = [s for s in dataset.anomalous if s.defect_type == defect_type and is_small(s)]
+        labeled += _draw(small, labeled_per_type, [seed, _number(defect_type)])[0]
+    test = [s for s in (*dataset.test_normal, *dataset.anomalous) if not is_small(s)]
+    for found, what in ((labeled, f"at most {limit:g}"), (test, f"more than {limit:g}")):
+        if not any(sample.is_anomalous for sample in found):
+            raise InputValueError(
+                f"{dataset.root} has no defective image with an area of {what} pixels, the median"
+                " of the normal training images. Training on small and testing on large images"
+                " needs images of several sizes; choose another protocol."
+            )
+    return Split(_draw_normal(small_normal, max_normal, seed), tuple(labeled), tuple(test))
+
+
+def validation_split(split: Split, seed: int = 42) -> Split:
+    """Split the training images again, so that settings are chosen without any test image.
+
+    Of the labeled images of each type 60 % stay in training (3 of 5), at least one; the others
+    are validated on, at least one. A fifth of the normal images, at most 40, joins them.
+
+    Args:
+        split: A split, whose test part is not looked at.
+        seed: Decides which, 0 or more.
+
+    Returns:
+        A split whose `test` holds the validation images.
+
+    Raises:
+        InputValueError: A type has a single labeled image, or there is only one normal image.
+    """
+    labeled: list[Sample] = []
+    held_out: list[Sample] = []
+    for defect_type in sorted({sample.defect_type for sample in split.labeled}):
+        samples = [s for s in split.labeled if s.defect_type == defect_type]
+        if len(samples) < 2:
+            raise InputValueError(
+                f"`labeled_per_type`: validation needs two labeled images of each defect type; got"
+                f" one of '{defect_type}'. Raise it, or measure on the test images."
+            )
+        count = min(max(round(TRAINED_ON * len(samples)), 1), len(samples) - 1)
+        drawn, others = _draw(samples, count, [seed, _number(defect_type), 1])
+        labeled += drawn
+        held_out += others
+    count = hold_out_count(len(split.train_normal))
+    normal_held_out, normal = _draw(split.train_normal, count, [seed, 1])
+    return Split(tuple(normal), tuple(labeled), (*normal_held_out, *held_out))
+
+
+def hold_out_count(num_normal: int) -> int:
+    """Return how many of a number of normal training images are validated on.
+
+    Raises:
+        InputValueError: If none would be left to train on.
+    """
+    if num_normal < 2:
+        raise InputValueError(
+            f"Validation needs two normal training images; got {num_normal}. Add images."
+        )
+    return min(max(int(VALIDATED_NORMAL * num_normal), 1), MAX_VALIDATED_NORMAL)
+
+
+def _draw(
+    samples: Sequence[Sample], count: int, seed: Sequence[int]
+) -> tuple[list[Sample], list[Sample]]:
+    """Return `count` of the samples drawn by a seed and the others, both sorted by path."""
+    ordered = sorted(samples, key=_path)
+    order = np.random.default_rng(list(seed)).permutation(len(ordered))
+    drawn = set(order[:count].tolist())
+    return (
+        [sample for i, sample in enumerate(ordered) if i in drawn],
+        [sample for i, sample in enumerate(ordered) if i not in drawn],
+    )
+
+
+def _draw_normal(
+    normal: tuple[Sample, ...], max_normal: int | None, seed: int
+) -> tuple[Sample, ...]:
+    """Return the normal images to train on."""
+    if max_normal is None or max_normal >= len(normal):
+        return normal
+    return tuple(_draw(normal, max_normal, [seed, _number(NORMAL)])[0])
+
+
+def _number(defect_type: str) -> int:
+    """Return the number that makes the draw of a type its own."""
+    return zlib.crc32(defect_type.encode())
+
+
+def _path(sample: Sample) -> str:
+    return sample.image_path.as_posix()
 
 
 def write_split(split: Split, dataset_root: Path, path: Path) -> None:
     """Write a split as JSON, with the paths of its images relative to `dataset_root`."""
 
     def names(samples: Iterable[Sample]) -> list[str]:
-        return [_relative(sample.image_path, dataset_root) for sample in samples]
+        return [relative_path(sample.image_path, dataset_root) for sample in samples]
 
     content = {
         "format_version": FORMAT_VERSION,
@@ -103,7 +235,7 @@ def read_split(path: Path, dataset: Dataset) -> Split:
             f"{path} has format {version}; this PatchScout reads up to {FORMAT_VERSION}. Update it."
         )
     known = (*dataset.train_normal, *dataset.test_normal, *dataset.anomalous)
-    samples = {_relative(sample.image_path, dataset.root): sample for sample in known}
+    samples = {relative_path(sample.image_path, dataset.root): sample for sample in known}
 
     def find(field: str) -> tuple[Sample, ...]:
         names: Any = content.get(field)
@@ -127,6 +259,6 @@ def _is_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
-def _relative(path: Path, root: Path) -> str:
+def relative_path(path: Path, root: Path) -> str:
     """Return a path relative to `root` with forward slashes."""
     return Path(os.path.relpath(path, root)).as_posix()

@@ -1,0 +1,49 @@
+"""What every method gives when it is trained, and the rule that chooses its threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from patchscout.config import Config
+from patchscout.data.images import read_image
+from patchscout.data.loader import resized_mask
+from patchscout.evaluation import Score
+from patchscout.metrics import binary_metrics
+from patchscout.training.calibration import hold_out
+from patchscout.types import Split
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained method.
+
+    Attributes:
+        score: Returns the anomaly map of an image at the working size, in [0, 1].
+        threshold: The decision threshold, chosen from training images.
+        seconds: Duration of training, the choice of the threshold included.
+    """
+
+    score: Score
+    threshold: float
+    seconds: float
+
+
+def calibrate(score: Score, split: Split, config: Config) -> float:
+    """Return the threshold with the best pixel F1, by the rule of this program's own method.
+
+    It is chosen on the labeled training images and on the normal ones that
+    `training.calibration.hold_out` sets aside, which a method therefore does not train on.
+
+    Args:
+        score: Of the trained method.
+        split: Its images; the test part is not looked at.
+        config: For the working size and the seed.
+    """
+    _, normal = hold_out(split.train_normal, config.seed)
+    preds, target = [], []
+    for sample in (*split.labeled, *normal):
+        preds.append(score(read_image(sample.image_path)).ravel())
+        target.append(resized_mask(sample, config.data.working_size).ravel())
+    return binary_metrics(np.concatenate(preds), np.concatenate(target)).threshold

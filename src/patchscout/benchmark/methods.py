@@ -1,0 +1,110 @@
+"""The methods that are compared, behind one function: fit.
+
+The U-Net on RGB alone is no method of its own but `patchscout` with `predictor.inputs image`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from patchscout.benchmark.fitted import Fitted, calibrate
+from patchscout.benchmark.variants import Method
+from patchscout.checks import InputNotFoundError
+from patchscout.config import Config
+from patchscout.data.images import read_image, resize_image
+from patchscout.data.loader import to_tensor
+from patchscout.inference import WorkingMap, score_image
+from patchscout.monitor import Monitor
+from patchscout.networks.loss_profile import error_map
+from patchscout.training.calibration import hold_out
+from patchscout.training.loop import TrainingResult, train
+from patchscout.types import Image, Split
+
+
+def fit(
+    method: Method,
+    model: str | None,
+    split: Split,
+    config: Config,
+    device: torch.device,
+    monitor: Monitor,
+) -> Fitted:
+    """Train a method.
+
+    Args:
+        method: `patchscout`, `last_error` or `anomalib`.
+        model: The model, of anomalib only.
+        split: The images; the test part is not looked at.
+        config: Every setting.
+        device: Where to compute.
+        monitor: Shows progress.
+
+    Raises:
+        InputNotFoundError: If anomalib is not installed.
+    """
+    started = time.monotonic()
+    if method == "anomalib":
+        assert model is not None
+        fitted = _fit_anomalib(model, split, config, device, monitor)
+    elif method == "last_error":
+        fitted = _fit_last_error(split, config, device, monitor)
+    else:
+        result = _trained(split, config, device, monitor)
+        size = config.data.working_size
+        fitted = Fitted(
+            lambda image: score_image(result.segmenter, image, size, device), result.threshold, 0
+        )
+    return replace(fitted, seconds=time.monotonic() - started)
+
+
+def _trained(
+    split: Split, config: Config, device: torch.device, monitor: Monitor
+) -> TrainingResult:
+    result = train(config, split, device, monitor)
+    if result is None or not result.is_complete:
+        raise KeyboardInterrupt  # half a training is no result
+    return result
+
+
+def _fit_last_error(split: Split, config: Config, device: torch.device, monitor: Monitor) -> Fitted:
+    """Train as the settings say and use only the error map of the last autoencoder.
+
+    Errors are divided by the largest one on the images that the threshold is chosen on.
+    """
+    segmenter = _trained(split, config, device, monitor).segmenter
+    autoencoder, mask = segmenter.features.profiles.sources[-1]
+    size = config.data.working_size
+
+    @torch.no_grad()
+    def errors(image: Image) -> WorkingMap:
+        images = to_tensor(resize_image(image, size))[None].to(device)
+        images = images.contiguous(memory_format=torch.channels_last)
+        return error_map(autoencoder, images, mask)[0].float().cpu().numpy()
+
+    _, normal = hold_out(split.train_normal, config.seed)
+    samples = (*split.labeled, *normal)
+    largest = max(float(errors(read_image(sample.image_path)).max()) for sample in samples)
+
+    def score(image: Image) -> WorkingMap:
+        return np.clip(errors(image) / max(largest, 1e-6), 0, 1, dtype=np.float32)
+
+    return Fitted(score, calibrate(score, split, config), 0)
+
+
+def _fit_anomalib(
+    model: str, split: Split, config: Config, device: torch.device, monitor: Monitor
+) -> Fitted:
+    try:
+        from patchscout.benchmark.anomalib_models import (  # pyright: ignore[reportMissingImports]
+            fit_anomalib,
+        )
+    except ImportError as error:
+        raise InputNotFoundError(
+            f"`method: anomalib` needs the package anomalib ({error}). Run `pip install"
+            " anomalib`, or leave that variant out."
+        ) from None
+    return fit_anomalib(model, split, config, device, monitor)

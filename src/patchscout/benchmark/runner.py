@@ -1,0 +1,189 @@
+"""Runs jobs side by side, each in a process of its own, and leaves what is done when stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from patchscout.atomic import write_text_atomic
+from patchscout.benchmark.jobs import Job, is_finished
+from patchscout.benchmark.worker import Order
+from patchscout.monitor import Monitor
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+GRACE_S = 5.0
+"""How long a process that is asked to end may take before it is made to."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What jobs may use.
+
+    Attributes:
+        parallel_jobs: How many run side by side.
+        threads: Threads of each.
+    """
+
+    parallel_jobs: int
+    threads: int
+
+    @classmethod
+    def choose(cls, cores: int, jobs: int | None, threads: int | None) -> Resources:
+        """Return the resources asked for; unset, a job a core, or the cores there are for a job.
+
+        Example:
+            >>> Resources.choose(8, None, None), Resources.choose(8, 3, None)
+            (Resources(parallel_jobs=8, threads=1), Resources(parallel_jobs=3, threads=2))
+        """
+        parallel_jobs = jobs if jobs is not None else max(1, cores // (threads or 1))
+        return cls(
+            parallel_jobs, threads if threads is not None else max(1, cores // parallel_jobs)
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job went: its F1_max and seconds of training, or the line that says what failed."""
+
+    job: Job
+    f1_max: float | None = None
+    seconds: float = 0.0
+    error: str | None = None
+
+    def line(self) -> str:
+        """Return it in one line."""
+        if self.error is not None:
+            return f"{self.job.name}: FAILED: {self.error}"
+        f1_max = "-" if self.f1_max is None else f"{self.f1_max:.3f}"
+        return f"{self.job.name}: F1_max {f1_max}, {self.seconds:.0f} s to train"
+
+
+class Runner:
+    """Runs jobs in processes; used as a context, it ends those still running when left.
+
+    Args:
+        out: The folder of results.
+        resources: How many side by side, with how many threads.
+        command: What the person typed, for the results.
+        commit: The commit of the program, likewise.
+    """
+
+    def __init__(self, out: Path, resources: Resources, command: str, commit: str | None) -> None:
+        self.out = out
+        self.resources = resources
+        self.command = command
+        self.commit = commit
+        self._processes: set[subprocess.Popen[str]] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def run(self, jobs: Sequence[Job], monitor: Monitor) -> Iterator[Outcome]:
+        """Do the jobs and yield how each went, in the order in which they end."""
+        pool = ThreadPoolExecutor(self.resources.parallel_jobs)
+        try:
+            futures = [pool.submit(self._run_one, job) for job in jobs]
+            for future in monitor.track(as_completed(futures), "benchmark", len(jobs), "job"):
+                outcome = future.result()
+                monitor.say(outcome.line())
+                yield outcome
+        finally:
+            self._stop()
+            pool.shutdown(cancel_futures=True)
+
+    def _run_one(self, job: Job) -> Outcome:
+        """Do one job in a process and wait for it."""
+        if is_finished(job, self.out):  # by another command on the same folder
+            return Outcome(job)
+        order = Order(
+            job=job,
+            out=self.out.resolve(),
+            threads=self.resources.threads,
+            parallel_jobs=self.resources.parallel_jobs,
+            command=self.command,
+            commit=self.commit,
+        )
+        process = self._start()
+        if process is None:
+            return Outcome(job, error="stopped")
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        errors: list[str] = []
+        reader = threading.Thread(target=lambda: errors.append(process.stderr.read()), daemon=True)  # pyright: ignore[reportOptionalMemberAccess]
+        reader.start()  # so that a process that says much does not wait for us
+        try:
+            process.stdin.write(order.model_dump_json() + "\n")
+            process.stdin.flush()  # not closed: its end is the end of this command
+        except BrokenPipeError:
+            pass  # it ended before it read; what it said tells why
+        answer = process.stdout.read()
+        status = process.wait()
+        reader.join()
+        process.stdin.close()
+        with self._lock:
+            self._processes.discard(process)
+        return self._outcome(job, status, answer, "".join(errors))
+
+    def _start(self) -> subprocess.Popen[str] | None:
+        """Start a process, in a session of its own so that Ctrl-C reaches only this one."""
+        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(self.resources.threads))
+        with self._lock:
+            if self._stopped:
+                return None
+            process = subprocess.Popen(
+                [sys.executable, "-m", "patchscout.benchmark.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+                start_new_session=True,
+            )
+            self._processes.add(process)
+            return process
+
+    def _outcome(self, job: Job, status: int, answer: str, errors: str) -> Outcome:
+        """Read what a process said, and keep what it said of a failure in a file."""
+        record = job.path(self.out, ".error.txt")
+        said = answer.strip().splitlines()
+        found = json.loads(said[-1]) if said and said[-1].startswith("{") else {}
+        if status == 0 and "metrics" in found:
+            record.unlink(missing_ok=True)
+            return Outcome(job, found["metrics"]["pixel_f1_max"], found["seconds"]["train"])
+        if self._stopped:
+            return Outcome(job, error="stopped")
+        line = found.get("error") or _reason(status, errors)
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(record, f"{line}\n\n{errors}")
+        return Outcome(job, error=line)
+
+    def _stop(self) -> None:
+        """End the processes that still run."""
+        with self._lock:
+            self._stopped = True
+            running = [process for process in self._processes if process.poll() is None]
+        for process in running:
+            process.terminate()
+        for process in running:
+            try:
+                process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _reason(status: int, errors: str) -> str:
+    """Return why a process ended that said nothing of it."""
+    if status < 0:
+        name = signal.Signals(-status).name
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        return f"the process was ended by {name}{hint}"
+    last = errors.strip().splitlines()
+    return last[-1] if last else f"the process ended with exit code {status}"
