@@ -110,6 +110,8 @@ def test_seeds():
 
 def test_categories_are_found_one_level_down(sample_data, tmp_path):
     assert find_categories([sample_data]) == find_categories([sample_data.parent])
+    with pytest.raises(InputValueError, match="`DATA` must be given"):
+        find_categories([])
     with pytest.raises(InputNotFoundError, match="holds none"):
         find_categories([sample_data / "train"])
     with pytest.raises(InputNotFoundError, match="not a folder"):
