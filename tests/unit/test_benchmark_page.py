@@ -5,10 +5,12 @@ import csv
 import io
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from patchscout.benchmark.comparison import Difference
 from patchscout.benchmark.document import fill, main
@@ -16,6 +18,7 @@ from patchscout.benchmark.markdown import differences_table, figures_table, summ
 from patchscout.benchmark.page import check_folder, open_folder, write_page
 from patchscout.benchmark.published import Published, are_of_mvtec, read_published
 from patchscout.benchmark.results import failures, read_runs
+from patchscout.benchmark.screen import results_table
 from patchscout.benchmark.summary import MEAN, Row, summarize_runs
 from patchscout.benchmark.worker import Fitted, score_table
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
@@ -74,7 +77,7 @@ def results(maps_of, tmp_path):
 def test_the_page_has_every_table(results):
     (results / "bottle" / "broken").mkdir()
     (results / "bottle" / "broken" / "1.error.txt").write_text("ValueError: no\n\nTraceback")
-    rows, lines = write_page(results)
+    runs, rows, lines = write_page(results)
     text = (results / "table.md").read_text()
     for part in (
         "patchscout benchmark data --out results",
@@ -90,6 +93,12 @@ def test_the_page_has_every_table(results):
     assert [row.category for row in rows] == ["bottle"] * 2 + ["brick_wall"] * 2 + [MEAN] * 2
     assert [row.variant for row in rows] == ["default", "ahead"] * 3
     assert str(results / "table.md") in lines[0]
+    console = Console(width=100, file=io.StringIO())
+    console.print(results_table(runs, rows, read_published()))
+    shown = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+    assert re.search(r"mean +ahead +0\.\d{3} +0\.\d{3} +0\.\d{3} +0\.\d{3} +102", shown)
+    assert re.search(r"bottle +PatchCore +0\.771 +0\.790", shown)
+    assert re.search(r"mean of 15 +Khadivi Noghredeh et al., 2025 +0\.561 +- +0\.949", shown)
     assert failures(results) == {"bottle/broken/1": "ValueError: no"}
 
 
@@ -147,7 +156,7 @@ def test_without_matplotlib_one_line_says_so(results, monkeypatch):
         return real(name, *arguments, **keywords)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    _, lines = write_page(results)
+    *_, lines = write_page(results)
     assert "pip install patchscout[benchmark]" in lines[1]
     assert (results / "table.md").is_file()
     assert not (results / "plots").exists()

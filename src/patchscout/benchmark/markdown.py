@@ -90,10 +90,7 @@ def published_table(
     Returns:
         Tables and their sources; nothing if no category is of MVTec AD.
     """
-    found: dict[str, set[str]] = {}
-    for run in runs:
-        found.setdefault(run.category, set()).update(run.data["metrics"]["per_defect_type"])
-    names = are_of_mvtec(found)
+    names = mvtec_categories(runs)
     ours = {row.category: row for row in rows if row.variant == variant and row.category in names}
     if not ours:
         return ""
@@ -115,6 +112,14 @@ def published_table(
         blocks.append(f"Pixel {METRICS[f'pixel_{metric}']}:\n\n{table(header, lines)}")
     listed = "\n".join(f"- [{number}] {source}" for number, source in enumerate(sources, start=1))
     return "\n\n".join([*blocks, f"Sources:\n\n{listed}"])
+
+
+def mvtec_categories(runs: Sequence[Run]) -> list[str]:
+    """Return the categories that are those of MVTec AD."""
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        found.setdefault(run.category, set()).update(run.data["metrics"]["per_defect_type"])
+    return are_of_mvtec(found)
 
 
 def summary_csv(rows: Sequence[Row]) -> str:

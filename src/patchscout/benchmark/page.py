@@ -63,15 +63,16 @@ def check_folder(out: Path) -> None:
         )
 
 
-def write_page(out: Path, reference: str = DEFAULT) -> tuple[list[Row], list[str]]:
+def write_page(out: Path, reference: str = DEFAULT) -> tuple[list[Run], list[Row], list[str]]:
     """Write tables and plots of all results in a folder.
 
     Returns:
-        The rows, and the lines that a person should see: what was written and what could not be.
+        The results, the rows made of them, and the lines that a person should see: what was
+        written and what could not be.
     """
     runs = read_runs(out)
     if not runs:
-        return [], [f"There is no result in {out} yet."]
+        return [], [], [f"There is no result in {out} yet."]
     rows = summarize_runs(runs, reference)
     write_text_atomic(out / "summary.csv", summary_csv(rows))
     plots: list[Path] = []
@@ -81,7 +82,7 @@ def write_page(out: Path, reference: str = DEFAULT) -> tuple[list[Row], list[str
     except ImportError:
         lines.append("No plots: matplotlib is missing. Run `pip install patchscout[benchmark]`.")
     write_text_atomic(out / "table.md", page(runs, rows, out, plots, reference))
-    return rows, [f"Written to {out / 'table.md'} and {out / 'summary.csv'}.", *lines]
+    return runs, rows, [f"Written to {out / 'table.md'} and {out / 'summary.csv'}.", *lines]
 
 
 def page(
