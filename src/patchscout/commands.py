@@ -181,8 +181,7 @@ def benchmark(arguments: list[str]) -> int:
         for line in plan.lines():
             console.print(line)
         return 0
-    _, status = run_benchmark(request, plan, Monitor(quiet=options.quiet), console.print)
-    return status
+    return run_benchmark(request, plan, Monitor(quiet=options.quiet), console.print)
 
 
 def demo(arguments: list[str]) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.table import Table
+
 from patchscout.benchmark.jobs import (
     Job,
     MeasuredSize,
@@ -16,8 +18,9 @@ from patchscout.benchmark.jobs import (
 )
 from patchscout.benchmark.machine import commit, num_cores
 from patchscout.benchmark.page import check_folder, open_folder, write_page
+from patchscout.benchmark.published import read_published
 from patchscout.benchmark.runner import Resources, Runner
-from patchscout.benchmark.summary import Row
+from patchscout.benchmark.screen import results_table
 from patchscout.benchmark.variants import read_base, read_variants
 from patchscout.checks import InputValueError, nearest
 from patchscout.devices import choose_device
@@ -122,18 +125,18 @@ def make_plan(request: Request) -> Plan:
 
 
 def run_benchmark(
-    request: Request, plan: Plan, monitor: Monitor, say: Callable[[str], None]
-) -> tuple[list[Row], int]:
+    request: Request, plan: Plan, monitor: Monitor, say: Callable[[str | Table], None]
+) -> int:
     """Run what is missing and write what all results amount to.
 
     Args:
         request: What is asked for.
         plan: What is to be done.
         monitor: Shows progress.
-        say: Prints a line.
+        say: Prints a line or a table.
 
     Returns:
-        The rows of the table, and the exit code: 1 if a job failed, 130 after Ctrl-C.
+        The exit code: 1 if a job failed, 130 after Ctrl-C.
     """
     open_folder(request.out, request.command)
     failed: list[str] = []
@@ -149,14 +152,16 @@ def run_benchmark(
                 failed.append(outcome.line())
     except KeyboardInterrupt:
         status = 130
-    rows, lines = write_page(request.out, request.reference)
+    runs, rows, lines = write_page(request.out, request.reference)
+    if rows:
+        say(results_table(runs, rows, read_published()))
     for line in (*failed, *lines):
         say(line)
     if status:
         say("Stopped. The same command goes on where it was; what is finished is not run again.")
     elif failed:
         say(f"{len(failed)} jobs failed; the same command tries them again.")
-    return rows, status or (1 if failed else 0)
+    return status or (1 if failed else 0)
 
 
 def parse_seeds(text: str) -> list[int]:

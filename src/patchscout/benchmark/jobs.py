@@ -109,8 +109,10 @@ def find_categories(data: Sequence[Path]) -> dict[str, Path]:
 
     Raises:
         InputNotFoundError: If a folder is neither.
-        InputValueError: If two categories have one name.
+        InputValueError: If none is named, or two categories have one name.
     """
+    if not data:
+        raise InputValueError("`DATA` must be given: categories, or folders that hold some.")
     found: dict[str, Path] = {}
     for folder in data:
         if not folder.is_dir():

@@ -8,11 +8,9 @@ import math
 from collections.abc import Sequence
 
 from patchscout.benchmark.comparison import METRICS, PAIRED_METRICS, SECONDS, Difference, Summary
-from patchscout.benchmark.published import Published
+from patchscout.benchmark.published import Published, are_of_mvtec
 from patchscout.benchmark.results import Run
 from patchscout.benchmark.summary import MEAN, Row
-
-LEARNED_ON = {"seen": "every type", "unseen": "all types but the tested", "cross_size": "small"}
 
 
 def figures_table(rows: Sequence[Row]) -> str:
@@ -78,33 +76,50 @@ def costs_table(runs: Sequence[Run]) -> str:
     return table([*header, "peak MiB", "threads", "jobs side by side"], lines)
 
 
-def published_table(rows: Sequence[Row], variant: str, published: Sequence[Published]) -> str:
+def published_table(
+    runs: Sequence[Run], rows: Sequence[Row], variant: str, published: Sequence[Published]
+) -> str:
     """Return a variant's figures beside published ones of the same categories.
 
     Args:
-        rows: As `summarize_runs` gives them.
+        runs: All results.
+        rows: What `summarize_runs` makes of them.
         variant: The variant to show.
         published: Figures of others.
+
+    Returns:
+        Tables and their sources; nothing if no category is of MVTec AD.
     """
-    ours = {row.category: row for row in rows if row.variant == variant and row.category != MEAN}
+    names = mvtec_categories(runs)
+    ours = {row.category: row for row in rows if row.variant == variant and row.category in names}
+    if not ours:
+        return ""
+    sources = list(dict.fromkeys(one.source for one in published))
     blocks = []
     for metric in ("f1_max", "ap", "auroc", "aupro"):
-        theirs = [one for one in published if one.metric == metric]
-        if not theirs:
-            continue
         means = {name: row.summary(f"pixel_{metric}").mean for name, row in ours.items()}
         is_complete = len(means) == len(Published.CATEGORIES)
         mean = sum(means.values()) / len(means) if is_complete else None
-        lines = [["**PatchScout**", f"`{variant}`", "see above", "this run"]]
+        lines = [["**PatchScout**", f"`{variant}`", "this run", "-"]]
         lines[0] += [_number(value) for value in [*means.values(), mean]]
-        for one in theirs:
-            cells = [one.categories.get(name) for name in means]
-            about = [one.method, one.setting, str(one.resolution), one.source]
-            lines.append([*about, *map(_number, [*cells, one.mean])])
+        for one in published:
+            if one.metric == metric:
+                cells = [one.categories.get(name) for name in means]
+                about = [one.method, one.setting, str(one.resolution)]
+                number = f"[{sources.index(one.source) + 1}]"
+                lines.append([*about, number, *map(_number, [*cells, one.mean])])
         header = ["method", "setting", "resolution", "source", *means, "mean of 15"]
-        title = f"Pixel {METRICS[f'pixel_{metric}']}"
-        blocks.append(f"{title}:\n\n{table(header, lines)}")
-    return "\n\n".join(blocks)
+        blocks.append(f"Pixel {METRICS[f'pixel_{metric}']}:\n\n{table(header, lines)}")
+    listed = "\n".join(f"- [{number}] {source}" for number, source in enumerate(sources, start=1))
+    return "\n\n".join([*blocks, f"Sources:\n\n{listed}"])
+
+
+def mvtec_categories(runs: Sequence[Run]) -> list[str]:
+    """Return the categories that are those of MVTec AD."""
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        found.setdefault(run.category, set()).update(run.data["metrics"]["per_defect_type"])
+    return are_of_mvtec(found)
 
 
 def summary_csv(rows: Sequence[Row]) -> str:

@@ -56,7 +56,7 @@ def fit(
         result = _trained(split, config, device, monitor)
         size = config.data.working_size
         fitted = Fitted(
-            lambda image: score_image(result.segmenter, image, size, device), result.threshold, 0
+            lambda image: score_image(result.segmenter, image, size, device), result.threshold, 0.0
         )
     return replace(fitted, seconds=time.monotonic() - started)
 
@@ -92,7 +92,7 @@ def _fit_last_error(split: Split, config: Config, device: torch.device, monitor:
     def score(image: Image) -> WorkingMap:
         return np.clip(errors(image) / max(largest, 1e-6), 0, 1, dtype=np.float32)
 
-    return Fitted(score, calibrate(score, split, config), 0)
+    return Fitted(score, calibrate(score, split, config), 0.0)
 
 
 def _fit_anomalib(

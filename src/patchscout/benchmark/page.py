@@ -17,7 +17,7 @@ from patchscout.benchmark.markdown import (
     types_table,
 )
 from patchscout.benchmark.plots import write_plots
-from patchscout.benchmark.published import are_mvtec, read_published
+from patchscout.benchmark.published import read_published
 from patchscout.benchmark.results import Run, failures, read_runs
 from patchscout.benchmark.summary import Row, summarize_runs
 from patchscout.benchmark.variants import DEFAULT
@@ -27,6 +27,8 @@ from patchscout.data.json_files import read_json_object
 RECORD_FILE = "benchmark.json"
 """Marks a folder of results, and lists the commands that filled it."""
 FORMAT_VERSION = 1
+
+FOR_ORIENTATION = "For orientation only: labels, test images, sizes and pretraining differ."
 
 
 def open_folder(out: Path, command: str) -> None:
@@ -61,15 +63,16 @@ def check_folder(out: Path) -> None:
         )
 
 
-def write_page(out: Path, reference: str = DEFAULT) -> tuple[list[Row], list[str]]:
+def write_page(out: Path, reference: str = DEFAULT) -> tuple[list[Run], list[Row], list[str]]:
     """Write tables and plots of all results in a folder.
 
     Returns:
-        The rows, and the lines that a person should see: what was written and what could not be.
+        The results, the rows made of them, and the lines that a person should see: what was
+        written and what could not be.
     """
     runs = read_runs(out)
     if not runs:
-        return [], [f"There is no result in {out} yet."]
+        return [], [], [f"There is no result in {out} yet."]
     rows = summarize_runs(runs, reference)
     write_text_atomic(out / "summary.csv", summary_csv(rows))
     plots: list[Path] = []
@@ -79,7 +82,7 @@ def write_page(out: Path, reference: str = DEFAULT) -> tuple[list[Row], list[str
     except ImportError:
         lines.append("No plots: matplotlib is missing. Run `pip install patchscout[benchmark]`.")
     write_text_atomic(out / "table.md", page(runs, rows, out, plots, reference))
-    return rows, [f"Written to {out / 'table.md'} and {out / 'summary.csv'}.", *lines]
+    return runs, rows, [f"Written to {out / 'table.md'} and {out / 'summary.csv'}.", *lines]
 
 
 def page(
@@ -103,12 +106,8 @@ def page(
         "A type's figures are of its images with all normal ones; means over runs.",
         types_table(runs),
     ]
-    if are_mvtec(run.category for run in runs):
-        parts += [
-            "## Published figures",
-            "For orientation: splits, labels, sizes and pretraining differ.",
-            published_table(rows, reference, read_published()),
-        ]
+    if published := published_table(runs, rows, reference, read_published()):
+        parts += ["## Published figures", FOR_ORIENTATION, published]
     parts += ["## Cost", costs_table(runs), "## How it was made", *_origin(runs, out)]
     if failed := failures(out):
         parts += ["## Failed", "\n".join(f"- `{name}`: {line}" for name, line in failed.items())]

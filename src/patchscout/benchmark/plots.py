@@ -63,7 +63,7 @@ def bars(rows: Sequence[Row], metric: str, reference: str = DEFAULT) -> Figure:
     by_place = {(row.category, row.variant): row for row in rows}
     num_columns = min(4, len(categories))
     num_rows = math.ceil(len(categories) / num_columns)
-    figure, panels = _panels(num_rows, num_columns, len(variants))
+    figure, panels = _panels(num_rows, num_columns, float(len(variants)))
     start = _start([row.values[metric] for row in rows], metric)
     for panel, category in zip(panels, categories, strict=False):
         for place, variant in enumerate(variants):
@@ -78,7 +78,7 @@ def bars(rows: Sequence[Row], metric: str, reference: str = DEFAULT) -> Figure:
             _dots(panel, seeds, place)
             right = max([mean, *seeds])
             panel.text(
-                right + 0.018 * (1 - start),
+                right + 0.024 * (1 - start),
                 place,
                 f"{mean:.3f}",
                 va="center",
@@ -175,7 +175,7 @@ def _dress(panel: Any, variants: Sequence[str], title: str) -> None:
         panel.spines[side].set_visible(False)
 
 
-def _dots(panel: Any, values: Sequence[float], place: float) -> None:
+def _dots(panel: Any, values: Sequence[float], place: int) -> None:
     """Draw the seeds, spread over the height of the bar so that equal ones are seen."""
     for number, value in enumerate(values):
         offset = 0.0 if len(values) == 1 else 0.36 * (number / (len(values) - 1) - 0.5)

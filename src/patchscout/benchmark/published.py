@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import ClassVar, Literal
@@ -54,13 +54,22 @@ def read_published() -> tuple[Published, ...]:
     return (*missing, *stated, *(one for one in found if one not in stated))
 
 
-def are_mvtec(categories: Iterable[str]) -> bool:
-    """Return whether there are categories, all called as those of MVTec AD.
+def are_of_mvtec(defect_types: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return which categories are those of MVTec AD, by their name.
 
-    `tile` alone is no sign of it: other data sets have one too.
+    Tiles are in other data sets too, so that one is known by its defects.
+
+    Args:
+        defect_types: The types of each category.
     """
-    names = set(categories)
-    return bool(names - {"tile"}) and names <= set(Published.CATEGORIES)
+    tiles = TILE_DEFECTS & set(defect_types.get("tile", ()))
+    return [
+        name for name in defect_types if name in Published.CATEGORIES and (name != "tile" or tiles)
+    ]
+
+
+TILE_DEFECTS = frozenset({"glue_strip", "gray_stroke", "oil", "rough"})
+"""Defect types of MVTec AD's tile that other tiles do not have."""
 
 
 def _of_paper(metric: Metric, mean: float) -> Published:

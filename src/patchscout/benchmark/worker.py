@@ -154,7 +154,8 @@ def main() -> int:
 
 def _end_with_parent() -> None:
     """Wait for the end of standard input, which is the end of the command that began the job."""
-    sys.stdin.read()
+    while os.read(0, 1024):
+        pass
     os._exit(1)
 
 

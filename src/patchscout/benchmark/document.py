@@ -1,0 +1,98 @@
+"""Puts tables made from committed results into a page, between its markers.
+
+A block begins with `<!-- results: NAME -->` or `<!-- results: NAME TABLES -->` and ends with
+`<!-- end -->`. NAME is a folder of results; TABLES are words of `TABLES` below, `figures` and
+`differences` unless given. What was between the markers is replaced.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from patchscout.atomic import write_text_atomic
+from patchscout.benchmark.markdown import (
+    costs_table,
+    differences_table,
+    figures_table,
+    published_table,
+    types_table,
+)
+from patchscout.benchmark.published import read_published
+from patchscout.benchmark.results import Run, read_runs
+from patchscout.benchmark.summary import Row, summarize_runs
+from patchscout.benchmark.variants import DEFAULT
+from patchscout.checks import InputError, InputNotFoundError, InputValueError, nearest
+
+BLOCK = re.compile(
+    r"^<!-- results: (?P<name>[\w./-]+)(?P<tables>(?: \w+)*) -->\n.*?^<!-- end -->$",
+    re.DOTALL | re.MULTILINE,
+)
+OPENING = re.compile(r"^<!-- results: .*-->$", re.MULTILINE)
+
+TABLES: dict[str, Callable[[Sequence[Run], Sequence[Row]], str]] = {
+    "figures": lambda runs, rows: figures_table(rows),
+    "differences": lambda runs, rows: differences_table(rows),
+    "types": lambda runs, rows: types_table(runs),
+    "costs": lambda runs, rows: costs_table(runs),
+    "published": lambda runs, rows: published_table(runs, rows, DEFAULT, read_published()),
+}
+
+
+def fill(text: str, results: Path) -> str:
+    """Return a page with its blocks made anew.
+
+    Args:
+        text: The page.
+        results: The folder that holds the folders of results.
+
+    Raises:
+        InputNotFoundError: If a folder of results is not there or is empty.
+        InputValueError: If a block does not end, or names a table that there is not.
+    """
+    if len(OPENING.findall(text)) != len(BLOCK.findall(text)):
+        raise InputValueError(
+            "a block of results does not end, or its first line is not like"
+            " `<!-- results: NAME figures -->`. Add `<!-- end -->`, or mend that line."
+        )
+    made: dict[str, tuple[list[Run], list[Row]]] = {}
+
+    def block(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in made:
+            runs = read_runs(results / name)
+            if not runs:
+                raise InputNotFoundError(
+                    f"{results / name} holds no results, which a page shows. Run the benchmark"
+                    f" with `--out {results / name}`."
+                )
+            made[name] = runs, summarize_runs(runs)
+        words = match["tables"].split() or ["figures", "differences"]
+        for word in words:
+            if word not in TABLES:
+                raise InputValueError(
+                    f"unknown table `{word}` of results{nearest(word, TABLES)}. Choose from"
+                    f" {', '.join(TABLES)}."
+                )
+        opening = match[0].partition("\n")[0]
+        tables = "\n\n".join(TABLES[word](*made[name]) for word in words)
+        return f"{opening}\n\n{tables}\n\n<!-- end -->"
+
+    return BLOCK.sub(block, text)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Fill a page: its path, then the folder that holds the folders of results."""
+    page, results = map(Path, arguments)
+    try:
+        write_text_atomic(page, fill(page.read_text(encoding="utf-8"), results))
+    except InputError as error:
+        print(f"{page}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
