@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+NEGATIVE_SLOPE = 0.2
+
+
 def _block(in_channels: int, out_channels: int, dilation: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, 1, dilation, dilation, bias=False),
         nn.BatchNorm2d(out_channels),
-        nn.LeakyReLU(0.2, inplace=True),
+        nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
     )
 
 
@@ -45,24 +48,29 @@ class PaperPredictor(nn.Module):
 
 
 class LeanPredictor(nn.Module):
-    """A small U-Net that works from half resolution down and answers at full resolution.
+    """A small residual U-Net that works from half resolution down and answers at full resolution.
 
     Every 2x2 block of pixels is folded into channels first and unfolded last, which keeps the
-    detail of full resolution at a quarter of its cost.
+    detail of full resolution at a quarter of its cost. At the coarsest level each place also
+    learns the mean over the whole image, such as its lighting.
 
     Args:
         in_channels: Channels of the input.
-        base_channels: Channels at half resolution; doubled at each of the levels below.
+        base_channels: Channels at half resolution; doubled at each of the first three levels below.
         num_levels: How often the resolution is halved again.
     """
 
-    def __init__(self, in_channels: int, base_channels: int = 16, num_levels: int = 3) -> None:
+    size_multiple = 2
+
+    def __init__(self, in_channels: int, base_channels: int = 16, num_levels: int = 4) -> None:
         super().__init__()
-        self.size_multiple = 2 ** (num_levels + 1)
-        widths = [base_channels * 2**level for level in range(num_levels + 1)]
+        widths = [base_channels * min(2**level, 8) for level in range(num_levels + 1)]
         self.stem = _block(4 * in_channels, widths[0])
-        self.down = nn.ModuleList(
-            nn.Sequential(_block(a, b), _block(b, b)) for a, b in pairwise(widths)
+        self.down = nn.ModuleList(ResidualBlock(a, b) for a, b in pairwise(widths))
+        self.context = nn.Sequential(
+            nn.Linear(widths[-1], widths[-1]),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
+            nn.Linear(widths[-1], widths[-1]),
         )
         self.up = nn.ModuleList(_block(a + b, a) for a, b in reversed(list(pairwise(widths))))
         self.head = nn.Conv2d(widths[0], 4, 1)
@@ -75,8 +83,29 @@ class LeanPredictor(nn.Module):
         skips = []
         for down in self.down:
             skips.append(x)
-            x = down(F.max_pool2d(x, 2))
+            x = down(F.max_pool2d(x, 2, ceil_mode=True))
+        x = x + self.context(x.mean(dim=(2, 3)))[:, :, None, None]
         for up, skip in zip(self.up, reversed(skips), strict=True):
             x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             x = up(torch.cat([x, skip], dim=1))
         return F.pixel_shuffle(self.head(x), 2).squeeze(1)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions around which the input is passed on."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.first = _block(in_channels, out_channels)
+        self.second = nn.Sequential(
+            nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False), nn.BatchNorm2d(out_channels)
+        )
+        self.shortcut = nn.Identity()
+        if in_channels != out_channels:
+            self.shortcut = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch out_channels height width"]:
+        """Return features of the same size."""
+        return F.leaky_relu(self.second(self.first(x)) + self.shortcut(x), NEGATIVE_SLOPE)
