@@ -70,7 +70,10 @@ def train(arguments: list[str]) -> int:
             write_card(folder)
     if scout.is_trained and scout.record.is_complete:
         console.print(f"Trained in {scout.record.seconds:.0f} s. The model is in {options.out}.")
-        console.print(f"Next: {_typed('evaluate', options.out, options.data)}")
+        if scout.split is not None and scout.split.has_test_defects:
+            console.print(f"Next: {_typed('evaluate', options.out, options.data)}")
+        else:  # nothing to evaluate on
+            console.print(f"Next: {_typed('predict', options.out)} IMAGES --out DIR")
         return 0
     config_file = options.out / CONFIG_FILE
     again = _typed("train", options.data, "--config", config_file, "--out", options.out)

@@ -151,8 +151,9 @@ class ViewSettings(Settings):
     """Largest shift either way, as a fraction of width and height."""
     max_shear_deg: Annotated[float, Field(ge=0, lt=90)] = 20.0
     """Largest shear either way, in degrees."""
-    quarter_turns: bool = True
-    """Whether profiles are turned by multiples of 90 degrees too."""
+    keeps_direction: bool | None = None
+    """Whether the direction of the surface is kept: a quarter of the rotation and shear, and no
+    turns by 90 degrees; unset: if the gradients of the normal images mostly have one direction."""
 
 
 class BufferSettings(Settings):
@@ -210,6 +211,9 @@ class RewardSettings(Settings):
     """Whether R_cover, the novelty of a patch, counts."""
     pred: bool = True
     """Whether R_pred, the predictor's success, counts."""
+    credit: Annotated[float, Field(ge=0)] = 0.1
+    """How much R_pred differs between walkers: by this times how much more, in standard
+    deviations, the autoencoder's step on a walker's patch helps the predictor; 0: not at all."""
     pred_images: Count = 6
     """Labeled images that R_pred is measured on."""
     beta: LinearSchedule = LinearSchedule(steps=450)
@@ -338,7 +342,12 @@ PAPER: dict[str, Any] = {
         "crop_px": 256,
         "averaging": 0.0,
     },
-    "views": {"pasted_fraction": 0.0, "simulated_fraction": 0.0, "resampled_fraction": 1.0},
+    "views": {
+        "pasted_fraction": 0.0,
+        "simulated_fraction": 0.0,
+        "resampled_fraction": 1.0,
+        "keeps_direction": False,
+    },
     "buffer": {"capacity": 80, "fresh_per_update": 2},
     "sampler": {
         "architecture": "paper",
@@ -349,7 +358,7 @@ PAPER: dict[str, Any] = {
         "update_epochs": 1,
         "update_after": 14,
     },
-    "reward": {"pred_images": 4, "beta": {"steps": 5000}},
+    "reward": {"credit": 0.0, "pred_images": 4, "beta": {"steps": 5000}},
     "training": {
         "num_cycles": 450,
         "steps_per_cycle": 20,

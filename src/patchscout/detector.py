@@ -29,8 +29,8 @@ from patchscout.evaluation import EvaluationSize, evaluate
 from patchscout.inference import make_prediction, resize_map, score_image
 from patchscout.monitor import Monitor
 from patchscout.networks.segmenter import Segmenter
+from patchscout.training.adaptation import adapt
 from patchscout.training.loop import train
-from patchscout.training.working_size import with_image_size
 from patchscout.types import Dataset, Prediction, Split
 
 AnyImage = np.ndarray | PIL.Image.Image | str | Path
@@ -75,7 +75,8 @@ class PatchScout:
         monitor = monitor or Monitor()
         dataset, split = self.prepare(data, monitor)
         started = time.monotonic()
-        config = with_image_size(self._settings, split)
+        config = adapt(self._settings, split)
+        _check_visible(split, config.data.working_size, dataset)
         result = train(config, split, self.device, monitor)
         self.config = config
         self.dataset, self.split, self._split_file = dataset, split, None
@@ -109,12 +110,6 @@ class PatchScout:
             held_out_type=self.config.held_out_type,
             max_normal=self.config.max_normal,
         )
-        size = with_image_size(self._settings, split).data.working_size
-        if split.labeled and not any(resized_mask(sample, size).any() for sample in split.labeled):
-            raise InputValueError(
-                f"No labeled defect of {dataset.root} covers half a pixel at `data.image_size`"
-                f" {size}. Expected larger ones; raise `data.image_size`."
-            )
         return dataset, split
 
     @overload
@@ -158,8 +153,18 @@ class PatchScout:
             data: The data set that it was trained on.
             size: Compare at the working size, or at each image's own.
             monitor: Shows progress; silent unless given.
+
+        Raises:
+            InputValueError: If no test image is defective, or nothing was trained.
         """
         split = self.split_of(data)
+        if not split.has_test_defects:
+            root = data.root if isinstance(data, Dataset) else data
+            raise InputValueError(
+                "There is nothing to evaluate on: the split that the model was trained with has no"
+                f" defective image of {root} to test on. Add defective images with masks and train"
+                " again; `labeled_per_type` 0 keeps them all for testing."
+            )
         segmenter, image_size = self.segmenter, self.config.data.working_size
         return evaluate(
             lambda image: score_image(segmenter, image, image_size, self.device),
@@ -278,6 +283,15 @@ class PatchScout:
         check_holds_patch(own_size, self.config.sampler.patch_px, source)
         anomaly_map = score_image(segmenter, array, self.config.data.working_size, self.device)
         return make_prediction(resize_map(anomaly_map, own_size), self.threshold)
+
+
+def _check_visible(split: Split, size: tuple[int, int], dataset: Dataset) -> None:
+    """Refuse labels that all vanish at the working size."""
+    if split.labeled and not any(resized_mask(sample, size).any() for sample in split.labeled):
+        raise InputValueError(
+            f"No labeled defect of {dataset.root} covers half a pixel at `data.image_size`"
+            f" {size}. Expected larger ones; raise `data.image_size`."
+        )
 
 
 def _untrained() -> InputValueError:

@@ -66,6 +66,7 @@ def write_card(folder: Path, metrics: dict[str, Any] | None = None) -> None:
         if num_held_out(record.num_normal)
         else "the normal training images, too few to hold some out"
     )
+    labeled = "the labeled training images" if record.num_labeled else "simulated defects"
     lines = [
         f"# PatchScout model for `{record.category}`",
         "",
@@ -73,6 +74,8 @@ def write_card(folder: Path, metrics: dict[str, Any] | None = None) -> None:
         f" (defect types: {types}), {config.labeled_per_type} a type, seed {config.seed},"
         f" preset `{config.preset}`, in {record.seconds:.0f} s.",
     ]
+    if not record.num_labeled:
+        lines += ["", "Without labels it has learned from simulated defects alone."]
     if not record.is_complete:
         lines += ["", f"**Training was stopped early**, after {record.num_steps} sampler steps."]
     lines += [
@@ -81,7 +84,7 @@ def write_card(folder: Path, metrics: dict[str, Any] | None = None) -> None:
         "",
         f"A pixel is anomalous from **{record.threshold:.3f}** on; an image is defective if any"
         " pixel is. The threshold is the one with the best pixel F1"
-        f" ({record.threshold_f1:.3f}) over the labeled training images and {held_out}. No test"
+        f" ({record.threshold_f1:.3f}) over {labeled} and {held_out}. No test"
         " image took part. A higher one finds less and raises fewer false alarms.",
         "",
         "## Test results",

@@ -89,6 +89,11 @@ class Split:
     labeled: tuple[Sample, ...]
     test: tuple[Sample, ...]
 
+    @property
+    def has_test_defects(self) -> bool:
+        """Whether there is a defective image to test on."""
+        return any(sample.is_anomalous for sample in self.test)
+
 
 @dataclass(frozen=True)
 class Region:

@@ -8,10 +8,11 @@ import numpy as np
 
 from patchscout.config import Config
 from patchscout.data.images import read_image
-from patchscout.data.loader import resized_mask
+from patchscout.data.loader import ImageLoader, resized_mask
 from patchscout.evaluation import Score
 from patchscout.metrics import binary_metrics
 from patchscout.training.calibration import hold_out
+from patchscout.training.views import ViewSource
 from patchscout.types import Split
 
 
@@ -33,8 +34,9 @@ class Fitted:
 def calibrate(score: Score, split: Split, config: Config) -> float:
     """Return the threshold with the best pixel F1, by the rule of this program's own method.
 
-    It is chosen on the labeled training images and on the normal ones that
-    `training.calibration.hold_out` sets aside, which a method therefore does not train on.
+    It is chosen on the labeled training images (without any, on simulated defects) and on the
+    normal ones that `training.calibration.hold_out` sets aside, which a method therefore does not
+    train on.
 
     Args:
         score: Of the trained method.
@@ -46,4 +48,10 @@ def calibrate(score: Score, split: Split, config: Config) -> float:
     for sample in (*split.labeled, *normal):
         preds.append(score(read_image(sample.image_path)).ravel())
         target.append(resized_mask(sample, config.data.working_size).ravel())
+    if not split.labeled:
+        loader = ImageLoader(config.data.working_size, config.data.cache_mib)
+        views = ViewSource(normal, (), loader, config.views, seed=config.seed)
+        for image, mask in views.defects(len(normal)):
+            preds.append(score(image.permute(1, 2, 0).contiguous().numpy()).ravel())
+            target.append(mask.numpy().ravel())
     return binary_metrics(np.concatenate(preds), np.concatenate(target)).threshold

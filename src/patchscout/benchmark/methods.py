@@ -13,7 +13,7 @@ import torch
 
 from patchscout.benchmark.fitted import Fitted, calibrate
 from patchscout.benchmark.variants import Method
-from patchscout.checks import InputNotFoundError
+from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.config import Config
 from patchscout.data.images import read_image, resize_image
 from patchscout.data.loader import to_tensor
@@ -75,8 +75,14 @@ def _fit_last_error(split: Split, config: Config, device: torch.device, monitor:
 
     Errors are divided by the largest one on the images that the threshold is chosen on.
     """
-    segmenter = _trained(split, config, device, monitor).segmenter
-    autoencoder, mask = segmenter.features.profiles.sources[-1]
+    if config.predictor.inputs == "image":
+        raise InputValueError(
+            "`method: last_error` needs an autoencoder, and with `predictor.inputs` image none is"
+            " trained. Leave that setting out."
+        )
+    profiles = _trained(split, config, device, monitor).segmenter.features.profiles
+    assert profiles is not None
+    autoencoder, mask = profiles.sources[-1]
     size = config.data.working_size
 
     @torch.no_grad()

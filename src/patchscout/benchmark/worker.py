@@ -31,7 +31,7 @@ from patchscout.devices import choose_device
 from patchscout.evaluation import image_score, measure, score_all
 from patchscout.inference import WorkingMap, resize_map
 from patchscout.monitor import Monitor
-from patchscout.training.working_size import with_image_size
+from patchscout.training.adaptation import adapt
 from patchscout.types import Dataset, Split
 
 MEASURED_SIZE = (256, 256)
@@ -67,7 +67,7 @@ def run(order: Order) -> dict[str, Any]:
     dataset = read_dataset(job.root)
     check_dataset(dataset, job.config.sampler.patch_px)
     split = job.split(dataset)
-    config = with_image_size(job.config, split)
+    config = adapt(job.config, split)
 
     cpu_started = time.process_time()
     fitted = fit(job.method, job.model, split, config, device, monitor)

@@ -50,7 +50,8 @@ def read_dataset(
     if len(absent) < len(paths):
         raise InputValueError(
             f"{' and '.join(absent)} must be given too: a folder that is not in MVTec AD layout is "
-            "described by `normal`, `defective` and `masks` together. Add what is missing."
+            "described by `normal`, `defective` and `masks` together. Add what is missing, or train"
+            " without labels: `normal` alone and `labeled_per_type` 0."
         )
     if not (root / "train" / NORMAL).is_dir():
         raise InputNotFoundError(

@@ -38,11 +38,11 @@ def simulate_defect(image: Image, other: Image, rng: np.random.Generator) -> tup
         DRAEM (Zavrtanik et al., ICCV 2021) simulates defects by textures behind Perlin noise;
         CutPaste (Li et al., CVPR 2021) by misplaced parts of the image itself.
     """
-    shape = _pick(rng, SHAPES)(image.shape[-2:], rng)
+    shape = _pick(rng, SHAPES)(_size(image), rng)
     filling = _pick(rng, FILLINGS)(image, other, rng)
     if _is_grey(image):
         filling = filling.mean(dim=0, keepdim=True).expand_as(image)
-    change = rng.uniform(0.25, 1.0) * (filling - image)
+    change = (image + rng.uniform(0.25, 1.0) * (filling - image)).clamp(0, 1) - image
     mask = shape & (change.abs().amax(dim=0) > VISIBLE)
     opacity = mask[None].float()
     if rng.random() < 0.7:
@@ -53,6 +53,10 @@ def simulate_defect(image: Image, other: Image, rng: np.random.Generator) -> tup
 def _pick(rng: np.random.Generator, choices: list[tuple[float, Callable]]) -> Callable:
     """Return one of several functions, each with its probability."""
     return choices[rng.choice(len(choices), p=[probability for probability, _ in choices])][1]
+
+
+def _size(image: Image) -> tuple[int, int]:
+    return image.shape[1], image.shape[2]
 
 
 def _is_grey(image: Image) -> bool:
@@ -152,7 +156,7 @@ def _mottled(
     image: Image, color: Float[Tensor, "3 1 1"], strength: float, rng: np.random.Generator
 ) -> Image:
     cells = math.floor(2 ** rng.uniform(2, 6))
-    return (color + strength * _noise(image.shape[-2:], (cells, cells), rng)).expand_as(image)
+    return (color + strength * _noise(_size(image), (cells, cells), rng)).expand_as(image)
 
 
 SHAPES = [(0.6, _spots), (0.2, _blobs), (0.2, _scratches)]

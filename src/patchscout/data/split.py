@@ -55,8 +55,9 @@ def draw_split(
         if value < 0:
             raise InputValueError(f"`{field}` must be 0 or more; got {value}. Try a positive one.")
     if held_out_type is not None and held_out_type not in dataset.defect_types:
+        known = ", ".join(dataset.defect_types) or "the defect types, of which there are none"
         raise InputValueError(
-            f"`held_out_type` must be one of {', '.join(dataset.defect_types)}; got "
+            f"`held_out_type` must be one of {known}; got "
             f"'{held_out_type}'{nearest(held_out_type, dataset.defect_types)}."
         )
     labeled: list[Sample] = []
@@ -142,8 +143,14 @@ def validation_split(split: Split, seed: int = 42) -> Split:
         A split whose `test` holds the validation images.
 
     Raises:
-        InputValueError: A type has a single labeled image, or there is only one normal image.
+        InputValueError: A type has a single labeled image, no type has any, or there is only one
+            normal image.
     """
+    if not split.labeled:
+        raise InputValueError(
+            "`labeled_per_type`: validation needs labeled images; got none. Raise it, or measure on"
+            " the test images."
+        )
     labeled: list[Sample] = []
     held_out: list[Sample] = []
     for defect_type in sorted({sample.defect_type for sample in split.labeled}):

@@ -27,6 +27,15 @@ def error_map(
 
     The autoencoder must be in evaluation mode.
     """
+    return reconstruction_error(autoencoder, images, bottleneck_mask)
+
+
+def reconstruction_error(
+    autoencoder: Autoencoder,
+    images: Float[Tensor, "batch 3 height width"],
+    bottleneck_mask: Float[Tensor, "rows channels"] | None = None,
+) -> Float[Tensor, "batch height width"]:
+    """Return what `error_map` does, with a gradient."""
     return (autoencoder(images, bottleneck_mask) - images).abs().mean(dim=1)
 
 

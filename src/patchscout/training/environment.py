@@ -67,8 +67,8 @@ class ImageSource(Protocol):
 class Learner(Protocol):
     """What the patches are for: the autoencoder (and the predictor behind it)."""
 
-    def learn(self, patches: Images) -> float:
-        """Train on a minibatch of patches, which may be empty, and return R_pred."""
+    def learn(self, patches: Images) -> tuple[float, Float[Tensor, " batch"]]:
+        """Train on a minibatch of patches, which may be empty; return R_pred and its credits."""
         ...
 
     def error_maps(self, images: Images) -> Maps:
@@ -80,8 +80,9 @@ class PatchEnvironment(VectorEnv):
     """Walkers that look at images through a window and pick the patch at its center.
 
     One step moves every walker, hands the picked patches to the learner as one minibatch and pays
-    R = beta (R_clone + R_cover) + (1 - beta) R_pred. An episode is one autoencoder cycle, so no
-    walker ever terminates: a stop only takes it to a new image and place, and is all that the
+    R = beta (R_clone + R_cover) + (1 - beta) R_pred. R_pred is the predictor's success, which all
+    share, and the credit of a walker's own patch for it. An episode is one autoencoder cycle, so
+    no walker ever terminates: a stop only takes it to a new image and place, and is all that the
     walker does in that step.
 
     The window may reach over the border of the image, where it sees zeros; the patch may not. A
@@ -166,7 +167,7 @@ class PatchEnvironment(VectorEnv):
 
         Returns:
             Observation, rewards, terminations and truncations (never), and the terms of the
-            reward: `reward_clone` and `reward_cover` a walker, `reward_pred`, its weighted part
+            reward: `reward_clone`, `reward_cover` and `credit` a walker, `reward_pred`, its weighted part
             `reward_shared`, `beta`, and `counted`.
         """
         actions = torch.as_tensor(actions, device=self.corners.device)
@@ -218,9 +219,12 @@ class PatchEnvironment(VectorEnv):
         clone, cover = self._walker_rewards(patches[:, Channel.VISITS], counted)
         self._count_visits(counted)
         self._age += 1
-        reward_pred = self.learner.learn(patches[counted, : Channel.BLUE + 1])
+        reward_pred, credits = self.learner.learn(patches[counted, : Channel.BLUE + 1])
+        credit = torch.zeros_like(clone)
+        credit[counted] = credits
         beta = self.reward.beta.at(self.num_steps)
         rewards = beta * (clone * self.reward.clone + cover * self.reward.cover)
+        rewards = rewards + (1 - beta) * self.reward.credit * credit * self.reward.pred
         rewards = rewards.where(counted, IDLE_REWARD)
         shared = (1 - beta) * reward_pred * self.reward.pred
         self.num_steps += 1
@@ -230,6 +234,7 @@ class PatchEnvironment(VectorEnv):
         info = {
             "reward_clone": clone,
             "reward_cover": cover,
+            "credit": credit,
             "reward_pred": reward_pred,
             "reward_shared": shared,
             "beta": beta,

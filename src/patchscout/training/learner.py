@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,7 @@ from patchscout.networks import make_autoencoder, make_predictor
 from patchscout.networks.autoencoder import Autoencoder
 from patchscout.networks.loss_profile import ProfileExtractor, error_map
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter, num_features
+from patchscout.training.patch_credit import patch_credit
 from patchscout.training.profile_buffer import ProfileBuffer
 from patchscout.training.reward_probe import RewardProbe
 from patchscout.training.snapshots import SnapshotRecorder, draw_dropout_masks
@@ -57,6 +59,7 @@ class ProfileLearner:
         if config.predictor.inputs == "image":
             self._features = self._feature_extractor(None)
         self._reward_pred = 0.0
+        self._gradient: Sequence[Tensor] | None = None
 
         self._new_autoencoder()
         masks = None
@@ -94,9 +97,16 @@ class ProfileLearner:
             self._new_autoencoder()
             self.recorder.start_over()
 
-    def learn(self, patches: Images) -> float:
-        """Train on one minibatch of patches and return R_pred, minus the predictor's loss."""
+    def learn(self, patches: Images) -> tuple[float, Float[Tensor, " batch"]]:
+        """Train on one minibatch of patches.
+
+        Returns:
+            R_pred, minus the predictor's loss, and the credit that each patch has for it.
+        """
+        credit = patches.new_zeros(len(patches))
         if len(patches):
+            if self._gradient is not None:
+                credit = patch_credit(self.autoencoder.eval(), patches, self._gradient)
             self._update_autoencoder(patches)
         self.num_steps += 1
         steps_per_cycle = self.config.training.steps_per_cycle
@@ -106,7 +116,7 @@ class ProfileLearner:
         self._measure_reward()
         for _ in range(self.config.training.predictor_updates_per_step):
             self.update_predictor()
-        return self._reward_pred
+        return self._reward_pred, credit
 
     @torch.no_grad()
     def error_maps(self, images: Images) -> Float[Tensor, "batch height width"]:
@@ -174,16 +184,19 @@ class ProfileLearner:
         features = FeatureExtractor(profiles, inputs, *self._color_statistics)
         return features.to(self.device).eval()
 
-    @torch.no_grad()
     def _measure_reward(self) -> None:
-        """Set R_pred from the labeled images, with the profile as far as it is new."""
+        """Set R_pred from some defects, with the profile as far as it is new, and its gradient."""
+        self._gradient = None
         if self._features is None or not self.num_predictor_updates:
             return
         self.predictor.eval()
-        older = self._features.profiles
-        profiles = self._probe.profiles(self.recorder.extractor(older), self._newest())
+        newest = self._newest()
+        profiles = self._probe.profiles(self.recorder.extractor(self._features.profiles), newest)
         logits = self.predictor(self._features.assemble(self._probe.images, profiles))
-        self._reward_pred = -self._predictor_loss(logits, self._probe.masks).item()
+        loss = self._predictor_loss(logits, self._probe.masks)
+        self._reward_pred = -loss.item()
+        if newest is not None and self.config.reward.credit > 0:
+            self._gradient = torch.autograd.grad(loss, list(newest[1].parameters()))
 
     def _newest(self) -> tuple[int, Autoencoder] | None:
         """Return the autoencoder in training and the channel that it is on the way to."""

@@ -39,7 +39,7 @@ class ProfileBuffer:
         self.batch_size = config.predictor.batch_size
         self.region_px = config.buffer.region_px
         self.crop_px = min(config.predictor.crop_px, *config.data.working_size)
-        self.turns = config.views.quarter_turns
+        self.turns = not config.views.keeps_direction
         self.views = views
         self.device = device
         self._features: list[Tensor] = []
@@ -89,7 +89,7 @@ class ProfileBuffer:
         for axis, side in enumerate(mask.shape):
             size, most = min(side, self.region_px), side - min(side, self.region_px)
             start = int(self._rng.integers(most + 1))
-            if target is not None:  # anywhere that has the target clear of the cuts
+            if target is not None and most:  # anywhere that has the target clear of the cuts
                 place = int(self._rng.integers(MARGIN_PX, size - MARGIN_PX))
                 start = min(max(target[axis] - place, 0), most)
             region.append(slice(start, start + size))

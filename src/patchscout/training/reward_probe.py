@@ -9,7 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from patchscout.networks.autoencoder import Autoencoder
-from patchscout.networks.loss_profile import ProfileExtractor, error_map, scale_errors
+from patchscout.networks.loss_profile import (
+    ProfileExtractor,
+    reconstruction_error,
+    scale_errors,
+)
 from patchscout.training.views import Image, Mask
 
 PROBE_PX = 128
@@ -30,11 +34,12 @@ class RewardProbe:
         self.masks = torch.stack([mask for _, mask in squares]).to(device)
         self._known: dict[tuple[Autoencoder, int], Tensor] = {}
 
-    @torch.no_grad()
     def profiles(
         self, extractor: ProfileExtractor, newest: tuple[int, Autoencoder] | None = None
     ) -> Float[Tensor, "count length height width"]:
         """Return the loss profiles of the squares; only autoencoders not seen before are run.
+
+        The profiles have a gradient with respect to the weights of the newest autoencoder.
 
         Args:
             extractor: Makes the profiles.
@@ -54,7 +59,7 @@ class RewardProbe:
         channels = list(self._known.values())
         if newest is not None:
             index, autoencoder = newest
-            errors = error_map(autoencoder, self.images)
+            errors = reconstruction_error(autoencoder, self.images)
             channels[index] = scale_errors(errors, extractor.error_scale)
         return torch.stack(channels, dim=1)
 

@@ -117,7 +117,7 @@ def _means(info: dict[str, Any]) -> dict[str, float]:
     counted = info["counted"]
     figures = {"counted": counted.float().mean().item()}
     for name, value in info.items():
-        if name in ("reward_clone", "reward_cover"):
+        if name in ("reward_clone", "reward_cover", "credit"):
             figures[name] = (value.sum() / counted.sum().clamp_min(1)).item()
         elif name != "counted":
             figures[name] = float(value)

@@ -25,7 +25,13 @@ def grey(images: Float[Tensor, "batch 3 height width"]) -> Maps:
 
 
 def sobel_magnitude(maps: Maps) -> Maps:
-    """Return the length of the Sobel gradient, borders replicated.
+    """Return the length of the Sobel gradient, borders replicated."""
+    across, down = sobel_gradients(maps).unbind(dim=1)
+    return torch.hypot(across, down)
+
+
+def sobel_gradients(maps: Maps) -> Float[Tensor, "batch 2 height width"]:
+    """Return the Sobel gradient to the right and down, borders replicated.
 
     The kernels have weights 1, 2, 1, so a step edge of height 1 answers with 4.
     """
@@ -34,7 +40,7 @@ def sobel_magnitude(maps: Maps) -> Maps:
     slope = padded[:, 2:] - padded[:, :-2]
     across = smooth[:, :, 2:] - smooth[:, :, :-2]
     down = slope[:, :, :-2] + 2 * slope[:, :, 1:-1] + slope[:, :, 2:]
-    return torch.hypot(across, down)
+    return torch.stack([across, down], dim=1)
 
 
 def local_variance(maps: Maps) -> Maps:

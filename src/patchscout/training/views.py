@@ -22,6 +22,9 @@ Mask = Bool[Tensor, "height width"]
 SEAM_PX = 5
 """Width over which a pasted defect is blended into the image around it."""
 
+KEPT_TILT = 0.25
+"""Share of rotation and shear that is left where the direction of the surface is kept."""
+
 
 class ViewSource:
     """Draws training views: an image with its mask, moved together by one augmentation.
@@ -76,12 +79,18 @@ class ViewSource:
     def defects(self, count: int) -> list[tuple[Image, Mask]]:
         """Return labeled images, one of each type in turn; without labels, simulated defects."""
         if not self.labeled:
-            return [self._simulated() for _ in range(count)]
+            return [self._visibly_simulated() for _ in range(count)]
         chosen = spread_over_types(self.labeled, count)
         return [(self.loader.image(sample), self.loader.mask(sample)) for sample in chosen]
 
     def _simulated(self) -> tuple[Image, Mask]:
         return simulate_defect(self._normal(), self._normal(), self._rng)
+
+    def _visibly_simulated(self) -> tuple[Image, Mask]:
+        image, mask = self._simulated()
+        while not mask.any():
+            image, mask = self._simulated()
+        return image, mask
 
     def _normal(self) -> Image:
         return self.loader.image(self._any(self.normal))
@@ -103,11 +112,12 @@ class ViewSource:
         return augmentation.apply(image), moved_mask
 
     def _augmentation(self) -> Augmentation:
+        tilt = KEPT_TILT if self.settings.keeps_direction else 1.0
         augmentation = draw_augmentation(
             self._rng,
-            max_rotation_deg=self.settings.max_rotation_deg,
+            max_rotation_deg=tilt * self.settings.max_rotation_deg,
             max_translation=self.settings.max_translation,
-            max_shear_deg=self.settings.max_shear_deg,
+            max_shear_deg=tilt * self.settings.max_shear_deg,
         )
         resamples = self._rng.random() < self.settings.resampled_fraction
         return augmentation if resamples else augmentation.without_resampling()

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from patchscout.config import Config
 from patchscout.data.annotations import read_mask
 from patchscout.data.images import read_size
-from patchscout.types import Mask, Sample, Split
+from patchscout.types import Mask, Sample
 
 BASE_PX = 256
 """Side of the square that has as many pixels as an image of coarse defects is worked on at."""
@@ -22,20 +21,14 @@ LARGEST_PX = 512
 THIN_PX = 8.0
 """How thick the thin ones among the labeled defects should be at the working size."""
 
+SMALLEST_PX = 64
 SIZE_MULTIPLE = 16
 EVENLY_CHOSEN = 64
 
 
-def with_image_size(config: Config, split: Split) -> Config:
-    """Return the settings with the working size that suits the training images, if none is set."""
-    if config.data.image_size is not None:
-        return config
-    chosen = choose_image_size(split.train_normal, split.labeled)
-    data = config.data.model_copy(update={"image_size": chosen})
-    return Config.model_validate(config.model_copy(update={"data": data}).model_dump())
-
-
-def choose_image_size(normal: Sequence[Sample], labeled: Sequence[Sample]) -> tuple[int, int]:
+def choose_image_size(
+    normal: Sequence[Sample], labeled: Sequence[Sample], patch_px: int = SMALLEST_PX
+) -> tuple[int, int]:
     """Return the height and width in pixels to work at.
 
     The shape is the median one of the normal images. The number of pixels is 256 squared, and more,
@@ -45,6 +38,7 @@ def choose_image_size(normal: Sequence[Sample], labeled: Sequence[Sample]) -> tu
     Args:
         normal: Normal training images.
         labeled: Labeled training images; may be empty.
+        patch_px: Side of the sampler's patch, which is the least that either side may be.
     """
     stride = math.ceil(len(normal) / EVENLY_CHOSEN)
     sizes = np.array([read_size(sample.image_path) for sample in normal[::stride]], float)
@@ -54,7 +48,7 @@ def choose_image_size(normal: Sequence[Sample], labeled: Sequence[Sample]) -> tu
     wanted = THIN_PX / float(np.quantile(thickness, 0.25)) if thickness else BASE_PX
     side = max(min(wanted, LARGEST_PX, native), BASE_PX)
     height, width = side * math.sqrt(shape), side / math.sqrt(shape)
-    return _rounded(height), _rounded(width)
+    return _rounded(height, patch_px), _rounded(width, patch_px)
 
 
 def relative_thickness(mask: Mask) -> float:
@@ -66,5 +60,6 @@ def relative_thickness(mask: Mask) -> float:
     return 2 * max(float(distance.max()), 0.5) / math.sqrt(mask.size)
 
 
-def _rounded(side: float) -> int:
-    return max(64, round(side / SIZE_MULTIPLE) * SIZE_MULTIPLE)
+def _rounded(side: float, patch_px: int) -> int:
+    smallest = math.ceil(max(SMALLEST_PX, patch_px) / SIZE_MULTIPLE)
+    return max(round(side / SIZE_MULTIPLE), smallest) * SIZE_MULTIPLE

@@ -1,0 +1,38 @@
+"""Settings that are left to the training images: working size, and what augmentation keeps."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from patchscout.config import Config
+from patchscout.data.loader import ImageLoader
+from patchscout.training.direction import DIRECTED, anisotropy
+from patchscout.training.working_size import choose_image_size
+from patchscout.types import Split
+
+LOOKED_AT = 40
+"""At most so many normal images, evenly chosen, are looked at."""
+
+
+def adapt(config: Config, split: Split) -> Config:
+    """Return the settings with those that are not set chosen by rule from the training images.
+
+    The test part of the split is not looked at.
+    """
+    if config.data.image_size is None:
+        config = _with(
+            config, "data", image_size=choose_image_size(split.train_normal, split.labeled)
+        )
+    if config.views.keeps_direction is None:
+        loader = ImageLoader(config.data.working_size, cache_mib=0)
+        stride = math.ceil(len(split.train_normal) / LOOKED_AT)
+        images = map(loader.image, split.train_normal[::stride])
+        config = _with(config, "views", keeps_direction=anisotropy(images) > DIRECTED)
+    return config
+
+
+def _with(config: Config, group: str, **settings: Any) -> Config:
+    """Return the settings with some of a group changed, checked again as a whole."""
+    changed = getattr(config, group).model_copy(update=settings)
+    return Config.model_validate(config.model_copy(update={group: changed}).model_dump())

@@ -1,0 +1,61 @@
+"""Which patches help the predictor: the part of R_pred that differs between walkers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import functional_call
+
+from patchscout.networks.autoencoder import Autoencoder
+
+STEP = 1e-2
+"""Length of the trial step, as a share of the length of all weights."""
+
+
+@torch.no_grad()
+def patch_credit(
+    autoencoder: Autoencoder,
+    patches: Float[Tensor, "patches 3 height width"],
+    gradient: Sequence[Tensor],
+) -> Float[Tensor, " patches"]:
+    """Return how much an autoencoder step on each patch would lower the predictor's loss.
+
+    To first order, a step of gradient descent on patch i, whose reconstruction loss has gradient
+    g_i, changes the predictor's loss by a negative multiple of g_i . g, where g is the gradient of
+    the predictor's loss with respect to the autoencoder's weights. The product is the slope of the
+    patch's loss along g, measured here for all patches at once by a trial step along g.
+
+    Args:
+        autoencoder: In evaluation mode.
+        patches: What it is about to be trained on.
+        gradient: g, one tensor for each of the autoencoder's parameters.
+
+    Returns:
+        g_i . g, less its mean over the patches and over its standard deviation; 0 if that is 0.
+
+    References:
+        TracIn (Pruthi et al., NeurIPS 2020) traces the influence of a training example likewise.
+    """
+    weights = dict(autoencoder.named_parameters())
+    length = torch.stack([weight.norm() for weight in weights.values()]).norm()
+    slope = torch.stack([part.norm() for part in gradient]).norm()
+    if not slope > 0:
+        return patches.new_zeros(len(patches))
+    scale = STEP * length / slope
+    moved = {
+        name: weight + scale * part
+        for (name, weight), part in zip(weights.items(), gradient, strict=True)
+    }
+    before = _losses(autoencoder(patches), patches)
+    after = _losses(functional_call(autoencoder, moved, (patches,)), patches)
+    change = after - before
+    change = change - change.mean()
+    spread = change.std(correction=0)
+    return (change / spread).where(spread > 1e-12, 0.0)
+
+
+def _losses(reconstructions: Tensor, patches: Tensor) -> Float[Tensor, " patches"]:
+    return (reconstructions - patches).square().mean(dim=(1, 2, 3))
