@@ -27,6 +27,28 @@ def real_data() -> Path:
     return folder
 
 
+class ImagePool:
+    """Images for walkers, handed out in turn."""
+
+    def __init__(self, images: torch.Tensor) -> None:
+        self.images = images
+        self.num_drawn = 0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def draw(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        numbers = torch.arange(self.num_drawn, self.num_drawn + count) % len(self)
+        self.num_drawn += count
+        return numbers, self.images[numbers]
+
+
+@pytest.fixture(scope="session")
+def image_pool() -> type[ImagePool]:
+    """Makes a pool that hands images out in turn and counts them."""
+    return ImagePool
+
+
 @pytest.fixture(scope="session")
 def sample_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small sample in MVTec AD layout, two of its images of another size and kind; read only."""

@@ -23,22 +23,6 @@ HEIGHT, WIDTH, WINDOW, PATCH, MARGIN = 160, 224, 128, 64, 32
 EAST, WEST = 3, 7
 
 
-class Pool:
-    """Images handed out in turn."""
-
-    def __init__(self, images):
-        self.images = images
-        self.num_drawn = 0
-
-    def __len__(self):
-        return len(self.images)
-
-    def draw(self, count):
-        numbers = torch.arange(self.num_drawn, self.num_drawn + count) % len(self)
-        self.num_drawn += count
-        return numbers, self.images[numbers]
-
-
 class Recorder:
     """A learner that keeps what it is given; its error is the distance from grey."""
 
@@ -59,12 +43,21 @@ def random_images(count, height=HEIGHT, width=WIDTH, seed=0):
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-def make(images, num_walkers=4, *, seed=0, uses_error=True, **settings) -> tuple[Any, Any]:
-    sampler = SamplerSettings(num_walkers=num_walkers, **settings)
-    environment = PatchEnvironment(
-        Pool(images), Recorder(), sampler, RewardSettings(), seed=seed, uses_error=uses_error
-    )
-    return environment, environment.reset()[0]
+@pytest.fixture
+def make(image_pool):
+    def make(images, num_walkers=4, *, seed=0, uses_error=True, **settings) -> tuple[Any, Any]:
+        sampler = SamplerSettings(num_walkers=num_walkers, **settings)
+        environment = PatchEnvironment(
+            image_pool(images),
+            Recorder(),
+            sampler,
+            RewardSettings(),
+            seed=seed,
+            uses_error=uses_error,
+        )
+        return environment, environment.reset()[0]
+
+    return make
 
 
 def moves(num_steps, num_walkers, seed=1):
@@ -74,7 +67,7 @@ def moves(num_steps, num_walkers, seed=1):
 
 
 @pytest.mark.parametrize("num_walkers", [1, 5])
-def test_it_is_a_vector_environment_of_gymnasium(num_walkers):
+def test_it_is_a_vector_environment_of_gymnasium(make, num_walkers):
     environment, first = make(random_images(3), num_walkers)
     assert isinstance(environment, VectorEnv)
     assert environment.metadata["autoreset_mode"] is AutoresetMode.DISABLED
@@ -92,7 +85,7 @@ def test_it_is_a_vector_environment_of_gymnasium(num_walkers):
     assert info["counted"].dtype == terminations.dtype == torch.bool
 
 
-def test_each_channel_is_what_its_name_says():
+def test_each_channel_is_what_its_name_says(make):
     images = random_images(4)
     environment, observation = make(images, error_refresh_steps=3)
     error = (images - 0.5).abs().mean(dim=1)
@@ -120,7 +113,7 @@ def test_each_channel_is_what_its_name_says():
     assert Channel(5).name == "STRUCTURE"
 
 
-def test_beyond_the_border_the_window_sees_zeros():
+def test_beyond_the_border_the_window_sees_zeros(make):
     environment, _ = make(0.1 + random_images(2), 2)
     corners = torch.tensor([[0, 0], [HEIGHT - PATCH, WIDTH - PATCH]])
     observation = environment.place(corners)[0]
@@ -134,7 +127,7 @@ def test_beyond_the_border_the_window_sees_zeros():
     assert colors_and_error[1, :, :-MARGIN, :-MARGIN].all()
 
 
-def test_the_eight_moves_go_24_px_clockwise_from_north():
+def test_the_eight_moves_go_24_px_clockwise_from_north(make):
     environment, _ = make(random_images(8), 8)
     environment.corners = torch.tensor([[48, 72]]).repeat(8, 1)
     info = environment.step(torch.arange(1, 9))[-1]
@@ -152,7 +145,7 @@ def test_the_eight_moves_go_24_px_clockwise_from_north():
     assert environment.pool.num_drawn == 8
 
 
-def test_a_stop_goes_to_a_new_image_and_place_and_the_others_stay():
+def test_a_stop_goes_to_a_new_image_and_place_and_the_others_stay(make):
     images = random_images(6)
     environment, _ = make(images)
     environment.corners = torch.full((4, 2), 48)
@@ -165,25 +158,46 @@ def test_a_stop_goes_to_a_new_image_and_place_and_the_others_stay():
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 80), (80, 64)])
-def test_places_are_drawn_all_over_the_image(height, width):
+def test_places_are_drawn_all_over_the_image(make, height, width):
     environment, _ = make(random_images(1, height, width), 256)
     seen = {tuple(corner) for corner in environment.corners.tolist()}
     places = itertools.product(range(height - PATCH + 1), range(width - PATCH + 1))
     assert seen == set(places)
 
 
-def test_after_so_many_steps_a_walker_goes_to_a_new_image():
+def test_after_so_many_steps_a_walker_goes_to_a_new_image(make):
     environment, _ = make(random_images(9), 3, max_steps_per_image=4)
     drawn = []
     for step in range(9):
         environment.step(torch.tensor([EAST, WEST, STOP if step == 2 else EAST]))
         drawn.append(environment.pool.num_drawn)
-    # The third walker stops at the third step, and so stays until after the sixth.
-    assert drawn == [3, 3, 4, 4, 6, 6, 7, 7, 9]
+    # At the end of each fourth step on an image; the third walker stops at the third step.
+    assert drawn == [3, 3, 4, 6, 6, 6, 7, 9, 9]
+
+
+def test_a_walker_moves_to_its_new_image_only_after_its_patch_is_paid(make):
+    images = torch.linspace(0.1, 0.9, 6)[:, None, None, None].expand(6, 3, HEIGHT, WIDTH).clone()
+    images[:2] *= torch.linspace(0.2, 1, WIDTH)  # only the first two have any structure
+    environment, _ = make(images, 2, max_steps_per_image=2)
+    for _ in range(2):
+        environment.corners = torch.full((2, 2), 48)
+        observation, _, _, _, info = environment.step(torch.tensor([EAST, STOP]))
+    (first, second) = environment.learner.patches
+    shown = images[0, :, 48 : 48 + PATCH, 72 : 72 + PATCH]
+    assert torch.equal(first[0], shown)
+    assert torch.equal(second[0], shown)  # in its last step there too
+    assert len(first) == len(second) == 1  # a stop gives none
+    assert info["reward_clone"][0] > 0.5
+    assert environment.pool.num_drawn == 5
+    assert torch.equal(environment.channel_maps(Channel.RED), images[[3, 4], 0])
+    assert not observation[:, Channel.VISITS].any()
+    visited = environment.remembered_visits.sum(dim=(1, 2)).tolist()
+    assert visited[0] > 0
+    assert visited[1:] == [0] * 5
 
 
 @pytest.mark.parametrize("axis", ["horizontal", "vertical"])
-def test_on_a_flipped_image_every_channel_is_flipped(axis):
+def test_on_a_flipped_image_every_channel_is_flipped(make, axis):
     flip = Augmentation(flip_horizontal=axis == "horizontal", flip_vertical=axis == "vertical")
     dim, column = (-1, 1) if axis == "horizontal" else (-2, 0)
     # North, NE, E, SE, S, SW, W, NW as seen in the mirror.
@@ -203,7 +217,7 @@ def test_on_a_flipped_image_every_channel_is_flipped(axis):
     assert environment.channel_maps(Channel.VISITS).max() > 1
 
 
-def test_on_an_augmented_image_the_structure_is_that_of_the_augmented_image():
+def test_on_an_augmented_image_the_structure_is_that_of_the_augmented_image(make):
     augmentation = draw_augmentation(np.random.default_rng(3))
     image = augmentation.apply(random_images(1))
     environment, _ = make(image, 1)
@@ -223,7 +237,7 @@ class CountOperations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_more_walkers_take_no_more_operations():
+def test_more_walkers_take_no_more_operations(make):
     counts = []
     for num_walkers in (8, 64):
         environment, _ = make(random_images(2, 64, 64), num_walkers, window_px=64, patch_px=32)
@@ -236,7 +250,7 @@ def test_more_walkers_take_no_more_operations():
     assert counts[0] > 50
 
 
-def test_the_seed_decides_where_walkers_go():
+def test_the_seed_decides_where_walkers_go(make):
     def walk(environment, seed=None):
         observations = [environment.reset(seed=seed)[0]]
         return torch.stack([*observations, *(environment.step(a)[0] for a in actions)])
@@ -249,7 +263,7 @@ def test_the_seed_decides_where_walkers_go():
     assert torch.equal(walk(first, seed=5), walk(other, seed=5))
 
 
-def test_without_error_the_learner_is_never_asked_and_the_channels_stay_zero():
+def test_without_error_the_learner_is_never_asked_and_the_channels_stay_zero(make):
     environment, observation = make(random_images(4), uses_error=False, error_refresh_steps=1)
     for actions in (*moves(3, 4), torch.zeros(4, dtype=torch.long)):
         assert not observation[:, [Channel.ERROR, Channel.STRUCTURE]].any()
@@ -258,7 +272,7 @@ def test_without_error_the_learner_is_never_asked_and_the_channels_stay_zero():
     assert environment.pool.num_drawn == 8
 
 
-def test_the_error_is_computed_anew_every_few_steps_and_on_arrival():
+def test_the_error_is_computed_anew_every_few_steps_and_on_arrival(make):
     environment, _ = make(random_images(4), error_refresh_steps=3)
     asked = environment.learner.num_error_maps
     assert asked == [4]

@@ -14,22 +14,6 @@ SIZE, PATCH, PRED = 160, 64, -0.375
 NORTH, NORTH_EAST, EAST, SOUTH, WEST = 1, 2, 3, 5, 7
 
 
-class OneByOne:
-    """Images handed out in turn."""
-
-    def __init__(self, images):
-        self.images = images
-        self.num_drawn = 0
-
-    def __len__(self):
-        return len(self.images)
-
-    def draw(self, count):
-        numbers = torch.arange(self.num_drawn, self.num_drawn + count) % len(self)
-        self.num_drawn += count
-        return numbers, self.images[numbers]
-
-
 class Recorder:
     """A learner that keeps what it is given and is always as good."""
 
@@ -54,15 +38,19 @@ def ramps(*slopes):
     return torch.stack([slope * image for slope in slopes])
 
 
-def make(images, num_walkers, **terms) -> Any:
-    settings = SamplerSettings(num_walkers=num_walkers)
-    reward = RewardSettings(**terms)
-    environment = PatchEnvironment(OneByOne(images), Recorder(), settings, reward)
-    environment.reset()
-    return environment
+@pytest.fixture
+def make(image_pool):
+    def make(images, num_walkers, **terms) -> Any:
+        settings = SamplerSettings(num_walkers=num_walkers)
+        reward = RewardSettings(**terms)
+        environment = PatchEnvironment(image_pool(images), Recorder(), settings, reward)
+        environment.reset()
+        return environment
+
+    return make
 
 
-def test_clone_is_the_sigmoid_of_the_mean_sobel_magnitude():
+def test_clone_is_the_sigmoid_of_the_mean_sobel_magnitude(make):
     # Blurring leaves a ramp as it is, four or more pixels from the border; the Sobel kernels
     # answer a slope with (1 + 2 + 1) * 2 times it.
     slopes = [0.0, 0.001, 0.004, 0.006]
@@ -72,7 +60,7 @@ def test_clone_is_the_sigmoid_of_the_mean_sobel_magnitude():
     torch.testing.assert_close(info["reward_clone"], expected, atol=1e-5, rtol=0)
 
 
-def test_clone_looks_at_the_patch_alone_and_at_the_blurred_image():
+def test_clone_looks_at_the_patch_alone_and_at_the_blurred_image(make):
     image = torch.zeros(1, 3, SIZE, SIZE)
     image[:, :, 80, 80] = 1  # one bright pixel
     environment = make(image, 3)
@@ -84,7 +72,7 @@ def test_clone_looks_at_the_patch_alone_and_at_the_blurred_image():
     assert here < sigmoid((8 + 4 * math.sqrt(2)) / PATCH**2)
 
 
-def test_cover_is_minus_the_sigmoid_of_the_mean_visits_before_this_one():
+def test_cover_is_minus_the_sigmoid_of_the_mean_visits_before_this_one(make):
     environment = make(ramps(0), 1)
     at, right = torch.tensor([[32, 32]]), torch.tensor([[32, 56]])
     paid = [environment.place(corner)[-1]["reward_cover"].item() for corner in (at, at, right)]
@@ -94,7 +82,7 @@ def test_cover_is_minus_the_sigmoid_of_the_mean_visits_before_this_one():
 
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("terms", [*itertools.product([False, True], repeat=3)])
-def test_the_reward_is_the_weighted_sum_of_the_terms_that_count(beta, terms):
+def test_the_reward_is_the_weighted_sum_of_the_terms_that_count(make, beta, terms):
     clone, cover, pred = terms
     schedule = LinearSchedule(start=beta, end=beta)
     environment = make(ramps(0.002, 0.005), 2, clone=clone, cover=cover, pred=pred, beta=schedule)
@@ -109,7 +97,7 @@ def test_the_reward_is_the_weighted_sum_of_the_terms_that_count(beta, terms):
     assert info["reward_shared"] == pytest.approx((1 - beta) * pred * PRED)
 
 
-def test_beta_falls_over_all_cycles():
+def test_beta_falls_over_all_cycles(make):
     environment = make(ramps(0), 1, beta=LinearSchedule(start=1, end=0, steps=4))
     betas = []
     for _ in range(3):
@@ -118,7 +106,7 @@ def test_beta_falls_over_all_cycles():
     assert betas == [1, 0.75, 0.5, 0.25, 0, 0]
 
 
-def test_a_move_over_the_border_ends_there_and_a_stop_leaves_and_neither_counts():
+def test_a_move_over_the_border_ends_there_and_a_stop_leaves_and_neither_counts(make):
     images = ramps(0.001, 0.002, 0.003, 0.004, 0.005, 0.006)
     environment = make(images, 5)
     corners = [[10, 48], [10, 48], [24, 48], [60, 95], [48, 48]]
@@ -139,7 +127,7 @@ def test_a_move_over_the_border_ends_there_and_a_stop_leaves_and_neither_counts(
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
-def test_a_step_without_a_patch_is_paid_less_than_any_patch(beta):
+def test_a_step_without_a_patch_is_paid_less_than_any_patch(make, beta):
     environment = make(ramps(0, 0, 0), 3, beta=LinearSchedule(start=beta, end=beta))
     # The worst patch: flat, and visited over and over.
     worst = [environment.place(torch.full((3, 2), 48))[1] for _ in range(6)][-1]
@@ -150,13 +138,13 @@ def test_a_step_without_a_patch_is_paid_less_than_any_patch(beta):
     assert (rewards < worst).all()
 
 
-def test_when_nothing_counts_the_minibatch_is_empty():
+def test_when_nothing_counts_the_minibatch_is_empty(make):
     environment = make(ramps(0), 2)
     environment.step(torch.tensor([STOP, STOP]))
     assert environment.learner.patches[0].shape == (0, 3, PATCH, PATCH)
 
 
-def test_visits_are_remembered_in_cells_until_the_next_cycle():
+def test_visits_are_remembered_in_cells_until_the_next_cycle(make):
     # Three images, two walkers: the first stops on to the third image, then back to the first.
     environment = make(ramps(0.001, 0.002, 0.003), 2)
     assert environment.remembered_visits.shape == (3, SIZE // 16, SIZE // 16)
@@ -176,7 +164,7 @@ def test_visits_are_remembered_in_cells_until_the_next_cycle():
     assert not environment.channel_maps(Channel.VISITS).any()
 
 
-def test_visits_of_several_walkers_on_one_image_add_up():
+def test_visits_of_several_walkers_on_one_image_add_up(make):
     environment = make(ramps(0.001), 3)
     environment.place(torch.tensor([[32, 32], [32, 32], [96, 96]]))
     cells = environment.remembered_visits[0]

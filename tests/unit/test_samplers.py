@@ -17,22 +17,6 @@ KINDS = ["policy", "uniform", "structure", "error"]
 PLACING = KINDS[1:]
 
 
-class Pool:
-    """Images handed out in turn."""
-
-    def __init__(self, images):
-        self.images = images
-        self.num_drawn = 0
-
-    def __len__(self):
-        return len(self.images)
-
-    def draw(self, count):
-        numbers = torch.arange(self.num_drawn, self.num_drawn + count) % len(self)
-        self.num_drawn += count
-        return numbers, self.images[numbers]
-
-
 class Recorder:
     """A learner that keeps what it is given; its error is the brightness."""
 
@@ -51,19 +35,25 @@ def random_images(count):
     return torch.rand(count, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
 
 
-def make(kind, images, num_walkers=64, *, seed=0, **settings) -> tuple[Any, Any]:
-    sampler_settings = SamplerSettings(
-        kind=kind, num_walkers=num_walkers, window_px=32, patch_px=PATCH, **settings
-    )
-    environment = PatchEnvironment(Pool(images), Recorder(), sampler_settings, RewardSettings())
-    sampler = make_sampler(sampler_settings, seed=seed, device=torch.device("cpu"))
-    sampler.start_cycle(environment)
-    return sampler, environment
+@pytest.fixture
+def make(image_pool):
+    def make(kind, images, num_walkers=64, *, seed=0, **settings) -> tuple[Any, Any]:
+        sampler_settings = SamplerSettings(
+            kind=kind, num_walkers=num_walkers, window_px=32, patch_px=PATCH, **settings
+        )
+        environment = PatchEnvironment(
+            image_pool(images), Recorder(), sampler_settings, RewardSettings()
+        )
+        sampler = make_sampler(sampler_settings, seed=seed, device=torch.device("cpu"))
+        sampler.start_cycle(environment)
+        return sampler, environment
+
+    return make
 
 
-def places(kind, images, num_steps, **settings):
+def places(make, kind, images, num_steps, **settings):
     """Corners of all patches of so many steps, on whatever image."""
-    sampler, environment = make(kind, images, **settings)
+    sampler, environment = make(kind, images, **{"max_steps_per_image": 1000, **settings})
     corners = []
     for _ in range(num_steps):
         sampler.step(environment, is_last=False)
@@ -72,7 +62,7 @@ def places(kind, images, num_steps, **settings):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_have_one_interface(kind):
+def test_all_have_one_interface(make, kind):
     torch.manual_seed(0)
     sampler, environment = make(kind, random_images(5), 8)
     assert isinstance(sampler, Sampler)
@@ -92,7 +82,7 @@ def test_all_have_one_interface(kind):
 
 
 @pytest.mark.parametrize("kind", PLACING)
-def test_places_are_drawn_in_proportion_to_what_is_in_them(kind):
+def test_places_are_drawn_in_proportion_to_what_is_in_them(make, kind):
     # Brighter and rougher to the right, never so smooth that a place is next to impossible.
     image = random_images(1) * torch.linspace(0.4, 1.0, WIDTH)
     energy = {
@@ -107,7 +97,7 @@ def test_places_are_drawn_in_proportion_to_what_is_in_them(kind):
             top, left = GRID * row, GRID * column
             expected[row, column] = energy[top : top + PATCH, left : left + PATCH].mean()
 
-    corners = places(kind, image, 60)
+    corners = places(make, kind, image, 60)
     assert (corners % GRID == 0).all()
     counts = np.zeros((rows, columns))
     np.add.at(counts, tuple((corners // GRID).T.numpy()), 1)
@@ -118,25 +108,27 @@ def test_places_are_drawn_in_proportion_to_what_is_in_them(kind):
         assert stats.chisquare(counts.ravel()).pvalue < 1e-6
 
 
-def share_in_corner(kind, images):
+def share_in_corner(make, kind, images):
     """Share of patches that lie wholly within the 40 px in the bottom right-hand corner."""
-    corners = places(kind, images, 30)
+    corners = places(make, kind, images, 30)
     return ((corners[:, 0] >= HEIGHT - 40) & (corners[:, 1] >= WIDTH - 40)).float().mean().item()
 
 
-def test_patches_lie_where_structure_or_error_is():
+def test_patches_lie_where_structure_or_error_is(make):
     rough, bright = torch.full((1, 3, HEIGHT, WIDTH), 0.5), torch.zeros(1, 3, HEIGHT, WIDTH)
     rough[..., -32:, -32:] = random_images(1)[..., -32:, -32:]
     bright[..., -32:, -32:] = 1.0
-    assert share_in_corner("uniform", rough) < 0.35  # 16 of 63 places
-    assert share_in_corner("structure", rough) > 0.95
-    assert share_in_corner("error", bright) > 0.95
-    assert share_in_corner("structure", torch.full_like(rough, 0.5)) < 0.35  # nothing anywhere
-    assert share_in_corner("error", torch.zeros_like(bright)) < 0.35
+    assert share_in_corner(make, "uniform", rough) < 0.35  # 16 of 63 places
+    assert share_in_corner(make, "structure", rough) > 0.95
+    assert share_in_corner(make, "error", bright) > 0.95
+    assert (
+        share_in_corner(make, "structure", torch.full_like(rough, 0.5)) < 0.35
+    )  # nothing anywhere
+    assert share_in_corner(make, "error", torch.zeros_like(bright)) < 0.35
 
 
 @pytest.mark.parametrize("kind", PLACING)
-def test_one_in_nine_goes_to_a_new_image(kind):
+def test_one_in_nine_goes_to_a_new_image(make, kind):
     sampler, environment = make(kind, random_images(3), max_steps_per_image=1000)
     before = environment.pool.num_drawn
     for _ in range(60):
@@ -146,16 +138,16 @@ def test_one_in_nine_goes_to_a_new_image(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_seed_decides_the_places(kind):
+def test_the_seed_decides_the_places(make, kind):
     def walk(seed):
         torch.manual_seed(7)  # the policy's weights
-        return places(kind, random_images(3), 6, num_walkers=8, seed=seed)
+        return places(make, kind, random_images(3), 6, num_walkers=8, seed=seed)
 
     assert torch.equal(walk(0), walk(0))
     assert not torch.equal(walk(0), walk(1))
 
 
-def updates_of_a_cycle(monkeypatch, num_steps, **settings):
+def updates_of_a_cycle(make, monkeypatch, num_steps, **settings):
     """When the policy was updated: (step, first step learned from, whether another follows)."""
     sampler, environment = make("policy", random_images(3), 4, **settings)
     assert isinstance(sampler, PolicySampler)
@@ -177,17 +169,17 @@ def updates_of_a_cycle(monkeypatch, num_steps, **settings):
     return seen
 
 
-def test_the_policy_is_updated_every_few_steps_and_at_the_end_of_a_cycle(monkeypatch):
-    seen = updates_of_a_cycle(monkeypatch, 8, update_every=3)
+def test_the_policy_is_updated_every_few_steps_and_at_the_end_of_a_cycle(make, monkeypatch):
+    seen = updates_of_a_cycle(make, monkeypatch, 8, update_every=3)
     assert seen == [(3, 1, True), (6, 4, True), (8, 7, False)]
 
 
-def test_the_policy_does_not_learn_from_the_first_steps_of_a_cycle(monkeypatch):
-    seen = updates_of_a_cycle(monkeypatch, 8, update_every=3, update_after=4)
+def test_the_policy_does_not_learn_from_the_first_steps_of_a_cycle(make, monkeypatch):
+    seen = updates_of_a_cycle(make, monkeypatch, 8, update_every=3, update_after=4)
     assert seen == [(3, 5, True), (6, 5, True), (8, 7, False)]  # nothing, from the fifth, all
 
 
-def test_the_policy_is_paid_each_walkers_own_and_the_shared_part(monkeypatch):
+def test_the_policy_is_paid_each_walkers_own_and_the_shared_part(make, monkeypatch):
     sampler, environment = make("policy", random_images(3), 4)
     assert isinstance(sampler, PolicySampler)
     environment.num_steps = environment.reward.beta.steps // 2  # beta is 1/2

@@ -167,8 +167,8 @@ class PatchEnvironment(VectorEnv):
 
         Returns:
             Observation, rewards, terminations and truncations (never), and the terms of the
-            reward: `reward_clone`, `reward_cover` and `credit` a walker, `reward_pred`, its weighted part
-            `reward_shared`, `beta`, and `counted`.
+            reward: `reward_clone`, `reward_cover` and `credit` a walker, `reward_pred`, its
+            weighted part `reward_shared`, `beta`, and `counted`.
         """
         actions = torch.as_tensor(actions, device=self.corners.device)
         target = self.corners + self._moves[actions]

@@ -117,8 +117,8 @@ def _means(info: dict[str, Any]) -> dict[str, float]:
     counted = info["counted"]
     figures = {"counted": counted.float().mean().item()}
     for name, value in info.items():
-        if name in ("reward_clone", "reward_cover", "credit"):
+        if name in ("reward_clone", "reward_cover"):
             figures[name] = (value.sum() / counted.sum().clamp_min(1)).item()
-        elif name != "counted":
+        elif name not in ("counted", "credit"):  # the mean of all credits is 0
             figures[name] = float(value)
     return figures
