@@ -18,7 +18,7 @@ class NoLearner:
     """Learns nothing; its reconstruction is perfect, so that the error channel says nothing."""
 
     def learn(self, patches):
-        return 0.0
+        return 0.0, torch.zeros(len(patches))
 
     def error_maps(self, images):
         return torch.zeros(len(images), *images.shape[-2:])

@@ -22,7 +22,7 @@ class Recorder:
 
     def learn(self, patches):
         self.patches.append(patches)
-        return PRED
+        return PRED, torch.zeros(len(patches))
 
     def error_maps(self, images):
         return images.mean(dim=1)

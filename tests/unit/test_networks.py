@@ -178,10 +178,10 @@ def test_a_masked_channel_carries_nothing(name):
     assert not torch.equal(masked[1], plain[1])
 
 
-@pytest.mark.parametrize("size", [(16, 16), (48, 80), (64, 32)])
-def test_the_lean_predictor_takes_multiples_of_16(size):
+@pytest.mark.parametrize("size", [(2, 2), (18, 34), (64, 32)])
+def test_the_lean_predictor_takes_even_sides(size):
     network = LeanPredictor(4, 8).eval()
-    assert network.size_multiple == 16
+    assert network.size_multiple == 2
     with torch.no_grad():
         assert network(torch.rand(1, 4, *size)).shape == (1, *size)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from patchscout.config import Config
+from patchscout.config import Config, merged, parse_config
 from patchscout.data.loader import ImageLoader
 from patchscout.training.direction import DIRECTED, anisotropy
 from patchscout.training.working_size import choose_image_size
@@ -21,9 +21,9 @@ def adapt(config: Config, split: Split) -> Config:
     The test part of the split is not looked at.
     """
     if config.data.image_size is None:
-        config = _with(
-            config, "data", image_size=choose_image_size(split.train_normal, split.labeled)
-        )
+        patch_px = config.sampler.patch_px
+        chosen = choose_image_size(split.train_normal, split.labeled, patch_px)
+        config = _with(config, "data", image_size=chosen)
     if config.views.keeps_direction is None:
         loader = ImageLoader(config.data.working_size, cache_mib=0)
         stride = math.ceil(len(split.train_normal) / LOOKED_AT)
@@ -34,5 +34,4 @@ def adapt(config: Config, split: Split) -> Config:
 
 def _with(config: Config, group: str, **settings: Any) -> Config:
     """Return the settings with some of a group changed, checked again as a whole."""
-    changed = getattr(config, group).model_copy(update=settings)
-    return Config.model_validate(config.model_copy(update={group: changed}).model_dump())
+    return parse_config(merged(config.model_dump(), {group: settings}))
