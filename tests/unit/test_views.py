@@ -1,18 +1,28 @@
 """Training views: image and mask move together, pasted defects are where their mask is."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from patchscout.data.views import SEAM_PX, ViewSource, soft_edge
 from PIL import Image as PillowImage
+from torch.nn.functional import max_pool2d
 
-from patchscout.data import views as module
+from patchscout.config import ViewSettings
 from patchscout.data.annotations import MaskFile
-from patchscout.data.augment import Augmentation
 from patchscout.data.loader import ImageLoader
+from patchscout.training import views as module
+from patchscout.training.views import (
+    KEPT_TILT,
+    SEAM_PX,
+    ViewSource,
+    soft_edge,
+    spread_over_types,
+)
 from patchscout.types import Sample
 
 SIDE = 96
+STILL = {"max_rotation_deg": 0, "max_translation": 0, "max_shear_deg": 0, "resampled_fraction": 0}
 NORMAL_LEVEL, LABELED_LEVEL, DEFECT_LEVEL = 51, 127, 230
 
 
@@ -34,14 +44,16 @@ def samples(tmp_path):
 
 @pytest.fixture
 def source(samples):
-    def make(normal_fraction=0.0, paste_fraction=0.0, seed=0):
+    """Make a source of labeled views alone, all of them resampled, unless told otherwise."""
+
+    def make(*, seed=0, is_labeled=True, **settings):
         normal, labeled = samples
+        shares = {"normal_fraction": 0.0, "pasted_fraction": 0.0, "simulated_fraction": 0.0}
         return ViewSource(
             [normal],
-            [labeled],
+            [labeled] if is_labeled else [],
             ImageLoader((SIDE, SIDE), 16),
-            normal_fraction=normal_fraction,
-            paste_fraction=paste_fraction,
+            ViewSettings(**{**shares, "resampled_fraction": 1.0, **settings}),
             seed=seed,
         )
 
@@ -72,24 +84,22 @@ def test_a_normal_view_has_an_empty_mask(source):
         )
 
 
-def test_a_pasted_mask_is_what_changed(source, monkeypatch):
-    monkeypatch.setattr(module, "draw_augmentation", lambda rng: Augmentation.identity())
-    image, mask = source(paste_fraction=1.0).draw()
+def test_a_pasted_mask_is_what_changed(source):
+    image, mask = source(pasted_fraction=1.0, **STILL).draw()
     assert mask.sum() == 20 * 36
     changed = (image - level(NORMAL_LEVEL)).abs().amax(dim=0)
     torch.testing.assert_close(
         image[:, mask], torch.full((3, 20 * 36), level(DEFECT_LEVEL)), atol=1e-3, rtol=0
     )
     seam = SEAM_PX - 1  # a seam is grown and then averaged, each by half of its width
-    around = torch.zeros_like(mask)
-    around[40 - seam : 60 + seam, 30 - seam : 66 + seam] = True
+    around = max_pool2d(mask[None].float(), 2 * seam + 1, 1, seam)[0] > 0
     assert changed[~around].max() < 1e-3
     # On the seam what is pasted is the labeled image, not the defect.
     assert image[:, around & ~mask].max() <= level(LABELED_LEVEL) + 1e-3
 
 
 def test_pasted_masks_mark_the_defect_when_everything_moves(source):
-    views = source(paste_fraction=1.0)
+    views = source(pasted_fraction=1.0)
     middle = level(LABELED_LEVEL + DEFECT_LEVEL) / 2
     for _ in range(10):
         image, mask = views.draw()
@@ -98,23 +108,112 @@ def test_pasted_masks_mark_the_defect_when_everything_moves(source):
         assert image.median() == pytest.approx(level(NORMAL_LEVEL), abs=1e-3)
 
 
-@pytest.mark.parametrize(("normal", "paste"), [(0.3, 0.3), (0.5, 0.0), (0.0, 0.6)])
-def test_the_shares_of_views(source, monkeypatch, normal, paste):
-    monkeypatch.setattr(module, "draw_augmentation", lambda rng: Augmentation.identity())
-    views, count = source(normal, paste), 400
-    drawn = [views.draw() for _ in range(count)]
-    num_normal = sum(not mask.any() for _, mask in drawn)
-    is_dark = [image.median() < level(NORMAL_LEVEL + LABELED_LEVEL) / 2 for image, _ in drawn]
-    num_pasted = sum(is_dark) - num_normal
-    tolerance = 4 * (0.25 / count) ** 0.5  # four standard deviations at most
-    assert num_normal / count == pytest.approx(normal, abs=tolerance if normal else 0)
-    assert num_pasted / count == pytest.approx(paste, abs=tolerance if paste else 0)
+KINDS = ("normal", "pasted", "simulated", "labeled")
+
+
+@pytest.mark.parametrize(
+    ("shares", "is_labeled"),
+    [
+        ((0.3, 0.2, 0.2), True),
+        ((0.5, 0.0, 0.5), True),
+        ((0.0, 0.6, 0.0), True),
+        ((0.0, 0.0, 0.0), True),
+        ((0.3, 0.2, 0.2), False),
+        ((0.4, 0.6, 0.0), False),
+    ],
+)
+def test_the_shares_of_views(source, monkeypatch, shares, is_labeled):
+    drawn, count = [], 400
+    settings = {f"{kind}_fraction": share for kind, share in zip(KINDS, shares, strict=False)}
+    views = source(is_labeled=is_labeled, **settings)
+    blank = torch.zeros(3, 8, 8), torch.zeros(8, 8, dtype=torch.bool)
+    monkeypatch.setattr(views, "_normal", lambda: drawn.append("normal") or blank[0])
+    for kind in KINDS[1:]:
+        monkeypatch.setattr(views, f"_{kind}", lambda kind=kind: drawn.append(kind) or blank)
+    for _ in range(count):
+        views.draw()
+    normal, pasted, simulated = shares
+    labeled = 1 - sum(shares)
+    if not is_labeled:  # simulated defects take the place of both kinds that need labels
+        pasted, simulated, labeled = 0, simulated + pasted + labeled, 0
+    expected = (normal, pasted, simulated, labeled)
+    for kind, share in zip(KINDS, expected, strict=True):
+        tolerance = 4 * (0.25 / count) ** 0.5 if 0 < share < 1 else 1e-9  # four deviations at most
+        assert drawn.count(kind) / count == pytest.approx(share, abs=tolerance), kind
+
+
+def moved_share(views, count=300):
+    """Return which share of views shows the labeled defect neither where it was nor flipped."""
+    _, still = views.defects(1)[0]
+    flips = [still, still.flip(0), still.flip(1), still.flip(0, 1)]
+    masks = [views.draw()[1] for _ in range(count)]
+    return sum(not any(torch.equal(mask, flip) for flip in flips) for mask in masks) / count
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_a_share_of_views_is_resampled_and_the_others_are_flipped(source, share):
+    moved = moved_share(source(resampled_fraction=share))
+    assert moved == pytest.approx(share, abs=0.12 if 0 < share < 1 else 0)
+
+
+def test_views_that_are_only_flipped_are_not_blurred(source):
+    views = source(resampled_fraction=0.0)
+    levels = {level(LABELED_LEVEL), level(DEFECT_LEVEL)}
+    corners = set()
+    for _ in range(20):
+        image, mask = views.draw()
+        assert image.unique().tolist() == pytest.approx(sorted(levels), abs=1e-3)
+        corners.add(tuple(mask.nonzero()[0].tolist()))
+    assert corners == {(40, 30), (36, 30)}  # the mask is its own mirror image across
+
+
+@pytest.mark.parametrize(("kept", "share"), [(None, 1.0), (False, 1.0), (True, KEPT_TILT)])
+def test_where_direction_is_kept_tilts_are_smaller(source, monkeypatch, kept, share):
+    asked = []
+    draw = module.draw_augmentation
+    monkeypatch.setattr(
+        module, "draw_augmentation", lambda rng, **most: asked.append(most) or draw(rng, **most)
+    )
+    views = source(keeps_direction=kept, max_rotation_deg=40, max_translation=0.2, max_shear_deg=8)
+    views.draw()
+    expected = {"max_rotation_deg": 40 * share, "max_shear_deg": 8 * share, "max_translation": 0.2}
+    assert asked == [expected]
+
+
+def test_every_image_comes_once_without_augmentation(source, samples):
+    views = source()
+    images = list(views.unaugmented())
+    assert [bool(mask.any()) for _, mask in images] == [False, True]
+    for (image, mask), sample in zip(images, samples, strict=True):
+        assert torch.equal(image, views.loader.image(sample))
+        assert torch.equal(mask, views.loader.mask(sample))
+
+
+def test_without_labels_simulated_defects_stand_in_and_can_be_seen(source):
+    views = source(is_labeled=False)
+    normal, *defects = views.unaugmented()
+    assert not normal[1].any()
+    assert len(defects) == 1
+    for image, mask in [*defects, *views.defects(200)]:  # among so many draws, some are invisible
+        assert mask.any()
+        assert (image[:, mask] != normal[0][:, mask]).any()
+
+
+def test_labeled_images_are_taken_from_each_type_in_turn():
+    samples = [
+        Sample(Path(f"{kind}{n}"), kind) for kind in "xyz" for n in range({"y": 1}.get(kind, 3))
+    ]
+    names = [sample.image_path.name for sample in spread_over_types(samples, 6)]
+    assert names == ["x0", "y0", "z0", "x1", "z1", "x2"]
+    assert len(spread_over_types(samples, 99)) == 7
+    assert spread_over_types([], 3) == []
 
 
 def test_the_seed_decides(source):
     def draws(seed):
-        views = source(0.3, 0.3, seed)
-        return torch.stack([views.draw()[0] for _ in range(4)])
+        shares = {f"{kind}_fraction": 0.25 for kind in KINDS[:3]}
+        views = source(seed=seed, **shares)
+        return torch.stack([views.draw()[0] for _ in range(6)])
 
     assert torch.equal(draws(1), draws(1))
     assert not torch.equal(draws(1), draws(2))

@@ -46,7 +46,7 @@ def simulate_defect(image: Image, other: Image, rng: np.random.Generator) -> tup
     mask = shape & (change.abs().amax(dim=0) > VISIBLE)
     opacity = mask[None].float()
     if rng.random() < 0.7:
-        opacity = F.avg_pool2d(opacity, 3, 1, 1)
+        opacity = F.avg_pool2d(opacity, 3, 1, 1, count_include_pad=False)
     return (image + opacity * change).clamp(0, 1), mask
 
 

@@ -1,0 +1,136 @@
+"""The working size: shape and number of pixels follow the images and their thinnest defects."""
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from patchscout.checks import InputValueError
+from patchscout.config import parse_config, preset_config
+from patchscout.data.annotations import MaskFile
+from patchscout.training.adaptation import adapt
+from patchscout.training.working_size import choose_image_size, relative_thickness
+from patchscout.types import Sample, Split
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write an image of (height, width); with a thickness it has a line so thick, in px."""
+
+    def make(size, thickness=None):
+        stem = f"{len(list(tmp_path.iterdir()))}"
+        path = tmp_path / f"{stem}.png"
+        grain = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+        PillowImage.fromarray(grain).save(path)
+        if thickness is None:
+            return Sample(path)
+        mask = np.zeros(size, np.uint8)
+        top = size[0] // 2
+        mask[top : top + thickness, size[1] // 4 : size[1] // 4 * 3] = 255
+        PillowImage.fromarray(mask).save(tmp_path / f"{stem}_mask.png")
+        return Sample(path, "crack", MaskFile(tmp_path / f"{stem}_mask.png"))
+
+    return make
+
+
+def area(size):
+    return size[0] * size[1]
+
+
+@pytest.mark.parametrize("native", [(1024, 1024), (900, 900), (300, 300), (100, 100)])
+def test_squares_with_coarse_defects_or_none_are_worked_on_at_256(write, native):
+    normal = [write(native)]
+    coarse = [write(native, native[0] // 4)]
+    assert choose_image_size(normal, []) == choose_image_size(normal, coarse) == (256, 256)
+
+
+@pytest.mark.parametrize("native", [(300, 1200), (1260, 500), (600, 800)])
+def test_the_shape_is_kept_and_the_pixels_are_as_many(write, native):
+    height, width = choose_image_size([write(native)], [])
+    assert height % 16 == width % 16 == 0
+    assert height / width == pytest.approx(native[0] / native[1], rel=0.08)  # rounded to 16 px
+    assert height * width == pytest.approx(256**2, rel=0.1)
+
+
+def test_the_shape_is_the_median_of_the_normal_images(write):
+    normal = [write(size) for size in ((400, 400), (400, 400), (400, 1600), (400, 400), (90, 30))]
+    assert choose_image_size(normal, [write((100, 900), 20)]) == (256, 256)
+
+
+def test_thin_defects_raise_the_number_of_pixels(write):
+    normal, chosen = [write((1000, 1000))], []
+    for thickness in (60, 24, 20, 18, 10, 2):
+        height, width = choose_image_size(normal, [write((1000, 1000), thickness)])
+        assert height == width
+        chosen.append(height)
+        # So large that the line is 8 px thick, but never above 512.
+        wanted = max(256, min(512, 8 * 1000 / thickness))
+        assert height == pytest.approx(wanted, abs=8)
+    assert chosen[0] == 256
+    assert 256 < chosen[2] < chosen[3] < 512
+    assert chosen[-1] == 512
+
+
+def test_not_larger_than_the_images_themselves(write):
+    assert choose_image_size([write((400, 400))], [write((400, 400), 2)]) == (400, 400)
+    assert choose_image_size([write((208, 800))], [write((208, 800), 2)]) == (208, 800)
+    assert choose_image_size([write((128, 128))], [write((128, 128), 2)]) == (256, 256)
+
+
+def test_a_quarter_of_thin_ones_decides(write):
+    normal, coarse, thin = [write((1000, 1000))], write((1000, 1000), 80), write((1000, 1000), 2)
+    assert choose_image_size(normal, [coarse] * 4 + [thin]) == (256, 256)
+    assert choose_image_size(normal, [coarse] * 3 + [thin] * 2) == (512, 512)
+
+
+def test_no_side_is_shorter_than_a_patch(write):
+    long = [write((100, 3000))]
+    height, width = choose_image_size(long, [])
+    assert (height, width) == (64, 1408)
+    assert choose_image_size(long, [], 72) == (80, 1408)
+
+
+@pytest.mark.parametrize(("shape", "diameter"), [("disc", 40), ("line", 6)])
+def test_thickness_is_the_diameter_of_the_largest_circle_inside(shape, diameter):
+    mask = np.zeros((200, 300), np.uint8)
+    if shape == "disc":
+        cv2.circle(mask, (150, 100), diameter // 2, 1, -1)
+    else:
+        mask[50 : 50 + diameter, 10:290] = 1
+    mask[150:152, 20:40] = 1  # a thinner one beside it does not count
+    assert relative_thickness(mask > 0) * (200 * 300) ** 0.5 == pytest.approx(diameter, abs=2)
+
+
+def test_a_single_pixel_has_some_thickness():
+    mask = np.zeros((100, 100), bool)
+    mask[3, 4] = True
+    assert 0 < relative_thickness(mask) <= 2 / 100
+
+
+def test_settings_that_are_given_stay(write):
+    split = Split((write((300, 1200)),), (), ())
+    given = preset_config("fast", data={"image_size": (128, 128)}, views={"keeps_direction": True})
+    assert adapt(given, split) == given
+
+
+def test_settings_that_are_not_given_are_filled_in(write):
+    split = Split((write((300, 1200)),), (), ())
+    config = preset_config("fast", seed=3)
+    adapted = adapt(config, split)
+    assert adapted.data.working_size == choose_image_size(split.train_normal, ())
+    assert adapted.views.keeps_direction is False
+    unset = {"data": config.data, "views": config.views}
+    assert adapted.model_copy(update=unset) == config
+    assert adapt(adapted, split) == adapted
+    assert parse_config(adapted.model_dump(mode="json")) == adapted
+
+
+def test_a_patch_larger_than_the_usual_size_is_fitted_in(write):
+    config = preset_config("fast", sampler={"patch_px": 128, "window_px": 256})
+    assert adapt(config, Split((write((200, 3000)),), (), ())).data.image_size == (128, 992)
+
+
+def test_images_too_long_to_work_on_are_told_in_one_line(write):
+    config = preset_config("fast", sampler={"patch_px": 32, "window_px": 64})
+    with pytest.raises(InputValueError, match=r"`data.image_size.1`: .* 4096"):
+        adapt(config, Split((write((32, 32 * 300)),), (), ()))
