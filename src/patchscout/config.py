@@ -151,6 +151,8 @@ class ViewSettings(Settings):
     """Largest shift either way, as a fraction of width and height."""
     max_shear_deg: Annotated[float, Field(ge=0, lt=90)] = 20.0
     """Largest shear either way, in degrees."""
+    max_lighting_change: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Largest change of contrast, brightness (half of it) and gamma, as a fraction."""
     keeps_direction: bool | None = None
     """Whether the direction of the surface is kept: a quarter of the rotation and shear, and no
     turns by 90 degrees; unset: if the gradients of the normal images mostly have one direction."""
@@ -229,7 +231,7 @@ class TrainingSettings(Settings):
     """Sampler and autoencoder steps of a cycle."""
     predictor_updates_per_step: Annotated[int, Field(ge=0)] = 1
     """Predictor updates after each step, from the first complete profile on."""
-    predictor_updates: Count = 900
+    predictor_updates: Count = 1200
     """Predictor updates in all; those not made beside the steps are made after the last cycle."""
     alpha: LinearSchedule = LinearSchedule(steps=9000)
     """Weight of normal pixels in the predictor's cross-entropy."""
@@ -346,6 +348,7 @@ PAPER: dict[str, Any] = {
         "pasted_fraction": 0.0,
         "simulated_fraction": 0.0,
         "resampled_fraction": 1.0,
+        "max_lighting_change": 0.0,
         "keeps_direction": False,
     },
     "buffer": {"capacity": 80, "fresh_per_update": 2},

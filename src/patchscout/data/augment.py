@@ -1,4 +1,4 @@
-"""Geometric augmentation as one object, so that an image, its mask and its maps move together."""
+"""Augmentation: of geometry, one object by which image, mask and maps move together; of light."""
 
 from __future__ import annotations
 
@@ -150,3 +150,21 @@ def draw_augmentation(
         translation_fraction=(shift_x * max_translation, shift_y * max_translation),
         shear_deg=shear * max_shear_deg,
     )
+
+
+def change_lighting(image: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
+    """Return an image under another light: contrast, brightness and, half the time, gamma.
+
+    Args:
+        image: (3, height, width) in [0, 1].
+        rng: Where the randomness comes from.
+        strength: Contrast changes by up to this fraction, brightness by half of it, and the
+            logarithm of gamma by as much; 0 changes nothing.
+    """
+    if not strength:
+        return image
+    contrast, brightness, gamma = (strength * rng.uniform(-1, 1, 3)).tolist()
+    mean = image.mean()
+    changed = (1 + contrast) * (image - mean) + math.exp(brightness / 2) * mean
+    changed = changed.clamp(0, 1)
+    return changed.pow(math.exp(gamma)) if rng.random() < 0.5 else changed

@@ -9,10 +9,18 @@ from torch import Tensor, nn
 from patchscout.networks.loss_profile import ProfileExtractor
 
 Images = Float[Tensor, "batch 3 height width"]
+Lighting = Float[Tensor, "batch 4 1 1"]
+"""Mean of red, green and blue, and spread, of each image."""
+
+SMALLEST_SPREAD = 0.02
+"""A spread is taken for no less, so that noise in a flat image is not blown up."""
 
 
 class FeatureExtractor(nn.Module):
-    """What the predictor sees of an image: its loss profile, its standardized RGB, or both.
+    """What the predictor sees of an image: its loss profile, its RGB values, or both.
+
+    RGB values are standardized over the normal training images and, so that lighting does not
+    matter, a second time over the image itself.
 
     Args:
         profiles: Makes loss profiles; None if only the image is seen.
@@ -37,13 +45,23 @@ class FeatureExtractor(nn.Module):
         self.register_buffer("channel_mean", channel_mean.float())
         self.register_buffer("channel_std", channel_std.float())
 
-    def forward(self, images: Images) -> Float[Tensor, "batch channels height width"]:
-        """Return the features of images in [0, 1]."""
+    def forward(
+        self, images: Images, lighting: Lighting | None = None
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Return the features of images in [0, 1].
+
+        Args:
+            images: Whole images, or parts of them.
+            lighting: That of the whole images, if these are parts.
+        """
         profiles = images[:, :0] if self.profiles is None else self.profiles(images)
-        return self.assemble(images, profiles)
+        return self.assemble(images, profiles, lighting)
 
     def assemble(
-        self, images: Images, profiles: Float[Tensor, "batch length height width"]
+        self,
+        images: Images,
+        profiles: Float[Tensor, "batch length height width"],
+        lighting: Lighting | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
         """Return the features of images whose loss profiles are known."""
         features = []
@@ -52,12 +70,20 @@ class FeatureExtractor(nn.Module):
         if self.inputs != "profile":
             mean, std = self.channel_mean[:, None, None], self.channel_std[:, None, None]
             features.append((images - mean) / std)
+            own = measure_lighting(images) if lighting is None else lighting
+            features.append((images - own[:, :3]) / own[:, 3:])
         return torch.cat(features, dim=1)
+
+
+def measure_lighting(images: Images) -> Lighting:
+    """Return the mean of each color of each image, and the standard deviation of all its values."""
+    spread = images.std(dim=(1, 2, 3), keepdim=True).clamp_min(SMALLEST_SPREAD)
+    return torch.cat([images.mean(dim=(2, 3), keepdim=True), spread], dim=1)
 
 
 def num_features(profile_length: int, inputs: str) -> int:
     """Return how many channels a `FeatureExtractor` gives."""
-    return {"profile": profile_length, "image": 3, "both": profile_length + 3}[inputs]
+    return {"profile": profile_length, "image": 6, "both": profile_length + 6}[inputs]
 
 
 class Segmenter(nn.Module):

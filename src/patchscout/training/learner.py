@@ -192,8 +192,9 @@ class ProfileLearner:
         self.predictor.eval()
         newest = self._newest()
         profiles = self._probe.profiles(self.recorder.extractor(self._features.profiles), newest)
-        logits = self.predictor(self._features.assemble(self._probe.images, profiles))
-        loss = self._predictor_loss(logits, self._probe.masks)
+        probe = self._probe
+        logits = self.predictor(self._features.assemble(probe.images, profiles, probe.lighting))
+        loss = self._predictor_loss(logits, probe.masks)
         self._reward_pred = -loss.item()
         if newest is not None and self.config.reward.credit > 0:
             self._gradient = torch.autograd.grad(loss, list(newest[1].parameters()))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from patchscout.config import Config
-from patchscout.networks.segmenter import FeatureExtractor
+from patchscout.networks.segmenter import FeatureExtractor, measure_lighting
 from patchscout.training.views import Image, Mask, ViewSource
+
+Region = Float[Tensor, "3 region_height region_width"]
+RegionMask = Bool[Tensor, "region_height region_width"]
 
 FIRST_ENTRIES = 8
 """At most so many profiles are made before the first update, which may be on fewer than a batch."""
@@ -55,8 +58,10 @@ class ProfileBuffer:
         if not self._features:
             count = min(self.batch_size, FIRST_ENTRIES, self.capacity)
         for _ in range(count):
-            image, mask, inside = self._region(*self.views.draw())
-            features = extractor(image[None].to(self.device))[0].half()[:, *inside]
+            view = self.views.draw()
+            image, mask, inside = self._region(*view)
+            lighting = measure_lighting(view[0][None]).to(self.device)
+            features = extractor(image[None].to(self.device), lighting)[0].half()[:, *inside]
             mask = mask[inside].to(self.device)
             if len(self._features) < self.capacity:
                 self._features.append(features)
@@ -80,7 +85,7 @@ class ProfileBuffer:
         target = torch.stack([mask for _, mask in crops]).float()
         return features.contiguous(memory_format=torch.channels_last), target
 
-    def _region(self, image: Image, mask: Mask) -> tuple[Image, Mask, tuple[slice, slice]]:
+    def _region(self, image: Image, mask: Mask) -> tuple[Region, RegionMask, tuple[slice, slice]]:
         """Cut a region from a large view; also return which part of it is clear of the cuts."""
         anomalous = mask.nonzero()
         has_target = len(anomalous) > 0 and self._rng.random() < 0.5

@@ -14,6 +14,7 @@ from patchscout.networks.loss_profile import (
     reconstruction_error,
     scale_errors,
 )
+from patchscout.networks.segmenter import measure_lighting
 from patchscout.training.views import Image, Mask
 
 PROBE_PX = 128
@@ -29,7 +30,9 @@ class RewardProbe:
     """
 
     def __init__(self, views: Iterable[tuple[Image, Mask]], device: torch.device) -> None:
-        squares = [_about_defect(image, mask.float()) for image, mask in views]
+        whole = list(views)
+        squares = [_about_defect(image, mask.float()) for image, mask in whole]
+        self.lighting = torch.cat([measure_lighting(image[None]) for image, _ in whole]).to(device)
         self.images = torch.stack([image for image, _ in squares]).to(device)
         self.masks = torch.stack([mask for _, mask in squares]).to(device)
         self._known: dict[tuple[Autoencoder, int], Tensor] = {}

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from patchscout.config import ViewSettings
-from patchscout.data.augment import Augmentation, draw_augmentation
+from patchscout.data.augment import Augmentation, change_lighting, draw_augmentation
 from patchscout.data.loader import ImageLoader
 from patchscout.data.simulated import simulate_defect
 from patchscout.types import Sample
@@ -67,7 +67,8 @@ class ViewSource:
             image, mask = self._pasted()
         else:
             image, mask = self._labeled()
-        return self._augment(image, mask)
+        image, mask = self._augment(image, mask)
+        return change_lighting(image, self._rng, self.settings.max_lighting_change), mask
 
     def unaugmented(self) -> Iterator[tuple[Image, Mask]]:
         """Yield every normal image and every labeled one (or as many simulated defects) once."""
