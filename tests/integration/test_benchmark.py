@@ -60,7 +60,8 @@ def test_results_hold_what_is_promised(finished):
         result = json.loads(path.read_text())
         assert result["job"]["variant"] == name
         assert result["job"]["config"]["labeled_per_type"] == 2
-        assert result["metrics"]["evaluation_size"] == [64, 64]
+        assert result["metrics"]["evaluation_size"] == [256, 256]
+        assert result["working_size"] == [64, 64]
         assert result["metrics_native"]["evaluation_size"] == "native"
         assert result["metrics"]["per_defect_type"].keys() == {
             "chip",

@@ -79,7 +79,7 @@ def test_learning_rates_fall_at_shares_of_the_schedule(sample_data):
         normal=split.train_normal,
         labeled=(),
         held_out=(),
-        loader=anomalib_recipes.ImageLoader(config.data.image_size, 0),
+        loader=anomalib_recipes.ImageLoader(config.data.working_size, 0),
         device=CPU,
         monitor=Monitor(),
         clock=Clock(1e6),

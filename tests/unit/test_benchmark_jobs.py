@@ -37,7 +37,7 @@ def make_job(root="/data/bottle", **changes):
         "protocol": "seen",
         "held_out_type": None,
         "on": "test",
-        "size": "working",
+        "size": "256",
         "config": preset_config("fast", **settings),
     }
     return Job(**(fields | changes))
@@ -124,7 +124,7 @@ def test_categories_are_found_one_level_down(sample_data, tmp_path):
 
 def plan(sample_data, variants):
     base = {"labeled_per_type": 2}
-    shared = {"on": "test", "size": "working", "device": "cpu"}
+    shared = {"on": "test", "size": "256", "device": "cpu"}
     return plan_jobs({"brick_wall": sample_data}, variants, [1, 2], base, **shared)  # pyright: ignore[reportArgumentType]
 
 
@@ -203,8 +203,8 @@ def test_a_job_is_finished_by_its_own_result_only(tmp_path):
 
 def test_a_result_at_both_sizes_is_enough_for_one(tmp_path):
     save(make_job(size="native"), tmp_path)
-    assert is_finished(make_job(size="working"), tmp_path)
-    save(make_job(size="working"), tmp_path)
+    assert is_finished(make_job(size="256"), tmp_path)
+    save(make_job(size="256"), tmp_path)
     with pytest.raises(InputValueError, match="`size` was"):
         is_finished(make_job(size="native"), tmp_path)
 
@@ -229,7 +229,7 @@ def request(sample_data, out, **changes):
         "config": None,
         "reference": "default",
         "on": "test",
-        "size": "working",
+        "size": "256",
         "jobs": None,
         "threads": None,
         "device": "cpu",

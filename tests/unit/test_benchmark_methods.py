@@ -9,15 +9,16 @@ from patchscout.benchmark.jobs import Job
 from patchscout.benchmark.methods import fit
 from patchscout.benchmark.results import Run
 from patchscout.benchmark.worker import Order, run
-from patchscout.checks import InputNotFoundError
+from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.config import preset_config
-from patchscout.data.images import read_image
+from patchscout.data.images import read_image, resize_image
 from patchscout.data.layout import read_dataset
 from patchscout.data.loader import resized_mask
 from patchscout.data.split import draw_split
 from patchscout.metrics import f1_at_threshold
 from patchscout.monitor import Monitor
 from patchscout.training.calibration import hold_out
+from patchscout.types import Split
 
 CPU = torch.device("cpu")
 
@@ -70,6 +71,27 @@ def test_the_threshold_has_the_best_f1_of_the_training_images(split, config):
     assert f1_at_threshold(preds, target, threshold) == best
 
 
+def test_the_last_error_needs_an_autoencoder(split, config):
+    inputs = config.predictor.model_copy(update={"inputs": "image"})
+    config = config.model_copy(update={"predictor": inputs})
+    with pytest.raises(InputValueError, match=r"`method: last_error` needs an autoencoder"):
+        fit("last_error", None, split, config, CPU, Monitor())
+
+
+def test_without_labels_the_threshold_is_chosen_on_simulated_defects(split, config):
+    unlabeled = Split(split.train_normal, (), split.test)
+    seen = []
+
+    def score(image):
+        resized = resize_image(image, (64, 64))
+        seen.append(resized)
+        return resized[:, :, 0]
+
+    assert 0 < calibrate(score, unlabeled, config) < 1
+    _, normal = hold_out(split.train_normal, config.seed)
+    assert len(seen) == 2 * len(normal)  # a simulated defect for each
+
+
 def test_an_unknown_model_of_anomalib_is_refused(split, config):
     with pytest.raises((InputNotFoundError, ValueError)):
         fit("anomalib", "no_such_model", split, config, CPU, Monitor())
@@ -85,14 +107,17 @@ def test_a_job_leaves_figures_and_histograms_that_agree(sample_data, config, tmp
         protocol="seen",
         held_out_type=None,
         on="test",
-        size="working",
+        size="256",
         config=config,
     )
     order = Order(job=job, out=tmp_path, threads=1, parallel_jobs=1, command="", commit=None)
     result = run(order)
     table = Run(job.path(tmp_path), result).table
     assert len(table.names) == result["images"]["test"] == result["metrics"]["num_images"]
-    assert table.normal.sum() + table.anomalous.sum() == 64 * 64 * len(table.names)
+    # Measured at 256 x 256 whatever the size that was worked on at.
+    assert table.normal.sum() + table.anomalous.sum() == 256 * 256 * len(table.names)
+    assert result["metrics"]["evaluation_size"] == [256, 256]
+    assert result["working_size"] == [64, 64]
     hits = table.anomalous[:, table.threshold_bin :].sum()
     predicted = hits + table.normal[:, table.threshold_bin :].sum()
     f1 = 2 * hits / (predicted + table.anomalous.sum())

@@ -20,7 +20,7 @@ from patchscout.benchmark.published import Published, are_of_mvtec, read_publish
 from patchscout.benchmark.results import failures, read_runs
 from patchscout.benchmark.screen import results_table
 from patchscout.benchmark.summary import MEAN, Row, summarize_runs
-from patchscout.benchmark.worker import Fitted, score_table
+from patchscout.benchmark.worker import MEASURED_SIZE, Fitted, score_table
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
 from patchscout.data.layout import read_dataset
 from patchscout.data.split import draw_split
@@ -47,8 +47,8 @@ def maps_of(sample_data):
             noise = rng.normal(-2 + gain * resized_mask(sample, SIZE), 1)
             maps.append((1 / (1 + np.exp(-noise))).astype(np.float32))
         fitted = Fitted(lambda image: maps[0], 0.5, 12.0)
-        write_table(path.with_suffix(".npz"), score_table(maps, dataset, split, fitted, SIZE))
-        return measure(maps, split.test, 0.5, SIZE)
+        write_table(path.with_suffix(".npz"), score_table(maps, dataset, split, fitted))
+        return measure(maps, split.test, 0.5, MEASURED_SIZE)
 
     return write
 
@@ -83,7 +83,7 @@ def test_the_page_has_every_table(results):
         "patchscout benchmark data --out results",
         "abacus",
         "c0ffee",
-        "64 x 64",
+        "256 x 256",
         "| **mean** | `ahead` | 1, 2 |",
         "- `bottle/broken/1`: ValueError: no",
         "## Published figures",

@@ -8,12 +8,13 @@ import torch
 from PIL import Image as PillowImage
 from torch import nn
 
+from patchscout.config import ViewSettings
 from patchscout.data.annotations import MaskFile
 from patchscout.data.loader import ImageLoader
 from patchscout.monitor import Monitor
-from patchscout.networks.loss_profile import ProfileExtractor
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter
 from patchscout.training.calibration import choose_threshold, hold_out
+from patchscout.training.views import ViewSource
 from patchscout.types import Sample
 
 
@@ -58,17 +59,32 @@ def test_the_threshold_has_the_best_f1_over_all_images(tmp_path):
     normal[:5, :10] = 153
     for name, pixels in {"labeled": labeled, "mask": mask, "normal": normal}.items():
         PillowImage.fromarray(pixels).save(tmp_path / f"{name}.png")
-    both = [
-        Sample(tmp_path / "labeled.png", "dent", MaskFile(tmp_path / "mask.png")),
-        Sample(tmp_path / "normal.png"),
-    ]
-    features = FeatureExtractor(
-        ProfileExtractor([], None, "log"), "image", torch.zeros(3), torch.ones(3)
-    )
-    segmenter = Segmenter(features, Brightness()).eval()
-    loader, device = ImageLoader((64, 64), 1), torch.device("cpu")
-    threshold, f1 = choose_threshold(segmenter, both, loader, device, Monitor())
+    labeled = Sample(tmp_path / "labeled.png", "dent", MaskFile(tmp_path / "mask.png"))
+    threshold, f1 = choose([Sample(tmp_path / "normal.png")], [labeled])
     assert threshold == pytest.approx(102 / 255, abs=1e-3)
     assert f1 == pytest.approx(400 / 450)
     # Without the normal image nothing at 153 is false, and the F1 would be that of 400 / 400.
-    assert choose_threshold(segmenter, both[:1], loader, device, Monitor())[1] == 1.0
+    assert choose([], [labeled])[1] == 1.0
+
+
+def choose(normal, labeled):
+    """Choose a threshold for a model that takes brightness for anomaly."""
+    features = FeatureExtractor(None, "image", torch.zeros(3), torch.ones(3))
+    views = ViewSource(normal, labeled, ImageLoader((64, 64), 1), ViewSettings(), seed=0)
+    segmenter = Segmenter(features, Brightness()).eval()
+    return choose_threshold(segmenter, views, torch.device("cpu"), Monitor())
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_without_labels_it_is_chosen_on_simulated_defects(tmp_path, count):
+    # A single normal image gives a single defect, which must not be one that cannot be seen.
+    normal = []
+    for number in range(count):
+        path = tmp_path / f"{number}.png"
+        PillowImage.fromarray(np.full((64, 64), 60 + number, np.uint8)).save(path)
+        normal.append(Sample(path))
+    for _ in range(3):
+        threshold, f1 = choose(normal, [])
+        assert 0 < threshold < 1
+        assert 0 < f1 <= 1
+        assert (threshold, f1) == choose(normal, [])

@@ -129,7 +129,10 @@ def test_settings_are_frozen():
             "`data.image_size` must be multiples of 16; got (100, 256). Use (96, 256) (in here)",
         ),
         (
-            {"sampler": {"patch_px": 512, "window_px": 512}},
+            {
+                "data": {"image_size": [256, 256]},
+                "sampler": {"patch_px": 512, "window_px": 512},
+            },
             "`sampler.patch_px` must fit into `data.image_size` (256, 256); got 512 (in here)",
         ),
         (

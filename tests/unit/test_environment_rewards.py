@@ -19,10 +19,13 @@ class Recorder:
 
     def __init__(self):
         self.patches = []
+        self.credits = None
 
     def learn(self, patches):
         self.patches.append(patches)
-        return PRED, torch.zeros(len(patches))
+        if self.credits is None:
+            return PRED, torch.zeros(len(patches))
+        return PRED, torch.tensor(self.credits[: len(patches)])
 
     def error_maps(self, images):
         return images.mean(dim=1)
@@ -95,6 +98,19 @@ def test_the_reward_is_the_weighted_sum_of_the_terms_that_count(make, beta, term
     assert info["beta"] == beta
     assert info["reward_pred"] == PRED
     assert info["reward_shared"] == pytest.approx((1 - beta) * pred * PRED)
+
+
+@pytest.mark.parametrize("pred", [True, False])
+def test_a_walker_is_credited_for_its_own_patch(make, pred):
+    schedule = LinearSchedule(start=0.25, end=0.25)
+    terms = {"clone": False, "cover": False, "pred": pred, "beta": schedule, "credit": 0.2}
+    environment = make(ramps(0, 0, 0), 3, **terms)
+    environment.learner.credits = [1.5, -0.5]
+    environment.corners = torch.full((3, 2), 48)
+    _, rewards, _, _, info = environment.step(torch.tensor([EAST, STOP, WEST]))
+    assert info["credit"].tolist() == [1.5, 0.0, -0.5]  # a stop has no patch to be credited for
+    own = [pred * 0.75 * 0.2 * 1.5, -1, pred * 0.75 * 0.2 * -0.5]
+    assert (rewards - info["reward_shared"]).tolist() == pytest.approx(own)
 
 
 def test_beta_falls_over_all_cycles(make):

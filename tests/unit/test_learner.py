@@ -2,22 +2,26 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from patchscout.data.views import ViewSource
 
+from patchscout import devices
 from patchscout.config import parse_config
 from patchscout.data.loader import ImageLoader
+from patchscout.devices import has_fast_bfloat16
 from patchscout.networks import LeanAutoencoder
 from patchscout.networks.loss_profile import ProfileExtractor, scale_errors
 from patchscout.training.learner import ProfileLearner
-from patchscout.training.reward_probe import PROBE_PX, RewardProbe, spread_over_types
+from patchscout.training.reward_probe import PROBE_PX, RewardProbe
+from patchscout.training.views import ViewSource
 from patchscout.types import Sample
 
 SIZE, STEPS = 64, 8  # snapshots of a cycle: after 2, 4 and 8 steps
 LABELED = [Sample(Path(name), "spot") for name in ("a", "b")]
 MEAN, STD = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.1, 0.2, 0.3])
 EAGER = {"schedule": "constant", "learning_rate": 2e-2, "weight_decay": 0.0}
+LABELED_ONLY = {"normal_fraction": 0.0, "pasted_fraction": 0.0, "simulated_fraction": 0.0}
 CPU = torch.device("cpu")
 
 
@@ -43,7 +47,8 @@ def make(diversity="reset", *, updates_per_step=0, predictor=None, **groups):
             "autoencoder": {"base_channels": 4, "bottleneck_channels": 6},
             "profile": {"length": 3, "first_step": 2, "diversity": diversity, "dropout_rate": 0.5},
             "predictor": {"base_channels": 4, "batch_size": 2, **(predictor or {})},
-            "buffer": {"capacity": 4, "normal_fraction": 0.0, "paste_fraction": 0.0},
+            "buffer": {"capacity": 4},
+            "views": LABELED_ONLY,
             "training": {
                 "num_cycles": 2 if diversity == "reset" else 1,
                 "steps_per_cycle": STEPS,
@@ -54,9 +59,9 @@ def make(diversity="reset", *, updates_per_step=0, predictor=None, **groups):
         }
     )
     loader = Spots((SIZE, SIZE), 0)
-    views = ViewSource(LABELED, LABELED, loader, normal_fraction=0.0, paste_fraction=0.0, seed=0)
+    views = ViewSource(LABELED, LABELED, loader, config.views, seed=0)
     torch.manual_seed(0)
-    return ProfileLearner(config, views, loader, LABELED, (MEAN, STD), CPU)
+    return ProfileLearner(config, views, (MEAN, STD), CPU)
 
 
 def patches(count=4, seed=0):
@@ -86,9 +91,9 @@ def complete(diversity="reset", num_updates=3, **settings):
 def reward_worked_out(learner, profiles):
     """R_pred by its formula: cross-entropy with alpha on normal pixels, and half the Dice loss."""
     images, masks = probe_images()
-    standardized = (images - MEAN[:, None, None]) / STD[:, None, None]
+    assembled = learner._features.assemble(images, profiles)  # worked out in test_loss_profile
     with torch.no_grad():
-        logits = learner.predictor.eval()(torch.cat([profiles, standardized], dim=1))
+        logits = learner.predictor.eval()(assembled)
     p, alpha = logits.double().sigmoid(), 1 - learner.num_steps / 20
     entropy = -(masks * p.log() + alpha * (1 - masks) * (1 - p).log()).mean()
     dice = 1 - (2 * (p * masks).sum() + 1) / (p.sum() + masks.sum() + 1)
@@ -140,7 +145,9 @@ def test_an_empty_minibatch_is_a_step_without_learning():
     learner = make()
     before = weights(learner.autoencoder)
     for step in (1, 2):
-        assert learner.learn(patches(0)) == 0.0
+        reward, credits = learner.learn(patches(0))
+        assert reward == 0.0
+        assert len(credits) == 0
         assert learner.num_steps == step
     assert torch.equal(weights(learner.autoencoder), before)
     assert learner.recorder.num_states == 1
@@ -163,7 +170,7 @@ def test_structured_dropout_deletes_bottleneck_channels_of_each_patch(monkeypatc
 
 def test_r_pred_is_zero_until_the_predictor_has_begun():
     learner = make("none", updates_per_step=1)
-    rewards = [learner.learn(patches(seed=step)) for step in range(STEPS + 2)]
+    rewards = [learner.learn(patches(seed=step))[0] for step in range(STEPS + 2)]
     assert rewards[:STEPS] == [0.0] * STEPS
     assert all(reward < 0 for reward in rewards[STEPS:])
     assert learner.num_predictor_updates == 3
@@ -175,7 +182,7 @@ def test_r_pred_is_minus_the_loss_on_the_labeled_images_with_alpha_as_it_is(dive
     learner = complete(diversity)
     rewards = []
     for _ in range(2):
-        rewards.append(learner.learn(patches()))
+        rewards.append(learner.learn(patches())[0])
         with torch.no_grad():
             profiles = learner.recorder.extractor()(probe_images()[0])
         assert rewards[-1] == pytest.approx(reward_worked_out(learner, profiles), rel=1e-4)
@@ -183,13 +190,13 @@ def test_r_pred_is_minus_the_loss_on_the_labeled_images_with_alpha_as_it_is(dive
 
 
 def test_r_pred_in_a_new_cycle_is_of_the_new_the_current_and_the_old_autoencoder():
-    learner = complete(num_updates=30, predictor=EAGER)
+    learner = complete(num_updates=30, predictor={**EAGER, "inputs": "profile"})
     images, _ = probe_images()
     old = learner.recorder.extractor()(images)
     learner.start_cycle()
     rewards, errors = [], []
     for step in range(3):
-        rewards.append(learner.learn(patches(seed=step)))
+        rewards.append(learner.learn(patches(seed=step))[0])
         errors.append(scale_errors(learner.error_maps(images), "log"))
     reward, (_, snapshot, current) = rewards[-1], errors  # after steps 2 and 3
     profiles = torch.stack([snapshot, current, old[:, 2]], dim=1)
@@ -248,6 +255,88 @@ def test_the_autoencoder_learns_one_patch_by_heart():
     assert losses[-1] < losses[0] / 20
 
 
+def test_the_image_alone_is_learned_without_profiles():
+    learner = make(predictor={**EAGER, "inputs": "image"})
+    before = weights(learner.autoencoder)
+    assert learner.has_profiles  # at once: none are needed
+    losses = []
+    for _ in range(60):
+        learner.update_predictor()
+        losses.append(learner.figures["predictor/loss"])
+    assert sum(losses[-5:]) / 5 < losses[0] / 3
+    assert torch.equal(weights(learner.autoencoder), before)
+    segmenter = learner.segmenter()
+    assert not any("autoencoder" in name for name in segmenter.state_dict())
+    images, masks = probe_images()
+    with torch.no_grad():
+        found = segmenter(images)
+    assert found[masks > 0].mean() > found[masks == 0].mean() + 0.3
+
+
+@pytest.mark.skipif(not has_fast_bfloat16(CPU), reason="no bfloat16 in hardware")
+def test_mixed_precision_learns_alike():
+    training = {"steps_per_cycle": STEPS, "predictor_updates_per_step": 0}
+    losses, dtypes = [], []
+    for is_mixed in (False, True):
+        learner = complete(
+            num_updates=0, predictor=EAGER, training={**training, "mixed_precision": is_mixed}
+        )
+        learner.predictor.register_forward_hook(lambda *parts: dtypes.append(parts[-1].dtype))
+        curve = []
+        for _ in range(25):
+            learner.update_predictor()
+            curve.append(learner.figures["predictor/loss"])
+        losses.append(np.array(curve))
+        assert {parameter.dtype for parameter in learner.predictor.parameters()} == {torch.float32}
+        assert learner.segmenter()(probe_images()[0]).dtype == torch.float32
+    assert dtypes == [torch.float32] * 25 + [torch.bfloat16] * 25
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=0.02)
+    assert not np.array_equal(*losses)
+    assert losses[0][-5:].mean() == pytest.approx(losses[1][-5:].mean(), rel=0.25)
+
+
+def test_where_bfloat16_is_slow_or_unwanted_nothing_changes(monkeypatch):
+    layer, image = torch.nn.Conv2d(3, 4, 3), torch.rand(1, 3, 8, 8)
+    for is_fast, is_wanted in ((False, True), (True, False), (False, False)):
+        monkeypatch.setattr(devices, "has_fast_bfloat16", lambda device, fast=is_fast: fast)
+        with devices.mixed_precision(CPU, enabled=is_wanted):
+            assert layer(image).dtype == torch.float32
+    monkeypatch.setattr(devices, "has_fast_bfloat16", lambda device: True)
+    with devices.mixed_precision(CPU, enabled=True):
+        assert layer(image).dtype == torch.bfloat16
+
+
+def test_no_device_but_cpu_and_cuda_has_fast_bfloat16():
+    assert not has_fast_bfloat16(torch.device("mps"))
+
+
+def credits_of(learner, given):
+    """The credits of the next step."""
+    return learner.learn(given)[1]
+
+
+def test_there_is_no_credit_before_the_predictor_or_without_the_setting():
+    learner = make(updates_per_step=1)
+    assert not any(credits_of(learner, patches(seed=step)).any() for step in range(STEPS))
+    learner = complete(reward={"credit": 0.0})
+    learner.start_cycle()
+    assert not any(credits_of(learner, patches(seed=step)).any() for step in range(3))
+
+
+def test_credits_are_standardized_over_the_patches():
+    learner = complete(num_updates=5)
+    learner.start_cycle()
+    assert not credits_of(learner, patches()).any()  # a new autoencoder: not measured yet
+    for _ in range(3):
+        given = credits_of(learner, patches(8))
+        assert given.mean().item() == pytest.approx(0, abs=1e-5)
+        assert given.std(correction=0).item() == pytest.approx(1, abs=1e-4)
+
+
+def labeled_views(loader):
+    return [(loader.image(sample), loader.mask(sample)) for sample in LABELED]
+
+
 class Counting(LeanAutoencoder):
     """Counts how often it is run."""
 
@@ -264,7 +353,7 @@ class Counting(LeanAutoencoder):
 def test_the_probe_runs_only_autoencoders_it_has_not_seen():
     torch.manual_seed(0)
     a, b, c, d, current = (Counting() for _ in range(5))
-    probe = RewardProbe(LABELED, 2, Spots((SIZE, SIZE), 0), CPU)
+    probe = RewardProbe(labeled_views(Spots((SIZE, SIZE), 0)), CPU)
     for autoencoders, newest, counts in (
         ([a, b, c], None, [1, 1, 1, 0, 0]),
         ([a, b, c], None, [0, 0, 0, 0, 0]),
@@ -288,19 +377,9 @@ def test_the_probe_runs_only_autoencoders_it_has_not_seen():
 
 def test_the_probe_looks_at_squares_about_the_defects():
     loader = Spots((256, 192), 0)  # the defect of b: rows 30 to 50, columns 16 to 40
-    probe = RewardProbe(LABELED, 9, loader, CPU)
+    probe = RewardProbe(labeled_views(loader), CPU)
     assert probe.images.shape == (2, 3, PROBE_PX, PROBE_PX)
     for index, sample in enumerate(LABELED):
         window = (..., slice(0, PROBE_PX), slice(0, PROBE_PX))  # it does not reach over the border
         assert torch.equal(probe.images[index], loader.image(sample)[window])
         assert torch.equal(probe.masks[index], loader.mask(sample)[window].float())
-
-
-def test_labeled_images_are_taken_from_each_type_in_turn():
-    samples = [
-        Sample(Path(f"{kind}{n}"), kind) for kind in "xyz" for n in range({"y": 1}.get(kind, 3))
-    ]
-    names = [sample.image_path.name for sample in spread_over_types(samples, 6)]
-    assert names == ["x0", "y0", "z0", "x1", "z1", "x2"]
-    assert len(spread_over_types(samples, 99)) == 7
-    assert spread_over_types([], 3) == []

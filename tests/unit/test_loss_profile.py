@@ -14,7 +14,13 @@ from patchscout.networks.loss_profile import (
     error_map,
     scale_errors,
 )
-from patchscout.networks.segmenter import FeatureExtractor, Segmenter, num_features
+from patchscout.networks.segmenter import (
+    SMALLEST_SPREAD,
+    FeatureExtractor,
+    Segmenter,
+    measure_lighting,
+    num_features,
+)
 
 
 class Shift(Autoencoder):
@@ -102,7 +108,7 @@ def test_masks_are_saved_with_the_model():
     assert "masks" not in ProfileExtractor([LeanAutoencoder(4, 6)], None, "log").state_dict()
 
 
-@pytest.mark.parametrize(("inputs", "channels"), [("profile", 2), ("image", 3), ("both", 5)])
+@pytest.mark.parametrize(("inputs", "channels"), [("profile", 2), ("image", 6), ("both", 8)])
 def test_features_are_the_profile_the_standardized_image_or_both(inputs, channels):
     mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([1.0, 2.0, 4.0])
     profiles = ProfileExtractor([Shift(0.4), Shift(0.2)], None, "linear")
@@ -112,17 +118,38 @@ def test_features_are_the_profile_the_standardized_image_or_both(inputs, channel
     if inputs != "image":
         torch.testing.assert_close(features[:, :2], profiles(IMAGES))
     if inputs != "profile":
-        torch.testing.assert_close(features[:, -1], (IMAGES[:, 2] - 0.3) / 4)
+        torch.testing.assert_close(features[:, -4], (IMAGES[:, 2] - 0.3) / 4)
+        for image, own in zip(IMAGES, features[:, -3:], strict=True):
+            torch.testing.assert_close(
+                own, (image - image.mean(dim=(1, 2), keepdim=True)) / image.std()
+            )
 
 
-def test_without_profiles_no_autoencoder_is_run():
-    class Refuses(Shift):
-        def encode(self, images):
-            raise AssertionError("was run")
+def test_brightness_and_contrast_do_not_matter_to_the_second_standardization():
+    features = FeatureExtractor(None, "image", torch.zeros(3), torch.ones(3))
+    plain, other = features(IMAGES), features(0.5 * IMAGES + 0.2)
+    torch.testing.assert_close(other[:, 3:], plain[:, 3:], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(other[:, :3], plain[:, :3], atol=0.05)
 
-    profiles = ProfileExtractor([Refuses(0.1)], None, "linear")
-    features = FeatureExtractor(profiles, "image", torch.zeros(3), torch.ones(3))
-    assert torch.equal(features(IMAGES), IMAGES)
+
+def test_a_part_is_standardized_as_the_whole_is():
+    features = FeatureExtractor(None, "image", torch.zeros(3), torch.ones(3))
+    part = (..., slice(2, 10), slice(5, 20))
+    found = features(IMAGES[part], measure_lighting(IMAGES))
+    torch.testing.assert_close(found, features(IMAGES)[part])
+    assert not torch.allclose(features(IMAGES[part]), found)
+
+
+def test_a_flat_image_is_not_blown_up():
+    features = FeatureExtractor(None, "image", torch.zeros(3), torch.ones(3))
+    flat = 0.4 + 0.001 * torch.rand(1, 3, 16, 16)
+    assert features(flat)[:, 3:].abs().max() <= 0.001 / SMALLEST_SPREAD
+
+
+def test_the_image_alone_needs_no_profiles():
+    features = FeatureExtractor(None, "image", torch.zeros(3), torch.ones(3))
+    torch.testing.assert_close(features(IMAGES)[:, :3], IMAGES)
+    assert set(features.state_dict()) == {"channel_mean", "channel_std"}
 
 
 def test_a_segmenter_gives_the_predictors_probability():

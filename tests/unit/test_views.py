@@ -22,6 +22,7 @@ from patchscout.training.views import (
 from patchscout.types import Sample
 
 SIDE = 96
+MOVED = {"resampled_fraction": 1.0, "max_lighting_change": 0.0}
 STILL = {"max_rotation_deg": 0, "max_translation": 0, "max_shear_deg": 0, "resampled_fraction": 0}
 NORMAL_LEVEL, LABELED_LEVEL, DEFECT_LEVEL = 51, 127, 230
 
@@ -44,7 +45,7 @@ def samples(tmp_path):
 
 @pytest.fixture
 def source(samples):
-    """Make a source of labeled views alone, all of them resampled, unless told otherwise."""
+    """Make labeled views alone, all resampled, none lit otherwise, unless told otherwise."""
 
     def make(*, seed=0, is_labeled=True, **settings):
         normal, labeled = samples
@@ -53,7 +54,7 @@ def source(samples):
             [normal],
             [labeled] if is_labeled else [],
             ImageLoader((SIDE, SIDE), 16),
-            ViewSettings(**{**shares, "resampled_fraction": 1.0, **settings}),
+            ViewSettings(**{**shares, **MOVED, **settings}),
             seed=seed,
         )
 
@@ -178,6 +179,19 @@ def test_where_direction_is_kept_tilts_are_smaller(source, monkeypatch, kept, sh
     views.draw()
     expected = {"max_rotation_deg": 40 * share, "max_shear_deg": 8 * share, "max_translation": 0.2}
     assert asked == [expected]
+
+
+def test_the_light_changes_and_the_mask_does_not(source):
+    plain, lit = source(**STILL), source(**STILL, max_lighting_change=0.5)
+    brightness = []
+    for _ in range(30):
+        image, mask = lit.draw()
+        assert mask.sum() == 20 * 36
+        assert 0 <= image.min() <= image.max() <= 1
+        brightness.append(image[:, ~mask].mean().item())
+        assert image[:, mask].mean() > brightness[-1]
+    assert max(brightness) - min(brightness) > 0.2
+    assert plain.draw()[0].min() == pytest.approx(level(LABELED_LEVEL), abs=1e-3)
 
 
 def test_every_image_comes_once_without_augmentation(source, samples):
