@@ -252,3 +252,10 @@ def test_file_that_is_gone_or_no_json(tmp_path):
     path.write_text("{")
     with pytest.raises(InputValueError, match=r"split\.json is not readable JSON"):
         read_split(path, make_dataset())
+
+
+def test_validation_without_labels_is_refused():
+    split = Split((Sample(Path("a.png")), Sample(Path("b.png"))), (), ())
+    with pytest.raises(InputValueError, match="validation needs labeled images; got none"):
+        validation_split(split)
+    assert not split.has_test_defects

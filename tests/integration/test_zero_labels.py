@@ -1,0 +1,166 @@
+"""Training without labels, end to end, and with the image alone: what is saved, said, refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from patchscout import PatchScout
+from patchscout.cli import main
+from patchscout.data.images import read_image
+from patchscout.data.layout import read_dataset
+
+NOTHING = "There is nothing to evaluate on"
+
+
+def read_json(path):
+    return json.loads(path.read_text())
+
+
+@pytest.fixture
+def normal_only(sample_data, tmp_path):
+    """Normal images in MVTec AD layout, without any defect."""
+    root = tmp_path / "normal_only"
+    shutil.copytree(sample_data / "train", root / "train")
+    return root
+
+
+@pytest.fixture
+def train(tiny, tmp_path):
+    """Train without labels; returns the exit code and the run folder."""
+
+    def run(data, *arguments, labeled="0"):
+        given = ["train", str(data), "--out", str(tmp_path / "run"), "--quiet", *tiny]
+        return main([*given, "--labeled-per-type", labeled, *arguments]), tmp_path / "run"
+
+    return run
+
+
+def check_nothing_to_evaluate_on(run, data, capsys):
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    capsys.readouterr()
+    assert main(["evaluate", str(run), str(data), "--quiet"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert NOTHING in shown.err
+    assert "`labeled_per_type` 0 keeps them all for testing" in shown.err
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+
+
+@pytest.mark.parametrize("has_normal_test", [False, True])
+def test_mvtec_layout_without_defects(
+    train, normal_only, sample_data, capsys, tmp_path, has_normal_test
+):
+    if has_normal_test:
+        shutil.copytree(sample_data / "test" / "good", normal_only / "test" / "good")
+    status, run = train(normal_only)
+    shown = capsys.readouterr().out
+    assert status == 0
+    assert f"Next: patchscout predict {run} IMAGES --out DIR" in shown
+    split = read_json(run / "split.json")
+    assert split["labeled"] == []
+    assert len(split["train_normal"]) == 6
+    assert len(split["test"]) == 2 * has_normal_test
+    training = read_json(run / "config.json")["training"]
+    assert (training["num_labeled"], training["defect_types"]) == (0, [])
+    assert 0 < training["threshold"] < 1
+    card = (run / "README.md").read_text()
+    assert "Without labels it has learned from simulated defects alone." in card
+    assert "over simulated defects and" in card
+    assert "labeled training images" not in card
+    check_nothing_to_evaluate_on(run, normal_only, capsys)
+    image = sample_data / "test" / "stain" / "000.png"
+    out = tmp_path / "found"
+    assert main(["predict", str(run), str(image), "--out", str(out), "--quiet"]) == 0
+    assert len(read_json(out / "predictions.json")) == 1
+
+
+def test_a_folder_of_normal_images(train, normal_only, capsys):
+    status, run = train(normal_only, "--data.normal", "train/good")
+    assert status == 0
+    split = read_json(run / "split.json")
+    assert (len(split["train_normal"]), split["labeled"], len(split["test"])) == (5, [], 1)
+    check_nothing_to_evaluate_on(run, normal_only, capsys)
+    with pytest.raises(ValueError, match=NOTHING):
+        PatchScout.load(run).evaluate(normal_only)
+
+
+def test_labels_that_are_there_are_kept_for_testing(train, sample_data, capsys):
+    status, run = train(sample_data)
+    assert status == 0
+    assert f"Next: patchscout evaluate {run}" in capsys.readouterr().out
+    split = read_json(run / "split.json")
+    assert split["labeled"] == []
+    assert len(split["test"]) == 14  # all twelve defective images, and two normal ones
+    assert main(["evaluate", str(run), str(sample_data), "--quiet"]) == 0
+    metrics = read_json(run / "metrics.json")
+    assert metrics["num_anomalous"] == 12
+    assert len(metrics["per_defect_type"]) == 4
+    assert 0 <= metrics["pixel_f1_at_threshold"] <= 1
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_one_normal_image_is_enough(train, normal_only, seed):
+    for path in sorted((normal_only / "train" / "good").iterdir())[1:]:
+        path.unlink()
+    status, run = train(normal_only, "--seed", str(seed))
+    assert status == 0
+    assert 0 < read_json(run / "config.json")["training"]["threshold"] < 1
+
+
+def test_without_being_told_so_labels_are_asked_for(train, normal_only, capsys):
+    for arguments in ((), ("--data.normal", "train/good")):
+        status, run = train(normal_only, *arguments, labeled="2")
+        assert status == 2
+        assert "train without labels: " in capsys.readouterr().err.replace("or train", "train")
+        assert not run.exists()
+
+
+def test_a_held_out_type_where_there_is_none(train, normal_only, capsys):
+    status, _ = train(normal_only, "--held-out-type", "scratch")
+    assert status == 2
+    assert "must be one of the defect types, of which there are none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("labeled", ["0", "2"])
+def test_with_the_image_alone_no_autoencoder_is_trained_or_saved(train, sample_data, labeled):
+    status, run = train(sample_data, "--predictor.inputs", "image", labeled=labeled)
+    assert status == 0
+    assert not any("autoencoder" in name for name in load_file(run / "model.safetensors"))
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 8  # the predictor's updates, and no sampler step
+    assert all(line.keys() == {"step", "predictor/loss"} for line in lines)
+    scout = PatchScout.load(run, device="cpu")
+    assert scout.record.num_steps == 0
+    image = read_image(sample_data / "test" / "stain" / "000.png")
+    found = scout.predict(image)
+    assert found.anomaly_map.shape == image.shape[:2]
+    scout.save(run.with_name("copy"))
+    again = PatchScout.load(run.with_name("copy"), device="cpu").predict(image)
+    np.testing.assert_array_equal(again.anomaly_map, found.anomaly_map)
+    assert main(["evaluate", str(run), str(sample_data), "--quiet"]) == 0
+
+
+def test_the_size_that_was_chosen_is_saved_and_used(sample_data, tiny, tmp_path, normal_only):
+    given = tiny.index("--data.image-size")
+    settings = [*tiny[:given], *tiny[given + 3 :], "--labeled-per-type", "0"]
+    settings += ["--training.predictor-updates", "1", "--predictor.inputs", "image"]
+    run = tmp_path / "run"
+    assert main(["train", str(normal_only), "--out", str(run), "--quiet", *settings]) == 0
+    config = read_json(run / "config.json")["config"]
+    assert config["data"]["image_size"] == [256, 256]
+    assert config["views"]["keeps_direction"] in (True, False)
+    assert PatchScout.load(run).config.data.working_size == (256, 256)
+
+
+def test_reading_a_folder_asks_for_labels_unless_told(normal_only):
+    with pytest.raises(FileNotFoundError, match="No labeled defects"):
+        read_dataset(normal_only)
+    for paths in ({}, {"normal": "train/good"}):
+        dataset = read_dataset(normal_only, **paths, needs_labels=False)
+        assert dataset.anomalous == ()
+        assert all(Path(sample.image_path).is_file() for sample in dataset.train_normal)
