@@ -160,7 +160,7 @@ def test_the_size_that_was_chosen_is_saved_and_used(sample_data, tiny, tmp_path,
 def test_reading_a_folder_asks_for_labels_unless_told(normal_only):
     with pytest.raises(FileNotFoundError, match="No labeled defects"):
         read_dataset(normal_only)
-    for paths in ({}, {"normal": "train/good"}):
-        dataset = read_dataset(normal_only, **paths, needs_labels=False)
+    for normal in (None, "train/good"):
+        dataset = read_dataset(normal_only, normal, needs_labels=False)
         assert dataset.anomalous == ()
         assert all(Path(sample.image_path).is_file() for sample in dataset.train_normal)

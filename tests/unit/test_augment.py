@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from patchscout.data.augment import Augmentation, apply_batch, draw_augmentation
+from patchscout.data.augment import (
+    Augmentation,
+    apply_batch,
+    change_lighting,
+    draw_augmentation,
+)
 
 IMAGE = torch.rand(3, 24, 36, generator=torch.Generator().manual_seed(0))
 MOVE = Augmentation(
@@ -126,3 +131,44 @@ def test_drawn_values_fill_their_ranges():
     assert not any(draw_augmentation(rng, flips=False).flip_vertical for _ in range(20))
     again = np.random.default_rng(0)
     assert drawn[:3] == [draw_augmentation(again) for _ in range(3)]
+
+
+def test_lighting_changes_contrast_brightness_and_gamma_within_bounds():
+    image = 0.35 + 0.3 * torch.rand(3, 40, 40, generator=torch.Generator().manual_seed(0))
+    rng, means, spreads = np.random.default_rng(0), [], []
+    for _ in range(200):
+        lit = change_lighting(image, rng, 0.2)
+        assert 0 <= lit.min() <= lit.max() <= 1
+        order = image[0].flatten().argsort()
+        assert (lit[0].flatten()[order].diff() >= 0).all()  # what was brighter is not darker now
+        means.append(lit.mean().item() / image.mean().item())
+        spreads.append(lit.std().item() / image.std().item())
+    assert 0.75 < min(means) < 0.9
+    assert 1.1 < max(means) < 1.3
+    assert min(spreads) < 0.85
+    assert max(spreads) > 1.15
+
+
+def test_no_change_of_lighting_is_none_and_takes_no_random_number():
+    image, rng = torch.rand(3, 8, 8), np.random.default_rng(0)
+    assert change_lighting(image, rng, 0.0) is image
+    assert rng.random() == np.random.default_rng(0).random()
+
+
+def test_the_generator_decides_the_lighting():
+    image = torch.rand(3, 8, 8)
+    same = [change_lighting(image, np.random.default_rng(3), 0.3) for _ in range(2)]
+    assert torch.equal(*same)
+    assert not torch.equal(same[0], change_lighting(image, np.random.default_rng(4), 0.3))
+
+
+def test_of_an_augmentation_without_resampling_the_flips_are_left():
+    for seed in range(8):
+        whole = draw_augmentation(np.random.default_rng(seed))
+        flips = whole.without_resampling()
+        assert whole.resamples
+        assert not flips.resamples
+        assert (flips.flip_horizontal, flips.flip_vertical) == (
+            whole.flip_horizontal,
+            whole.flip_vertical,
+        )

@@ -179,9 +179,11 @@ def test_a_walker_moves_to_its_new_image_only_after_its_patch_is_paid(make):
     images = torch.linspace(0.1, 0.9, 6)[:, None, None, None].expand(6, 3, HEIGHT, WIDTH).clone()
     images[:2] *= torch.linspace(0.2, 1, WIDTH)  # only the first two have any structure
     environment, _ = make(images, 2, max_steps_per_image=2)
-    for _ in range(2):
-        environment.corners = torch.full((2, 2), 48)
-        observation, _, _, _, info = environment.step(torch.tensor([EAST, STOP]))
+    actions = torch.tensor([EAST, STOP])
+    environment.corners = torch.full((2, 2), 48)
+    environment.step(actions)
+    environment.corners = torch.full((2, 2), 48)
+    observation, _, _, _, info = environment.step(actions)
     (first, second) = environment.learner.patches
     shown = images[0, :, 48 : 48 + PATCH, 72 : 72 + PATCH]
     assert torch.equal(first[0], shown)
