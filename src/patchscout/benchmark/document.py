@@ -1,8 +1,9 @@
 """Puts tables made from committed results into a page, between its markers.
 
-A block begins with `<!-- results: NAME -->` or `<!-- results: NAME TABLES -->` and ends with
-`<!-- end -->`. NAME is a folder of results; TABLES are words of `TABLES` below, `figures` and
-`differences` unless given. What was between the markers is replaced.
+A block begins with `<!-- results: NAME -->`, `<!-- results: NAME TABLES -->` or
+`<!-- results: NAME TABLES of VARIANTS -->` and ends with `<!-- end -->`. NAME is a folder of
+results; TABLES are words of `TABLES` below, `figures` and `differences` unless given; without
+VARIANTS all are shown. What was between the markers is replaced.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from patchscout.benchmark.variants import DEFAULT
 from patchscout.checks import InputError, InputNotFoundError, InputValueError, nearest
 
 BLOCK = re.compile(
-    r"^<!-- results: (?P<name>[\w./-]+)(?P<tables>(?: \w+)*) -->\n.*?^<!-- end -->$",
+    r"^<!-- results: (?P<name>[\w./-]+)(?P<tables>(?: (?!of )\w+)*)"
+    r"(?: of (?P<variants>[\w. -]+?))? -->\n.*?^<!-- end -->$",
     re.DOTALL | re.MULTILINE,
 )
 OPENING = re.compile(r"^<!-- results: .*-->$", re.MULTILINE)
@@ -57,18 +59,23 @@ def fill(text: str, results: Path) -> str:
             "a block of results does not end, or its first line is not like"
             " `<!-- results: NAME figures -->`. Add `<!-- end -->`, or mend that line."
         )
-    made: dict[str, tuple[list[Run], list[Row]]] = {}
+    made: dict[tuple[str, ...], tuple[list[Run], list[Row]]] = {}
 
     def block(match: re.Match[str]) -> str:
-        name = match["name"]
-        if name not in made:
-            runs = read_runs(results / name)
+        variants = tuple((match["variants"] or "").split())
+        key = (match["name"], *variants)
+        if key not in made:
+            runs = [
+                run
+                for run in read_runs(results / match["name"])
+                if not variants or run.variant in variants
+            ]
             if not runs:
                 raise InputNotFoundError(
-                    f"{results / name} holds no results, which a page shows. Run the benchmark"
-                    f" with `--out {results / name}`."
+                    f"{results / match['name']} holds no such results, which a page shows. Run the"
+                    f" benchmark with `--out {results / match['name']}`."
                 )
-            made[name] = runs, summarize_runs(runs)
+            made[key] = runs, summarize_runs(runs)
         words = match["tables"].split() or ["figures", "differences"]
         for word in words:
             if word not in TABLES:
@@ -77,7 +84,7 @@ def fill(text: str, results: Path) -> str:
                     f" {', '.join(TABLES)}."
                 )
         opening = match[0].partition("\n")[0]
-        tables = "\n\n".join(TABLES[word](*made[name]) for word in words)
+        tables = "\n\n".join(TABLES[word](*made[key]) for word in words)
         return f"{opening}\n\n{tables}\n\n<!-- end -->"
 
     return BLOCK.sub(block, text)
