@@ -224,11 +224,23 @@ def test_blocks_are_filled_and_filling_twice_changes_nothing(results):
     assert "| bottle | `ahead` | 2 | 102 | 150 | 2 | 900 | 1 | 2 |" in more
 
 
+def test_a_block_shows_the_variants_that_it_names(results):
+    page = PAGE.replace("mine", "results")
+    shown = fill(page.format(" figures of ahead"), results.parent)
+    assert "`ahead`" in shown
+    assert "`default`" not in shown
+    both = fill(page.format(" figures of ahead default"), results.parent)
+    assert "`ahead`" in both
+    assert "`default`" in both
+
+
 def test_bad_blocks_are_told(results, tmp_path, capsys):
     with pytest.raises(InputNotFoundError, match="holds no results"):
         fill(PAGE.format(""), tmp_path)
     with pytest.raises(InputValueError, match="unknown table `figurs` of results; did you mean"):
         fill(PAGE.format(" figurs").replace("mine", "results"), tmp_path)
+    with pytest.raises(InputNotFoundError, match="no results of behind, which a page shows"):
+        fill(PAGE.format(" of behind").replace("mine", "results"), results.parent)
     with pytest.raises(InputValueError, match="does not end"):
         fill("<!-- results: mine -->\n", tmp_path)
     page = tmp_path / "page.md"

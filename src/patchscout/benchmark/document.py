@@ -71,9 +71,11 @@ def fill(text: str, results: Path) -> str:
                 if not variants or run.variant in variants
             ]
             if not runs:
+                which = f"of {', '.join(variants)}" if variants else ""
                 raise InputNotFoundError(
-                    f"{results / match['name']} holds no such results, which a page shows. Run the"
-                    f" benchmark with `--out {results / match['name']}`."
+                    f"{results / match['name']} holds no results {which}".rstrip()
+                    + ", which a page shows. Run the benchmark with"
+                    f" `--out {results / match['name']}`."
                 )
             made[key] = runs, summarize_runs(runs)
         words = match["tables"].split() or ["figures", "differences"]
