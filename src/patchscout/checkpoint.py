@@ -176,7 +176,7 @@ def _build_profiles(config: Config, state: dict[str, Tensor]) -> ProfileExtracto
         ).folded()
         for _ in range(num_autoencoders)
     ]
-    return ProfileExtractor(autoencoders, masks, config.profile.error_scale)
+    return ProfileExtractor(autoencoders, masks, config.profile.error_scale, settings.downscale)
 
 
 def _record(data: Any) -> TrainingRecord | None:

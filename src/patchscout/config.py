@@ -83,6 +83,8 @@ class AutoencoderSettings(Settings):
     """`paper` has 5.95 M parameters, `lean` about 0.1 M."""
     base_channels: Annotated[int, Field(ge=4, le=256)] = 16
     """Channels of the lean one at half resolution."""
+    downscale: Literal[1, 2] = 2
+    """By how much images are shrunk for it, and for the sampler, whose pixels are counted after."""
     bottleneck_channels: Annotated[int, Field(ge=1, le=1024)] = 32
     """Bottleneck channels of the lean one."""
     learning_rate: Positive = 2e-3
@@ -165,7 +167,7 @@ class BufferSettings(Settings):
     """How many profiles are kept."""
     fresh_per_update: Annotated[int, Field(ge=0)] = 1
     """How many are replaced by newly computed ones before each predictor update."""
-    region_px: Annotated[int, Field(ge=64, multiple_of=16)] = 256
+    region_px: Annotated[int, Field(ge=64, multiple_of=16)] = 288
     """Longest side of the part of a view that a profile is computed of."""
 
 
@@ -178,11 +180,11 @@ class SamplerSettings(Settings):
     """`paper` is the convolutional policy at full window resolution."""
     num_walkers: Count = 32
     """Walkers, and so patches in an autoencoder minibatch."""
-    window_px: Annotated[int, Field(ge=32)] = 128
+    window_px: Annotated[int, Field(ge=32)] = 96
     """Side of the window that the policy sees."""
-    patch_px: Annotated[int, Field(ge=16)] = 64
+    patch_px: Annotated[int, Field(ge=16)] = 48
     """Side of the patch about the window's center."""
-    stride_px: Count = 24
+    stride_px: Count = 16
     """Length of a move."""
     max_steps_per_image: Count = 32
     """After so many steps a walker is sent to a new image even if it never stops."""
@@ -266,6 +268,11 @@ class Config(Settings):
     reward: RewardSettings = RewardSettings()
     training: TrainingSettings = TrainingSettings()
 
+    @property
+    def smallest_px(self) -> int:
+        """The shortest side in pixels that an image may have: a patch must fit into it."""
+        return self.sampler.patch_px * self.autoencoder.downscale
+
     @model_validator(mode="after")
     def _leaves_labeled_views(self) -> Config:
         views = self.views
@@ -280,9 +287,10 @@ class Config(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
         size = self.data.image_size
-        if size is not None and self.sampler.patch_px > min(size):
+        if size is not None and self.smallest_px > min(size):
             raise ValueError(
-                f"`sampler.patch_px` must fit into `data.image_size` {self.data.image_size};"
+                f"`sampler.patch_px` must fit into `data.image_size` {self.data.image_size}"
+                f" shrunk by `autoencoder.downscale` {self.autoencoder.downscale};"
                 f" got {self.sampler.patch_px}"
             )
         patch_min_px = 64 if self.autoencoder.architecture == "paper" else 16
@@ -304,9 +312,9 @@ class Config(Settings):
     def _has_room_for_crops(self) -> Config:
         size, region_px = self.data.image_size, self.buffer.region_px
         is_cut = size is None or max(size) > region_px
-        if is_cut and region_px - 64 < self.predictor.crop_px:  # 32 px are left out at every cut
+        if is_cut and region_px - 96 < self.predictor.crop_px:  # 48 px are left out at every cut
             raise ValueError(
-                f"`buffer.region_px` must be at least 64 px more than `predictor.crop_px`"
+                f"`buffer.region_px` must be at least 96 px more than `predictor.crop_px`"
                 f" {self.predictor.crop_px}; got {region_px}"
             )
         return self
@@ -331,7 +339,7 @@ class Config(Settings):
 
 PAPER: dict[str, Any] = {
     "data": {"image_size": (256, 256)},
-    "autoencoder": {"architecture": "paper", "learning_rate": 1e-3},
+    "autoencoder": {"architecture": "paper", "downscale": 1, "learning_rate": 1e-3},
     "profile": {"spacing": "last", "error_scale": "linear", "diversity": "dropout"},
     "predictor": {
         "architecture": "paper",
@@ -354,6 +362,9 @@ PAPER: dict[str, Any] = {
     "buffer": {"capacity": 80, "fresh_per_update": 2},
     "sampler": {
         "architecture": "paper",
+        "window_px": 128,
+        "patch_px": 64,
+        "stride_px": 24,
         "error_refresh_steps": 1,
         "learning_rate": 1e-3,
         "labeled_in_pool": True,

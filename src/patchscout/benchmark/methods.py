@@ -19,7 +19,7 @@ from patchscout.data.images import read_image, resize_image
 from patchscout.data.loader import to_tensor
 from patchscout.inference import WorkingMap, score_image
 from patchscout.monitor import Monitor
-from patchscout.networks.loss_profile import error_map
+from patchscout.networks.loss_profile import ProfileExtractor
 from patchscout.training.calibration import hold_out
 from patchscout.training.loop import TrainingResult, train
 from patchscout.types import Image, Split
@@ -83,13 +83,12 @@ def _fit_last_error(split: Split, config: Config, device: torch.device, monitor:
     profiles = _trained(split, config, device, monitor).segmenter.features.profiles
     assert profiles is not None
     autoencoder, mask = profiles.sources[-1]
+    last = ProfileExtractor([autoencoder], mask, "linear", profiles.downscale).to(device)
     size = config.data.working_size
 
-    @torch.no_grad()
     def errors(image: Image) -> WorkingMap:
         images = to_tensor(resize_image(image, size))[None].to(device)
-        images = images.contiguous(memory_format=torch.channels_last)
-        return error_map(autoencoder, images, mask)[0].float().cpu().numpy()
+        return last(images)[0, 0].float().cpu().numpy()
 
     _, normal = hold_out(split.train_normal, config.seed)
     samples = (*split.labeled, *normal)

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from patchscout.networks.autoencoder import Autoencoder
 
@@ -54,17 +55,24 @@ class ProfileExtractor(nn.Module):
             one, used with each of T masks.
         masks: (T, bottleneck channels) for structured dropout, else None.
         error_scale: `log` or `linear`.
+        downscale: By how much images are shrunk for the autoencoder; the error maps are enlarged
+            again by as much.
     """
 
     masks: Tensor | None
 
     def __init__(
-        self, autoencoders: Sequence[Autoencoder], masks: Tensor | None, error_scale: str
+        self,
+        autoencoders: Sequence[Autoencoder],
+        masks: Tensor | None,
+        error_scale: str,
+        downscale: int = 1,
     ) -> None:
         super().__init__()
         self.autoencoders = nn.ModuleList(autoencoders).eval()
         self.register_buffer("masks", masks)
         self.error_scale = error_scale
+        self.downscale = downscale
 
     @property
     def sources(self) -> list[tuple[Autoencoder, Tensor | None]]:
@@ -79,32 +87,44 @@ class ProfileExtractor(nn.Module):
         """T, the number of error maps in a profile."""
         return len(self.autoencoders) if self.masks is None else len(self.masks)
 
+    @torch.no_grad()
     def forward(
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch length height width"]:
         """Return the loss profiles of images in [0, 1]."""
+        small = shrink(images, self.downscale)
         if self.masks is None:
-            return torch.stack([self.source_map(i, images) for i in range(self.length)], dim=1)
-        return self._masked_maps(images, self.masks)
+            errors = [reconstruction_error(one, small) for one, _ in self.sources]
+        else:
+            errors = self._masked_errors(small, self.masks)
+        return self._enlarge(scale_errors(torch.stack(errors, dim=1), self.error_scale))
 
-    @torch.no_grad()
-    def _masked_maps(
-        self, images: Float[Tensor, "batch 3 height width"], masks: Float[Tensor, "length channels"]
-    ) -> Float[Tensor, "batch length height width"]:
-        """Return the error maps under each mask; the images are encoded only once."""
+    def map_of(
+        self, autoencoder: Autoencoder, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch height width"]:
+        """Return the channel that an autoencoder gives or would give, with a gradient."""
+        errors = reconstruction_error(autoencoder, shrink(images, self.downscale))
+        return self._enlarge(scale_errors(errors, self.error_scale)[:, None])[:, 0]
+
+    def _masked_errors(
+        self, small: Float[Tensor, "batch 3 height width"], masks: Float[Tensor, "length channels"]
+    ) -> list[Float[Tensor, "batch height width"]]:
+        """Return the error map under each mask; the images are encoded only once."""
         autoencoder = self.sources[0][0]
-        images = images.contiguous(memory_format=torch.channels_last)
-        code, skip = autoencoder.encode(images)
+        code, skip = autoencoder.encode(small)
         reconstructions = [
             autoencoder.decode(code * mask[None, :, None, None], skip) for mask in masks
         ]
-        errors = [(one - images).abs().mean(dim=1) for one in reconstructions]
-        return scale_errors(torch.stack(errors, dim=1), self.error_scale)
+        return [(one - small).abs().mean(dim=1) for one in reconstructions]
 
-    def source_map(
-        self, index: int, images: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch height width"]:
-        """Return one channel of the loss profiles."""
-        autoencoder, mask = self.sources[index]
-        images = images.contiguous(memory_format=torch.channels_last)
-        return scale_errors(error_map(autoencoder, images, mask), self.error_scale)
+    def _enlarge(self, maps: Float[Tensor, "batch length height width"]) -> Tensor:
+        if self.downscale == 1:
+            return maps
+        return F.interpolate(maps, scale_factor=float(self.downscale), mode="bilinear")
+
+
+def shrink(images: Float[Tensor, "batch 3 height width"], factor: int) -> Tensor:
+    """Return images shrunk by a whole factor, each pixel the mean of those it takes the place of."""
+    if factor > 1:
+        images = F.avg_pool2d(images, factor)
+    return images.contiguous(memory_format=torch.channels_last)

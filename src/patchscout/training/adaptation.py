@@ -21,7 +21,7 @@ def adapt(config: Config, split: Split) -> Config:
     The test part of the split is not looked at.
     """
     if config.data.image_size is None:
-        patch_px = config.sampler.patch_px
+        patch_px = config.smallest_px
         chosen = choose_image_size(split.train_normal, split.labeled, patch_px)
         config = _with(config, "data", image_size=chosen)
     if config.views.keeps_direction is None:

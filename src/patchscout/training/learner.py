@@ -71,7 +71,8 @@ class ProfileLearner:
         self.resets = config.profile.diversity == "reset"
         cycles = 1 if self.resets else config.training.num_cycles
         num_steps = cycles * config.training.steps_per_cycle
-        self.recorder = SnapshotRecorder(config.profile, num_steps, masks)
+        downscale = config.autoencoder.downscale
+        self.recorder = SnapshotRecorder(config.profile, num_steps, masks, downscale)
 
         channels = num_features(config.profile.length, config.predictor.inputs)
         self.predictor = make_predictor(

@@ -13,6 +13,7 @@ from patchscout.config import Config
 from patchscout.data.augment import Augmentation, draw_augmentation
 from patchscout.data.loader import ImageLoader
 from patchscout.monitor import Monitor
+from patchscout.networks.loss_profile import shrink
 from patchscout.networks.segmenter import Segmenter
 from patchscout.training.calibration import choose_threshold, hold_out
 from patchscout.training.environment import PatchEnvironment
@@ -129,6 +130,7 @@ class ImagePool:
     ) -> None:
         self.loader = loader
         self.device = device
+        self.downscale = config.autoencoder.downscale
         self._rng = np.random.default_rng([config.seed, 2])
         self._items = [(sample, Augmentation.identity()) for sample in normal]
         if config.sampler.labeled_in_pool:
@@ -139,16 +141,14 @@ class ImagePool:
         return len(self._items)
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """Return the numbers of `count` random images and the images, (count, 3, H, W)."""
+        """Return the numbers of `count` random images and the images as the autoencoder sees them."""
         numbers = self._rng.integers(len(self), size=count)
         images = [
             augmentation.apply(self.loader.image(sample))
             for sample, augmentation in (self._items[number] for number in numbers)
         ]
-        return (
-            torch.from_numpy(numbers).to(self.device),
-            torch.stack(images).to(self.device),
-        )
+        small = shrink(torch.stack(images).to(self.device), self.downscale)
+        return torch.from_numpy(numbers).to(self.device), small.contiguous()
 
 
 def color_statistics(samples: tuple[Sample, ...], loader: ImageLoader) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ RegionMask = Bool[Tensor, "region_height region_width"]
 FIRST_ENTRIES = 8
 """At most so many profiles are made before the first update, which may be on fewer than a batch."""
 
-MARGIN_PX = 32
+MARGIN_PX = 48
 """Width at a cut of a region that is left out again: errors there are unlike those inside."""
 
 

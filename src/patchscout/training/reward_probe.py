@@ -9,11 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from patchscout.networks.autoencoder import Autoencoder
-from patchscout.networks.loss_profile import (
-    ProfileExtractor,
-    reconstruction_error,
-    scale_errors,
-)
+from patchscout.networks.loss_profile import ProfileExtractor
 from patchscout.networks.segmenter import measure_lighting
 from patchscout.training.views import Image, Mask
 
@@ -35,7 +31,7 @@ class RewardProbe:
         self.lighting = torch.cat([measure_lighting(image[None]) for image, _ in whole]).to(device)
         self.images = torch.stack([image for image, _ in squares]).to(device)
         self.masks = torch.stack([mask for _, mask in squares]).to(device)
-        self._known: dict[tuple[Autoencoder, int], Tensor] = {}
+        self._known: dict[Autoencoder, Tensor] = {}
 
     def profiles(
         self, extractor: ProfileExtractor, newest: tuple[int, Autoencoder] | None = None
@@ -51,19 +47,15 @@ class RewardProbe:
         """
         if extractor.masks is not None:  # one autoencoder, new each time
             return extractor(self.images)
-        maps = {
-            (source[0], index): self._known.get((source[0], index))
-            for index, source in enumerate(extractor.sources)
-        }
-        self._known = {
-            key: extractor.source_map(key[1], self.images) if known is None else known
-            for key, known in maps.items()
-        }
+        with torch.no_grad():
+            self._known = {
+                key: self._known[key] if key in self._known else extractor.map_of(key, self.images)
+                for key, _ in extractor.sources
+            }
         channels = list(self._known.values())
         if newest is not None:
             index, autoencoder = newest
-            errors = reconstruction_error(autoencoder, self.images)
-            channels[index] = scale_errors(errors, extractor.error_scale)
+            channels[index] = extractor.map_of(autoencoder, self.images)
         return torch.stack(channels, dim=1)
 
 

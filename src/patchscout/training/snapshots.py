@@ -36,12 +36,18 @@ class SnapshotRecorder:
         settings: Length, spacing and diversity of profiles.
         num_steps: Steps over which snapshots are spaced.
         masks: (T, bottleneck channels) for structured dropout, else None.
+        downscale: By how much images are shrunk for the autoencoder.
     """
 
     def __init__(
-        self, settings: ProfileSettings, num_steps: int, masks: Tensor | None = None
+        self,
+        settings: ProfileSettings,
+        num_steps: int,
+        masks: Tensor | None = None,
+        downscale: int = 1,
     ) -> None:
         self.settings = settings
+        self.downscale = downscale
         self.masks = masks
         self._steps = set(snapshot_steps(settings, num_steps))
         self._capacity = settings.length if masks is None else 1
@@ -78,7 +84,7 @@ class SnapshotRecorder:
         states = list(self._states)
         if padding is not None and self.masks is None:
             states += [autoencoder for autoencoder, _ in padding.sources[len(states) :]]
-        return ProfileExtractor(states, self.masks, self.settings.error_scale)
+        return ProfileExtractor(states, self.masks, self.settings.error_scale, self.downscale)
 
 
 def draw_dropout_masks(num_masks: int, num_channels: int, rate: float, seed: int) -> Tensor:
