@@ -233,7 +233,7 @@ class TrainingSettings(Settings):
     """Sampler and autoencoder steps of a cycle."""
     predictor_updates_per_step: Annotated[int, Field(ge=0)] = 1
     """Predictor updates after each step, from the first complete profile on."""
-    predictor_updates: Count = 1200
+    predictor_updates: Count = 1800
     """Predictor updates in all; those not made beside the steps are made after the last cycle."""
     alpha: LinearSchedule = LinearSchedule(steps=9000)
     """Weight of normal pixels in the predictor's cross-entropy."""

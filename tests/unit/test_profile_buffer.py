@@ -106,11 +106,12 @@ def test_a_crop_is_at_most_the_image(tmp_path, extractor):
 def test_it_starts_with_a_batch_and_grows_until_it_is_full(tmp_path, extractor):
     buffer, views = make(tmp_path, capacity=8, fresh=1, batch_size=3)
     drawn = []
-    for _ in range(5):
+    for _ in range(9):
         buffer.refresh(extractor)
         drawn.append(views.count)
-    assert drawn == [3, 5, 7, 9, 10]  # a batch, twice as many as later, then one by one
-    assert numbers(buffer) == set(range(2, 10))
+    # A batch; twice as many as later, four at a time, until there are eight; then one an update.
+    assert drawn == [3, 3, 7, 7, 11, 11, 11, 11, 15]
+    assert numbers(buffer) == set(range(7, 15))
 
 
 def test_the_oldest_are_replaced_first(tmp_path, extractor):
@@ -153,13 +154,14 @@ def regions(tmp_path, size, extractor, defect=None, count=80):
             "data": {"image_size": size},
             "buffer": {"capacity": count, "fresh_per_update": count, "region_px": 160},
             "predictor": {"batch_size": 1, "crop_px": 64},
+            "sampler": {"patch_px": 32, "window_px": 32},
         }
     )
     buffer = ProfileBuffer(settings, views, torch.device("cpu"))
-    while len(extractor.sizes) < count:
+    while views.count < count:
         buffer.refresh(extractor)
     found = []
-    for features, mask in zip(buffer._features, buffer._masks, strict=True):
+    for features, mask in buffer._entries:
         rows, columns = ((features[axis].float() * 1024).round().int() for axis in (0, 1))
         inside = (slice(int(rows[0, 0]), int(rows[-1, 0]) + 1), slice(*edges(columns)))
         assert features.shape[-2:] == mask.shape == views.mask[inside].shape
@@ -226,4 +228,4 @@ def test_the_lighting_of_a_region_is_that_of_the_whole_view(tmp_path, extractor)
     regions(tmp_path, (512, 704), extractor, (7, 9), count=5)
     view = LargeViews(tmp_path, (512, 704), (7, 9)).draw()[0]
     for lighting in extractor.lightings:
-        torch.testing.assert_close(lighting, measure_lighting(view[None]))
+        torch.testing.assert_close(lighting, measure_lighting(view[None]).expand_as(lighting))

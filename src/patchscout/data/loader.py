@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,26 +21,22 @@ class ImageLoader:
 
     Args:
         image_size: Height and width in pixels that everything is resized to.
-        cache_mib: Memory for resized images (half precision), in MiB; 0 remembers none.
+        cache_mib: Memory for resized images (half precision) and masks, in MiB; 0 remembers none.
     """
 
     def __init__(self, image_size: tuple[int, int], cache_mib: int) -> None:
         self.image_size = image_size
-        bytes_per_image = 3 * image_size[0] * image_size[1] * 2
-        self._capacity = cache_mib * 2**20 // bytes_per_image
-        self._cache: OrderedDict[Path, Tensor] = OrderedDict()
+        self._capacity = cache_mib * 2**20
+        self._num_bytes = 0
+        self._cache: OrderedDict[tuple[str, Path], Tensor] = OrderedDict()
 
     def image(self, sample: Sample) -> Float[Tensor, "3 height width"]:
         """Return the image of a sample, float32 in [0, 1]."""
-        path = sample.image_path
-        cached = self._cache.pop(path, None)
-        if cached is None:
-            cached = to_tensor(resize_image(read_image(path), self.image_size)).half()
-        if self._capacity:
-            self._cache[path] = cached
-            while len(self._cache) > self._capacity:
-                self._cache.popitem(last=False)
-        return cached.float()
+
+        def read() -> Tensor:
+            return to_tensor(resize_image(read_image(sample.image_path), self.image_size)).half()
+
+        return self._remembered(("image", sample.image_path), read).float()
 
     def images(self, samples: Sequence[Sample]) -> Float[Tensor, "batch 3 height width"]:
         """Return the images of several samples."""
@@ -48,7 +44,23 @@ class ImageLoader:
 
     def mask(self, sample: Sample) -> Bool[Tensor, "height width"]:
         """Return the mask of a sample, resized with pixels set where at least half is anomalous."""
-        return torch.from_numpy(resized_mask(sample, self.image_size))
+
+        def read() -> Tensor:
+            return torch.from_numpy(resized_mask(sample, self.image_size))
+
+        return self._remembered(("mask", sample.image_path), read)
+
+    def _remembered(self, key: tuple[str, Path], read: Callable[[], Tensor]) -> Tensor:
+        """Return what is remembered under a key; else read it, and forget what was used least."""
+        tensor = self._cache.pop(key, None)
+        if tensor is None:
+            tensor = read()
+            self._num_bytes += tensor.nbytes
+        self._cache[key] = tensor
+        while self._num_bytes > self._capacity:
+            _, oldest = self._cache.popitem(last=False)
+            self._num_bytes -= oldest.nbytes
+        return tensor
 
 
 def resized_mask(sample: Sample, size: tuple[int, int]) -> Mask:

@@ -124,7 +124,7 @@ class ProfileExtractor(nn.Module):
 
 
 def shrink(images: Float[Tensor, "batch 3 height width"], factor: int) -> Tensor:
-    """Return images shrunk by a whole factor, each pixel the mean of those it takes the place of."""
+    """Return images shrunk by a whole factor; each pixel is the mean of those that it replaces."""
     if factor > 1:
         images = F.avg_pool2d(images, factor)
     return images.contiguous(memory_format=torch.channels_last)

@@ -46,8 +46,9 @@ class Channel(IntEnum):
 IDLE_REWARD = -1.0
 """What a walker is paid for a step without a patch: less than for any patch."""
 
-VISIT_CELL_PX = 16
-"""Side of the cells in which an image's visits are remembered while no walker is on it."""
+VISIT_CELL_PX = 8
+"""Side of the cells in which an image's visits are remembered while no walker is on it; shrunk
+images are a whole number of them high and wide."""
 
 
 @runtime_checkable
@@ -91,7 +92,7 @@ class PatchEnvironment(VectorEnv):
     the border never pays and leaving an image pays only once it is well visited.
 
     Visits are counted over a whole cycle: an image that is returned to, by any walker, is as
-    visited as it was left (in cells of 16 px).
+    visited as it was left (in cells of 8 px).
 
     Args:
         pool: The images to walk on, augmented already: every channel belongs to the image as the

@@ -141,7 +141,7 @@ class ImagePool:
         return len(self._items)
 
     def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """Return the numbers of `count` random images and the images as the autoencoder sees them."""
+        """Return the numbers of `count` random images, and these as the autoencoder sees them."""
         numbers = self._rng.integers(len(self), size=count)
         images = [
             augmentation.apply(self.loader.image(sample))

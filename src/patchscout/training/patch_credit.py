@@ -14,6 +14,10 @@ from patchscout.networks.autoencoder import Autoencoder
 STEP = 1e-2
 """Length of the trial step, as a share of the length of all weights."""
 
+LEAST_SPREAD = 1e-5
+"""Patches differ if their changes of loss spread by more than this share of their losses: a hundred
+times what float32 rounds, and a fraction of what patches of the faintest texture have."""
+
 
 @torch.no_grad()
 def patch_credit(
@@ -34,7 +38,8 @@ def patch_credit(
         gradient: g, one tensor for each of the autoencoder's parameters.
 
     Returns:
-        g_i . g, less its mean over the patches and over its standard deviation; 0 if that is 0.
+        g_i . g, less its mean over the patches and over its standard deviation; 0 if the patches do not
+        differ but by rounding.
 
     References:
         TracIn (Pruthi et al., NeurIPS 2020) traces the influence of a training example likewise.
@@ -54,7 +59,8 @@ def patch_credit(
     change = after - before
     change = change - change.mean()
     spread = change.std(correction=0)
-    return (change / spread).where(spread > 1e-12, 0.0)
+    differs = spread > LEAST_SPREAD * (before + after).mean()
+    return (change / spread).where(differs, 0.0)
 
 
 def _losses(reconstructions: Tensor, patches: Tensor) -> Float[Tensor, " patches"]:

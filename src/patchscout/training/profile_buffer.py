@@ -14,8 +14,9 @@ from patchscout.training.views import Image, Mask, ViewSource
 Region = Float[Tensor, "3 region_height region_width"]
 RegionMask = Bool[Tensor, "region_height region_width"]
 
-FIRST_ENTRIES = 8
-"""At most so many profiles are made before the first update, which may be on fewer than a batch."""
+CHUNK = 8
+"""Profiles that are made at a time; at most so many before the first update, which may therefore be
+on fewer than a batch."""
 
 MARGIN_PX = 48
 """Width at a cut of a region that is left out again: errors there are unlike those inside."""
@@ -45,30 +46,40 @@ class ProfileBuffer:
         self.turns = not config.views.keeps_direction
         self.views = views
         self.device = device
-        self._features: list[Tensor] = []
-        self._masks: list[Tensor] = []
+        self._entries: list[tuple[Tensor, Tensor]] = []
         self._next = 0
+        self._num_due = 0
         self._rng = np.random.default_rng([config.seed, 1])
 
-    @torch.no_grad()
     def refresh(self, extractor: FeatureExtractor) -> None:
-        """Replace the oldest entries by new ones; until the buffer is full, add twice as many."""
-        is_full = len(self._features) >= self.capacity
-        count = self.fresh_per_update if is_full else max(2 * self.fresh_per_update, 1)
-        if not self._features:
-            count = min(self.batch_size, FIRST_ENTRIES, self.capacity)
-        for _ in range(count):
-            view = self.views.draw()
-            image, mask, inside = self._region(*view)
-            lighting = measure_lighting(view[0][None]).to(self.device)
-            features = extractor(image[None].to(self.device), lighting)[0].half()[:, *inside]
-            mask = mask[inside].to(self.device)
-            if len(self._features) < self.capacity:
-                self._features.append(features)
-                self._masks.append(mask)
+        """Replace the oldest entries by new ones; until the buffer is full, add twice as many.
+
+        They are made several at a time, which is faster, so most calls leave the entries alone.
+        """
+        if not self._entries:
+            self._add(extractor, min(self.batch_size, CHUNK, self.capacity))
+            return
+        is_full = len(self._entries) >= self.capacity
+        self._num_due += self.fresh_per_update if is_full else max(2 * self.fresh_per_update, 1)
+        chunk = min(CHUNK, max(self.capacity // 2, 1))
+        while self._num_due >= chunk:
+            self._add(extractor, chunk)
+            self._num_due -= chunk
+
+    @torch.no_grad()
+    def _add(self, extractor: FeatureExtractor, count: int) -> None:
+        """Make entries, in the place of the oldest ones if there is no room."""
+        views = [self.views.draw() for _ in range(count)]
+        regions = [self._region(*view) for view in views]
+        images = torch.stack([image for image, _, _ in regions]).to(self.device)
+        lighting = measure_lighting(torch.stack([image for image, _ in views])).to(self.device)
+        features = extractor(images, lighting).half()
+        for one, (_, mask, inside) in zip(features, regions, strict=True):
+            entry = one[:, *inside].clone(), mask[inside].to(self.device)
+            if len(self._entries) < self.capacity:
+                self._entries.append(entry)
             else:
-                self._features[self._next] = features
-                self._masks[self._next] = mask
+                self._entries[self._next] = entry
                 self._next = (self._next + 1) % self.capacity
 
     def batch(
@@ -78,9 +89,9 @@ class ProfileBuffer:
         Float[Tensor, "batch crop crop"],
     ]:
         """Return randomly cropped, flipped and turned features with their masks."""
-        count = min(self.batch_size, len(self._features))
-        chosen = self._rng.choice(len(self._features), count, replace=False)
-        crops = [self._crop(self._features[i], self._masks[i]) for i in chosen]
+        count = min(self.batch_size, len(self._entries))
+        chosen = self._rng.choice(len(self._entries), count, replace=False)
+        crops = [self._crop(*self._entries[i]) for i in chosen]
         features = torch.stack([crop for crop, _ in crops]).float()
         target = torch.stack([mask for _, mask in crops]).float()
         return features.contiguous(memory_format=torch.channels_last), target
