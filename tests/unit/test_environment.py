@@ -20,6 +20,7 @@ from patchscout.training.structure import (
 )
 
 HEIGHT, WIDTH, WINDOW, PATCH, MARGIN = 160, 224, 128, 64, 32
+SIZES = {"window_px": WINDOW, "patch_px": PATCH, "stride_px": 24}
 EAST, WEST = 3, 7
 
 
@@ -46,7 +47,7 @@ def random_images(count, height=HEIGHT, width=WIDTH, seed=0):
 @pytest.fixture
 def make(image_pool):
     def make(images, num_walkers=4, *, seed=0, uses_error=True, **settings) -> tuple[Any, Any]:
-        sampler = SamplerSettings(num_walkers=num_walkers, **settings)
+        sampler = SamplerSettings(num_walkers=num_walkers, **{**SIZES, **settings})
         environment = PatchEnvironment(
             image_pool(images),
             Recorder(),
@@ -163,6 +164,18 @@ def test_places_are_drawn_all_over_the_image(make, height, width):
     seen = {tuple(corner) for corner in environment.corners.tolist()}
     places = itertools.product(range(height - PATCH + 1), range(width - PATCH + 1))
     assert seen == set(places)
+
+
+@pytest.mark.parametrize("size", [(72, 104), (136, 96)])  # images of 144 x 208, 272 x 192 halved
+def test_every_multiple_of_8_is_a_size_to_walk_on(make, size):
+    environment, _ = make(random_images(3, *size))
+    for actions in (*moves(6, 4), torch.zeros(4, dtype=torch.long)):
+        environment.step(actions)
+    visits = environment.channel_maps(Channel.VISITS)
+    assert visits.shape[-2:] == size
+    places = torch.tensor([[size[0] - PATCH, size[1] - PATCH]] * 4)
+    environment.place(places)
+    assert environment.remembered_visits[:, -1, -1].any()
 
 
 def test_after_so_many_steps_a_walker_goes_to_a_new_image(make):

@@ -44,7 +44,9 @@ def ramps(*slopes):
 @pytest.fixture
 def make(image_pool):
     def make(images, num_walkers, **terms) -> Any:
-        settings = SamplerSettings(num_walkers=num_walkers)
+        settings = SamplerSettings(
+            num_walkers=num_walkers, window_px=128, patch_px=PATCH, stride_px=24
+        )
         reward = RewardSettings(**terms)
         environment = PatchEnvironment(image_pool(images), Recorder(), settings, reward)
         environment.reset()

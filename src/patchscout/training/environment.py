@@ -46,9 +46,8 @@ class Channel(IntEnum):
 IDLE_REWARD = -1.0
 """What a walker is paid for a step without a patch: less than for any patch."""
 
-VISIT_CELL_PX = 8
-"""Side of the cells in which an image's visits are remembered while no walker is on it; shrunk
-images are a whole number of them high and wide."""
+VISIT_CELL_PX = 16
+"""Side of the cells in which an image's visits are remembered while no walker is on it."""
 
 
 @runtime_checkable
@@ -92,7 +91,7 @@ class PatchEnvironment(VectorEnv):
     the border never pays and leaving an image pays only once it is well visited.
 
     Visits are counted over a whole cycle: an image that is returned to, by any walker, is as
-    visited as it was left (in cells of 8 px).
+    visited as it was left (in cells of 16 px).
 
     Args:
         pool: The images to walk on, augmented already: every channel belongs to the image as the
@@ -156,7 +155,8 @@ class PatchEnvironment(VectorEnv):
         self.corners = torch.zeros(self.num_envs, 2, dtype=torch.long, device=device)
         self._age = torch.zeros(self.num_envs, dtype=torch.long, device=device)
         self._numbers = torch.zeros(self.num_envs, dtype=torch.long, device=device)
-        cells = (len(self.pool), height // VISIT_CELL_PX, width // VISIT_CELL_PX)
+        self._rows, self._columns = (_middles_of_cells(side, device) for side in (height, width))
+        cells = (len(self.pool), len(self._rows), len(self._columns))
         self._remembered = torch.zeros(cells, dtype=torch.int16, device=device)
         self._arrive(torch.arange(self.num_envs, device=device), numbers, images)
         return self.observe(), {}
@@ -257,8 +257,7 @@ class PatchEnvironment(VectorEnv):
         """Add one visit to the pixels of each counted patch, here and in what is remembered."""
         visited = self._patch_masks(counted)
         self._inner[:, Channel.VISITS] += visited
-        center = VISIT_CELL_PX // 2
-        cells = visited[:, center::VISIT_CELL_PX, center::VISIT_CELL_PX].to(torch.int16)
+        cells = visited[:, self._rows[:, None], self._columns].to(torch.int16)
         self._remembered.index_add_(0, self._numbers, cells)
 
     def _patch_masks(
@@ -283,9 +282,10 @@ class PatchEnvironment(VectorEnv):
         self._inner[which, Channel.ERROR :] = 0.0
         self._numbers[which] = numbers
         remembered = self._remembered[numbers].to(images.dtype)
+        height, width = images.shape[-2:]
         self._inner[which, Channel.VISITS] = remembered.repeat_interleave(
             VISIT_CELL_PX, dim=1
-        ).repeat_interleave(VISIT_CELL_PX, dim=2)
+        ).repeat_interleave(VISIT_CELL_PX, dim=2)[:, :height, :width]
         self._sobel[which] = sobel_magnitude(luma)
         self._variance[which] = local_variance(luma)
         self._blurred_sobel[which] = sobel_magnitude(gaussian_blur(luma))
@@ -309,3 +309,9 @@ class PatchEnvironment(VectorEnv):
         walkers = torch.arange(self.num_envs, device=maps.device)
         rows, columns = (self.corners + offset).unbind(dim=1)
         return squares[walkers, :, rows, columns]
+
+
+def _middles_of_cells(side_px: int, device: torch.device) -> Int[Tensor, " cells"]:
+    """Return the middle pixel of each cell along a side; the last cell may be cut off."""
+    starts = torch.arange(0, side_px, VISIT_CELL_PX, device=device)
+    return (starts + VISIT_CELL_PX // 2).clamp_max(side_px - 1)
