@@ -56,4 +56,16 @@ def test_without_a_slope_or_a_difference_there_is_no_credit(autoencoder):
     nothing = [torch.zeros_like(parameter) for parameter in autoencoder.parameters()]
     assert not patch_credit(autoencoder, torch.rand(5, 3, 32, 32), nothing).any()
     wanted = gradients(autoencoder, torch.rand(4, 3, 32, 32))
+    assert not patch_credit(autoencoder, patches, wanted).any()
     assert not patch_credit(autoencoder, patches[:1], wanted).any()
+
+
+@pytest.mark.parametrize("level", [0.0, 0.4, 1.0])
+def test_patches_that_differ_by_rounding_alone_have_no_credit(autoencoder, level):
+    wanted = gradients(autoencoder, torch.rand(4, 3, 32, 32))
+    rounding = 1e-7 * torch.randn(8, 3, 32, 32)
+    assert not patch_credit(autoencoder, level + rounding, wanted).any()
+    one_grey_level = level + torch.linspace(0, 1 / 255, 8)[:, None, None, None]
+    flat = one_grey_level.expand(8, 3, 32, 32).contiguous()
+    found = patch_credit(autoencoder, flat, wanted)
+    assert found.std(correction=0).item() == pytest.approx(1, abs=1e-3)

@@ -38,8 +38,8 @@ def patch_credit(
         gradient: g, one tensor for each of the autoencoder's parameters.
 
     Returns:
-        g_i . g, less its mean over the patches and over its standard deviation; 0 if the patches do not
-        differ but by rounding.
+        g_i . g, less its mean over the patches and over its standard deviation; 0 if they
+        differ by rounding alone.
 
     References:
         TracIn (Pruthi et al., NeurIPS 2020) traces the influence of a training example likewise.
