@@ -39,22 +39,28 @@ def edit_config(run, **changes):
     (run / "config.json").write_text(json.dumps(data | changes))
 
 
-def configuration(**profile):
+def configuration(downscale=1, **profile):
     return parse_config(
         {
             "data": {"image_size": [64, 64]},
             "profile": {"length": 3, **profile},
-            "autoencoder": {"base_channels": 4, "bottleneck_channels": 6},
+            "autoencoder": {
+                "base_channels": 4,
+                "bottleneck_channels": 6,
+                "downscale": downscale,
+            },
+            "sampler": {"patch_px": 32},
             "predictor": {"base_channels": 4},
         }
     )
 
 
+@pytest.mark.parametrize("downscale", [1, 2])
 @pytest.mark.parametrize("diversity", ["reset", "dropout"])
 @torch.no_grad()
-def test_a_loaded_model_answers_as_the_saved_one(diversity, trained_run, tmp_path):
+def test_a_loaded_model_answers_as_the_saved_one(diversity, downscale, trained_run, tmp_path):
     torch.manual_seed(0)
-    config = configuration(diversity=diversity)
+    config = configuration(downscale, diversity=diversity)
     masks = draw_dropout_masks(3, 6, 0.5, seed=0) if diversity == "dropout" else None
     state = {} if masks is None else {"features.profiles.masks": masks}
     saved = build_segmenter(config, state).eval()
@@ -67,6 +73,12 @@ def test_a_loaded_model_answers_as_the_saved_one(diversity, trained_run, tmp_pat
     assert not torch.equal(loaded(IMAGES), build_segmenter(config, state).eval()(IMAGES))
     assert not loaded.training
     assert loaded.features.profiles is not None
+    assert saved.features.profiles is not None
+    assert loaded.features.profiles.downscale == downscale
+    profiles = loaded.features.profiles(IMAGES)
+    assert torch.equal(profiles, saved.features.profiles(IMAGES))
+    loaded.features.profiles.downscale = 3 - downscale
+    assert not torch.allclose(loaded.features.profiles(IMAGES), profiles, atol=1e-2)
     assert len(loaded.features.profiles.autoencoders) == (3 if masks is None else 1)
 
 

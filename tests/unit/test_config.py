@@ -17,6 +17,7 @@ from patchscout.config import (
     read_config_file,
     setting_names,
 )
+from patchscout.training.profile_buffer import MARGIN_PX
 
 
 def groups(model: type[BaseModel] = Config):
@@ -131,9 +132,38 @@ def test_settings_are_frozen():
         (
             {
                 "data": {"image_size": [256, 256]},
-                "sampler": {"patch_px": 512, "window_px": 512},
+                "autoencoder": {"downscale": 2},
+                "sampler": {"patch_px": 136, "window_px": 256},
             },
-            "`sampler.patch_px` must fit into `data.image_size` (256, 256); got 512 (in here)",
+            "`sampler.patch_px` must fit into `data.image_size` (256, 256) shrunk by"
+            " `autoencoder.downscale` 2; got 136 (in here)",
+        ),
+        (
+            {
+                "data": {"image_size": [64, 256]},
+                "autoencoder": {"downscale": 1},
+                "sampler": {"patch_px": 72, "window_px": 128},
+            },
+            "`sampler.patch_px` must fit into `data.image_size` (64, 256) shrunk by"
+            " `autoencoder.downscale` 1; got 72 (in here)",
+        ),
+        (
+            {"autoencoder": {"downscale": 3}},
+            "`autoencoder.downscale`: input should be 1 or 2; got 3 (in here)",
+        ),
+        (
+            {"buffer": {"region_px": 272}, "predictor": {"crop_px": 192}},
+            "`buffer.region_px` must be at least 96 px more than `predictor.crop_px` 192; got 272"
+            " (in here)",
+        ),
+        (
+            {
+                "data": {"image_size": [128, 176]},
+                "buffer": {"region_px": 160},
+                "predictor": {"crop_px": 80},
+            },
+            "`buffer.region_px` must be at least 96 px more than `predictor.crop_px` 80; got 160"
+            " (in here)",
         ),
         (
             {"sampler": {"patch_px": 60}},
@@ -146,7 +176,7 @@ def test_settings_are_frozen():
             " (in here)",
         ),
         (
-            {"sampler": {"window_px": 48}},
+            {"sampler": {"patch_px": 64, "window_px": 48}},
             "`sampler.window_px` must be a multiple of 16, no smaller than `sampler.patch_px`; got"
             " 48 (in here)",
         ),
@@ -185,7 +215,27 @@ def test_the_fewest_steps_that_hold_a_profile_are_accepted():
 
 @pytest.mark.parametrize("side", [64, 80, 256, 4096])
 def test_multiples_of_16_are_accepted(side):
-    assert parse_config({"data": {"image_size": [side, 64]}}).data.image_size == (side, 64)
+    settings = {"data": {"image_size": [side, 64]}, "sampler": {"patch_px": 32}}
+    assert parse_config(settings).data.image_size == (side, 64)
+
+
+@pytest.mark.parametrize("downscale", [1, 2])
+def test_a_patch_may_fill_a_shrunk_image_but_not_exceed_it(downscale):
+    settings = {
+        "data": {"image_size": [128, 256]},
+        "autoencoder": {"downscale": downscale},
+        "sampler": {"patch_px": 128 // downscale, "window_px": 256},
+    }
+    assert parse_config(settings).smallest_px == 128
+    with pytest.raises(InputValueError, match=r"`sampler.patch_px` must fit into"):
+        parse_config({**settings, "data": {"image_size": [112, 256]}})
+
+
+def test_regions_need_room_for_a_crop_beside_their_margins_only_if_views_are_cut():
+    settings = {"buffer": {"region_px": 160}, "predictor": {"crop_px": 64}}
+    assert parse_config(settings).buffer.region_px == 160 == 64 + 2 * MARGIN_PX
+    whole = {"data": {"image_size": [160, 128]}, "buffer": {"region_px": 160}}
+    assert parse_config({**whole, "predictor": {"crop_px": 160}}).predictor.crop_px == 160
 
 
 @pytest.mark.parametrize("side", [48, 4112, 72])

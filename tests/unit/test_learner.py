@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from patchscout import devices
 from patchscout.config import parse_config
@@ -48,6 +49,7 @@ def make(diversity="reset", *, updates_per_step=0, predictor=None, **groups):
             "profile": {"length": 3, "first_step": 2, "diversity": diversity, "dropout_rate": 0.5},
             "predictor": {"base_channels": 4, "batch_size": 2, **(predictor or {})},
             "buffer": {"capacity": 4},
+            "sampler": {"patch_px": 32},
             "views": LABELED_ONLY,
             "training": {
                 "num_cycles": 2 if diversity == "reset" else 1,
@@ -75,6 +77,13 @@ def weights(module):
 def probe_images():
     loader = Spots((SIZE, SIZE), 0)
     return loader.images(LABELED), torch.stack([loader.mask(s) for s in LABELED]).float()
+
+
+def current_map(learner, images):
+    """The channel that the autoencoder in training would give."""
+    factor = learner.config.autoencoder.downscale
+    errors = scale_errors(learner.error_maps(F.avg_pool2d(images, factor)), "log")
+    return F.interpolate(errors[:, None], scale_factor=float(factor), mode="bilinear")[:, 0]
 
 
 def complete(diversity="reset", num_updates=3, **settings):
@@ -136,8 +145,8 @@ def test_snapshots_are_taken_when_due(diversity, spacing, expected):
         known = counts[-1] if counts else 0
         counts.append(learner.recorder.num_states)
         if counts[-1] > known and diversity != "dropout":  # a new one is of this very step
-            newest = learner.recorder.extractor().source_map(counts[-1] - 1, images)
-            torch.testing.assert_close(newest, scale_errors(learner.error_maps(images), "log"))
+            newest = learner.recorder.extractor()(images)[:, -1]
+            torch.testing.assert_close(newest, current_map(learner, images))
     assert counts == expected
 
 
@@ -197,7 +206,7 @@ def test_r_pred_in_a_new_cycle_is_of_the_new_the_current_and_the_old_autoencoder
     rewards, errors = [], []
     for step in range(3):
         rewards.append(learner.learn(patches(seed=step))[0])
-        errors.append(scale_errors(learner.error_maps(images), "log"))
+        errors.append(current_map(learner, images))
     reward, (_, snapshot, current) = rewards[-1], errors  # after steps 2 and 3
     profiles = torch.stack([snapshot, current, old[:, 2]], dim=1)
     assert reward == pytest.approx(reward_worked_out(learner, profiles), rel=1e-4)
@@ -350,7 +359,8 @@ class Counting(LeanAutoencoder):
         return super().forward(images, bottleneck_mask)
 
 
-def test_the_probe_runs_only_autoencoders_it_has_not_seen():
+@pytest.mark.parametrize("downscale", [1, 2])
+def test_the_probe_runs_only_autoencoders_it_has_not_seen(downscale):
     torch.manual_seed(0)
     a, b, c, d, current = (Counting() for _ in range(5))
     probe = RewardProbe(labeled_views(Spots((SIZE, SIZE), 0)), CPU)
@@ -363,7 +373,7 @@ def test_the_probe_runs_only_autoencoders_it_has_not_seen():
         ([a, b, d], None, [0, 0, 0, 0, 0]),
     ):
         before = [each.count for each in (a, b, c, d, current)]
-        extractor = ProfileExtractor(autoencoders, None, "log")
+        extractor = ProfileExtractor(autoencoders, None, "log", downscale)
         found = probe.profiles(extractor, newest)
         assert [
             each.count - was for each, was in zip((a, b, c, d, current), before, strict=True)
@@ -371,7 +381,7 @@ def test_the_probe_runs_only_autoencoders_it_has_not_seen():
         anew = list(autoencoders)
         if newest is not None:
             anew[newest[0]] = newest[1]
-        expected = ProfileExtractor(anew, None, "log")(probe.images)
+        expected = ProfileExtractor(anew, None, "log", downscale)(probe.images)
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 

@@ -13,6 +13,7 @@ from patchscout.networks.loss_profile import (
     ProfileExtractor,
     error_map,
     scale_errors,
+    shrink,
 )
 from patchscout.networks.segmenter import (
     SMALLEST_SPREAD,
@@ -41,6 +42,7 @@ class Shift(Autoencoder):
 
 
 IMAGES = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+LARGER = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(1))
 
 
 def test_the_error_is_the_mean_absolute_difference_over_rgb():
@@ -89,16 +91,63 @@ def test_the_logarithm_keeps_the_order_of_errors():
     assert torch.equal(scale_errors(errors, "linear"), errors)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_shrunk_image_is_the_mean_of_blocks(layout):
+    images = IMAGES.contiguous(memory_format=layout)
+    small = shrink(images, 2)
+    assert small.shape == (2, 3, 8, 12)
+    torch.testing.assert_close(
+        small, images.unflatten(3, (12, 2)).unflatten(2, (8, 2)).mean((3, 5))
+    )
+    assert small[1, 2, 3, 4].item() == pytest.approx(IMAGES[1, 2, 6:8, 8:10].mean().item())
+    assert torch.equal(shrink(images, 1), images)
+
+
+def enlarged(maps):
+    """Maps (batch, height, width) at twice the size: between the middles of pixels in a line."""
+    for dim in (1, 2):
+        count = maps.shape[dim]
+        before = maps.index_select(dim, torch.arange(-1, count - 1).clamp_min(0))
+        after = maps.index_select(dim, torch.arange(1, count + 1).clamp_max(count - 1))
+        halves = [0.75 * maps + 0.25 * before, 0.75 * maps + 0.25 * after]
+        maps = torch.stack(halves, dim=dim + 1).flatten(dim, dim + 1)
+    return maps
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
 @pytest.mark.parametrize("with_masks", [False, True])
-def test_a_source_map_is_one_channel(with_masks):
+def test_a_profile_at_half_size_is_that_of_the_shrunk_image_enlarged(scale, with_masks):
     torch.manual_seed(0)
     networks = [LeanAutoencoder(4, 6).folded() for _ in range(1 if with_masks else 3)]
     masks = (torch.rand(3, 6) > 0.5).float() if with_masks else None
-    extractor = ProfileExtractor(networks, masks, "log")
-    profiles = extractor(IMAGES)
-    for index in range(3):
-        assert torch.equal(extractor.source_map(index, IMAGES), profiles[:, index])
+    extractor = ProfileExtractor(networks, masks, scale, downscale=2)
+    profiles = extractor(LARGER)
+    assert profiles.shape == (2, 3, *LARGER.shape[-2:])
+    small = (LARGER[..., ::2, :] + LARGER[..., 1::2, :]) / 2
+    small = (small[..., ::2] + small[..., 1::2]) / 2
+    for index, (network, mask) in enumerate(extractor.sources):
+        expected = enlarged(scale_errors(error_map(network, small, mask), scale))
+        torch.testing.assert_close(profiles[:, index], expected, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(profiles[:, 0], profiles[:, 1])
+    whole = ProfileExtractor(networks, masks, scale)(LARGER)
+    assert not torch.allclose(profiles, whole, atol=0.01)
+
+
+@pytest.mark.parametrize("downscale", [1, 2])
+def test_the_map_of_an_autoencoder_is_its_channel_with_a_gradient(downscale):
+    torch.manual_seed(0)
+    networks = [LeanAutoencoder(4, 6).folded() for _ in range(3)]
+    extractor = ProfileExtractor(networks, None, "log", downscale)
+    profiles = extractor(LARGER)
+    assert not profiles.requires_grad
+    for index, network in enumerate(networks):
+        found = extractor.map_of(network, LARGER)
+        torch.testing.assert_close(found, profiles[:, index])
+    newest = LeanAutoencoder(4, 6).eval()  # need not be one of the snapshots
+    extractor.map_of(newest, LARGER).mean().backward()
+    for name, weight in newest.named_parameters():
+        assert weight.grad is not None, name
+    assert any(weight.grad.any() for weight in newest.parameters() if weight.grad is not None)
 
 
 def test_masks_are_saved_with_the_model():

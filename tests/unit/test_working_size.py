@@ -126,8 +126,11 @@ def test_settings_that_are_not_given_are_filled_in(write):
 
 
 def test_a_patch_larger_than_the_usual_size_is_fitted_in(write):
-    config = preset_config("fast", sampler={"patch_px": 128, "window_px": 256})
-    assert adapt(config, Split((write((200, 3000)),), (), ())).data.image_size == (128, 992)
+    long = Split((write((200, 3000)),), (), ())
+    for downscale, shortest in ((1, 128), (2, 256)):
+        autoencoder, sampler = {"downscale": downscale}, {"patch_px": 128, "window_px": 256}
+        config = preset_config("fast", autoencoder=autoencoder, sampler=sampler)
+        assert adapt(config, long).data.image_size == (shortest, 992)
 
 
 def test_images_too_long_to_work_on_are_told_in_one_line(write):
