@@ -21,7 +21,7 @@ TINY = preset_config(
     data={"image_size": (64, 64)},
     profile={"length": 4, "first_step": 2},
     predictor={"base_channels": 8, "crop_px": 64},
-    sampler={"num_walkers": 16, "window_px": 64, "patch_px": 32},
+    sampler={"num_walkers": 16, "window_px": 32, "patch_px": 16, "stride_px": 4},
     training={"num_cycles": 2, "steps_per_cycle": 20, "predictor_updates": 60},
 )
 

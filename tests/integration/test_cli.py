@@ -238,7 +238,7 @@ def test_info_describes_a_run_and_a_folder_of_images(trained_run, sample_data, c
     assert main(["info", str(trained_run)]) == 0
     shown = capsys.readouterr().out
     assert "brick_wall" in shown
-    assert '"patch_px": 32' in shown
+    assert '"patch_px": 16' in shown
     assert main(["info", str(sample_data)]) == 0
     words = capsys.readouterr().out.split()
     assert words[words.index("on") + 1] == "6"

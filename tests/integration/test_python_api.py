@@ -114,7 +114,7 @@ def test_what_is_no_image(scout, given):
         (np.zeros((64, 64, 5)), InputValueError, r"1, 3 or 4 channels; got \(64, 64, 5\)"),
         (np.zeros((3, 64, 64)), InputValueError, r"Move the channels last"),
         (np.zeros((64, 0)), InputValueError, r"has no pixels"),
-        (np.zeros((64, 31)), InputValueError, r"`image` has 31 x 64 .* less than a patch of 32"),
+        (np.zeros((64, 15)), InputValueError, r"`image` has 15 x 64 .* less than a patch of 16"),
         ("none.png", InputNotFoundError, r"none.png does not exist"),
     ],
 )
@@ -126,8 +126,8 @@ def test_images_that_do_not_fit(scout, given, error, message):
 
 def test_an_image_file_smaller_than_a_patch_is_named(scout, tmp_path):
     path = tmp_path / "small.png"
-    PillowImage.new("L", (20, 90)).save(path)
-    with pytest.raises(InputValueError, match=r"small.png has 20 x 90 pixels"):
+    PillowImage.new("L", (12, 90)).save(path)
+    with pytest.raises(InputValueError, match=r"small.png has 12 x 90 pixels"):
         scout.predict([path])
 
 

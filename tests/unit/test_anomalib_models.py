@@ -24,7 +24,8 @@ CPU = torch.device("cpu")
 
 def split_and_config(root, side_px=64):
     split = draw_split(read_mvtec(root), labeled_per_type=1, seed=1)
-    return split, preset_config(data={"image_size": (side_px, side_px)}, seed=1)
+    size = (side_px, side_px)
+    return split, preset_config(data={"image_size": size}, sampler={"patch_px": 16}, seed=1)
 
 
 def fit(model, root, budget_s=0.0, side_px=64):

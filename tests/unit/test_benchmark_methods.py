@@ -31,7 +31,7 @@ def config():
         seed=1,
         device="cpu",
         data={"image_size": (64, 64)},
-        sampler={"window_px": 64, "patch_px": 32, "num_walkers": 8},
+        sampler={"window_px": 32, "patch_px": 16, "stride_px": 4, "num_walkers": 8},
         training={"num_cycles": 1, "steps_per_cycle": 14, "predictor_updates": 4},
         predictor={"batch_size": 2, "base_channels": 4},
         buffer={"capacity": 6},

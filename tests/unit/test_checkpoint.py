@@ -121,7 +121,7 @@ def test_what_is_in_the_folder(trained_run):
     }
     data = json.loads((trained_run / "config.json").read_text())
     assert data["format_version"] == FORMAT_VERSION == 1
-    assert data["config"]["sampler"]["patch_px"] == 32
+    assert data["config"]["sampler"]["patch_px"] == 16
     assert data["training"]["is_complete"] is True
 
 
