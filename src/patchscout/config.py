@@ -449,12 +449,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
         InputNotFoundError: If the file is not there.
         InputValueError: If it is not YAML.
     """
-    if not path.is_file():
-        raise InputNotFoundError(f"`--config` file {path} is not there. Check the path.")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputValueError(f"{path} is not valid YAML: {error}. Mend the file.") from None
+    data = read_yaml(path, "--config")
     if isinstance(data, dict) and "format_version" in data:  # a run's config.json
         data = data.get("config")
     if data is None:
@@ -462,6 +457,25 @@ def read_config_file(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
         raise InputValueError(f"{path} must hold settings by name, such as `seed: 1`.")
     return data
+
+
+def read_yaml(path: Path, option: str) -> Any:
+    """Return what is in a YAML or JSON file, whatever it is.
+
+    Args:
+        path: The file.
+        option: What the file was given with, such as `--config`.
+
+    Raises:
+        InputNotFoundError: If the file is not there.
+        InputValueError: If it is not YAML.
+    """
+    if not path.is_file():
+        raise InputNotFoundError(f"`{option}` file {path} is not there. Check the path.")
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputValueError(f"{path} is not valid YAML: {error}. Mend the file.") from None
 
 
 def merged(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:

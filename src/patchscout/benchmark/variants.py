@@ -6,11 +6,17 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
-from patchscout.checks import InputNotFoundError, InputValueError, nearest
-from patchscout.config import Config, first_problem, merged, preset_config, read_config_file
+from patchscout.checks import InputValueError, nearest
+from patchscout.config import (
+    Config,
+    first_problem,
+    merged,
+    preset_config,
+    read_config_file,
+    read_yaml,
+)
 
 DEFAULT = "default"
 """The variant that is always there; the others are compared with it unless told otherwise."""
@@ -48,9 +54,8 @@ class Variant(BaseModel):
     @field_validator("settings")
     @classmethod
     def _are_a_variants_own(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        for name, instead in SET_ELSEWHERE.items():
-            if name in settings:
-                raise ValueError(f"may not hold `{name}`, which {instead} sets. Leave it out")
+        if problem := _set_elsewhere(settings):
+            raise ValueError(problem)
         return settings
 
     @model_validator(mode="after")
@@ -101,21 +106,21 @@ def read_base(path: Path | None) -> dict[str, Any]:
         InputValueError: If it is not YAML, or holds settings that are set elsewhere.
     """
     settings = read_config_file(path) if path is not None else {}
-    for name, instead in SET_ELSEWHERE.items():
-        if name in settings:
-            raise InputValueError(
-                f"{path} may not hold `{name}`, which {instead} sets. Leave it out."
-            )
+    if problem := _set_elsewhere(settings):
+        raise InputValueError(f"{path} {problem}.")
     return settings
 
 
+def _set_elsewhere(settings: dict[str, Any]) -> str | None:
+    """Word the first setting that a variant cannot have, if there is one."""
+    for name, instead in SET_ELSEWHERE.items():
+        if name in settings:
+            return f"may not hold `{name}`, which {instead} sets. Leave it out"
+    return None
+
+
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputNotFoundError(f"`--variants` file {path} is not there. Check the path.")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputValueError(f"{path} is not valid YAML: {error}. Mend the file.") from None
+    data = read_yaml(path, "--variants")
     if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
         raise InputValueError(
             f"{path} must map names to variants, such as"
