@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-
-import numpy as np
 
 from patchscout.config import Config
 from patchscout.data.images import read_image
 from patchscout.data.loader import ImageLoader, resized_mask
 from patchscout.evaluation import Score
-from patchscout.metrics import binary_metrics
-from patchscout.training.calibration import hold_out
+from patchscout.training.calibration import best_threshold, hold_out
 from patchscout.training.views import ViewSource
-from patchscout.types import Split
+from patchscout.types import Image, Mask, Split
 
 
 @dataclass(frozen=True)
@@ -43,15 +41,18 @@ def calibrate(score: Score, split: Split, config: Config) -> float:
         split: Its images; the test part is not looked at.
         config: For the working size and the seed.
     """
+    images = _calibration_images(split, config)
+    threshold, _ = best_threshold((score(image), mask) for image, mask in images)
+    return threshold
+
+
+def _calibration_images(split: Split, config: Config) -> Iterator[tuple[Image, Mask]]:
+    """Yield each image that the threshold is chosen on, with its mask at the working size."""
     _, normal = hold_out(split.train_normal, config.seed)
-    preds, target = [], []
     for sample in (*split.labeled, *normal):
-        preds.append(score(read_image(sample.image_path)).ravel())
-        target.append(resized_mask(sample, config.data.working_size).ravel())
+        yield read_image(sample.image_path), resized_mask(sample, config.data.working_size)
     if not split.labeled:
         loader = ImageLoader(config.data.working_size, config.data.cache_mib)
         views = ViewSource(normal, (), loader, config.views, seed=config.seed)
         for image, mask in views.defects(len(normal)):
-            preds.append(score(image.permute(1, 2, 0).contiguous().numpy()).ravel())
-            target.append(mask.numpy().ravel())
-    return binary_metrics(np.concatenate(preds), np.concatenate(target)).threshold
+            yield image.permute(1, 2, 0).contiguous().numpy(), mask.numpy()

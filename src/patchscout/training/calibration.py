@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 
@@ -9,7 +11,7 @@ from patchscout.metrics import binary_metrics
 from patchscout.monitor import Monitor
 from patchscout.networks.segmenter import Segmenter
 from patchscout.training.views import ViewSource
-from patchscout.types import Sample
+from patchscout.types import AnomalyMap, Mask, Sample
 
 HELD_OUT_FRACTION = 0.1
 MAX_HELD_OUT = 30
@@ -57,9 +59,20 @@ def choose_threshold(
     """
     images = views.unaugmented()
     total = len(views.normal) + (len(views.labeled) or len(views.normal))
+    return best_threshold(
+        (segmenter(image[None].to(device))[0].cpu().numpy(), mask.numpy())
+        for image, mask in monitor.track(images, "choosing the threshold", total, "image")
+    )
+
+
+def best_threshold(scored: Iterable[tuple[AnomalyMap, Mask]]) -> tuple[float, float]:
+    """Return the threshold with the best pixel F1 over anomaly maps and their masks, and that F1.
+
+    Both are nan where no pixel is anomalous, or none normal.
+    """
     preds, target = [], []
-    for image, mask in monitor.track(images, "choosing the threshold", total, "image"):
-        preds.append(segmenter(image[None].to(device))[0].cpu().numpy().ravel())
-        target.append(mask.numpy().ravel())
+    for anomaly_map, mask in scored:
+        preds.append(anomaly_map.ravel())
+        target.append(mask.ravel())
     metrics = binary_metrics(np.concatenate(preds), np.concatenate(target))
-    return float(metrics.threshold), metrics.f1_max
+    return metrics.threshold, metrics.f1_max
