@@ -6,18 +6,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from patchscout.config import ViewSettings
 from patchscout.data.augment import Augmentation, change_lighting, draw_augmentation
 from patchscout.data.loader import ImageLoader
-from patchscout.data.simulated import simulate_defect
+from patchscout.data.simulated import Image, Mask, simulate_defect
 from patchscout.types import Sample
-
-Image = Float[Tensor, "3 height width"]
-Mask = Bool[Tensor, "height width"]
 
 SEAM_PX = 5
 """Width over which a pasted defect is blended into the image around it."""
