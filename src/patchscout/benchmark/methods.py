@@ -11,9 +11,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from patchscout.benchmark.anomalib_models import fit_anomalib
 from patchscout.benchmark.fitted import Fitted, calibrate
 from patchscout.benchmark.variants import Method
-from patchscout.checks import InputNotFoundError, InputValueError
+from patchscout.checks import InputValueError
 from patchscout.config import Config
 from patchscout.data.images import read_image, resize_image
 from patchscout.data.loader import to_tensor
@@ -44,12 +45,12 @@ def fit(
         monitor: Shows progress.
 
     Raises:
-        InputNotFoundError: If anomalib is not installed.
+        InputError: If the method does not fit the settings, or a model of anomalib cannot be had.
     """
     started = time.monotonic()
     if method == "anomalib":
         assert model is not None
-        fitted = _fit_anomalib(model, split, config, device, monitor)
+        fitted = fit_anomalib(model, split, config, device, monitor)
     elif method == "last_error":
         fitted = _fit_last_error(split, config, device, monitor)
     else:
@@ -98,18 +99,3 @@ def _fit_last_error(split: Split, config: Config, device: torch.device, monitor:
         return np.clip(errors(image) / max(largest, 1e-6), 0, 1, dtype=np.float32)
 
     return Fitted(score, calibrate(score, split, config), 0.0)
-
-
-def _fit_anomalib(
-    model: str, split: Split, config: Config, device: torch.device, monitor: Monitor
-) -> Fitted:
-    try:
-        from patchscout.benchmark.anomalib_models import (  # pyright: ignore[reportMissingImports]
-            fit_anomalib,
-        )
-    except ImportError as error:
-        raise InputNotFoundError(
-            f"`method: anomalib` needs the package anomalib ({error}). Run `pip install"
-            " anomalib`, or leave that variant out."
-        ) from None
-    return fit_anomalib(model, split, config, device, monitor)
