@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from patchscout.benchmark.variants import Method, Protocol, Variant
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
 from patchscout.config import Config
-from patchscout.data.json_files import read_json_object
+from patchscout.data.json_files import read_json_object, refuse_newer
 from patchscout.data.layout import read_dataset
 from patchscout.data.split import cross_size_split, draw_split, validation_split
 from patchscout.types import NORMAL, Dataset, Split
@@ -218,10 +218,7 @@ def read_result(path: Path) -> dict[str, Any]:
     """
     result = read_json_object(path, "a result of `patchscout benchmark`")
     version = result.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise InputValueError(
-            f"{path} has format {version}; this PatchScout reads up to {FORMAT_VERSION}. Update it."
-        )
+    refuse_newer(version, FORMAT_VERSION, path)
     if version != FORMAT_VERSION or not {"job", "metrics"} <= result.keys():
         raise InputValueError(f"{path} is no result of `patchscout benchmark`. Move it away.")
     return result

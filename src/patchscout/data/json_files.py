@@ -35,3 +35,15 @@ def read_json_object(path: Path, what: str) -> dict[str, Any]:
             f"{path} holds a JSON {type(content).__name__}. Expected {what}; export it again."
         )
     return content
+
+
+def refuse_newer(version: object, newest: int, path: Path) -> None:
+    """Refuse a file whose `format_version` is above the newest one that is known.
+
+    Raises:
+        InputValueError: It is; the message names `path`.
+    """
+    if isinstance(version, int) and version > newest:
+        raise InputValueError(
+            f"{path} has format {version}; this PatchScout reads up to {newest}. Update it."
+        )

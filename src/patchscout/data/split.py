@@ -14,7 +14,7 @@ import numpy as np
 from patchscout.atomic import write_json_atomic
 from patchscout.checks import InputNotFoundError, InputValueError, nearest
 from patchscout.data.images import read_size
-from patchscout.data.json_files import read_json_object
+from patchscout.data.json_files import read_json_object, refuse_newer
 from patchscout.types import NORMAL, Dataset, Sample, Split
 
 FORMAT_VERSION = 1
@@ -164,12 +164,12 @@ def validation_split(split: Split, seed: int = 42) -> Split:
         drawn, others = _draw(samples, count, [seed, _number(defect_type), 1])
         labeled += drawn
         held_out += others
-    count = hold_out_count(len(split.train_normal))
+    count = _num_validated(len(split.train_normal))
     normal_held_out, normal = _draw(split.train_normal, count, [seed, 1])
     return Split(tuple(normal), tuple(labeled), (*normal_held_out, *held_out))
 
 
-def hold_out_count(num_normal: int) -> int:
+def _num_validated(num_normal: int) -> int:
     """Return how many of a number of normal training images are validated on.
 
     Raises:
@@ -237,10 +237,7 @@ def read_split(path: Path, dataset: Dataset) -> Split:
     """
     content = read_json_object(path, "a split file of PatchScout")
     version = content.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise InputValueError(
-            f"{path} has format {version}; this PatchScout reads up to {FORMAT_VERSION}. Update it."
-        )
+    refuse_newer(version, FORMAT_VERSION, path)
     known = (*dataset.train_normal, *dataset.test_normal, *dataset.anomalous)
     samples = {relative_path(sample.image_path, dataset.root): sample for sample in known}
 
