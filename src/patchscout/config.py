@@ -21,6 +21,9 @@ Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 
+MARGIN_PX = 48
+"""Width at the cuts of a region of a view, left out again: errors there are unlike those inside."""
+
 
 class Settings(BaseModel):
     """A group of settings: immutable, and strict about names."""
@@ -312,10 +315,10 @@ class Config(Settings):
     def _has_room_for_crops(self) -> Config:
         size, region_px = self.data.image_size, self.buffer.region_px
         is_cut = size is None or max(size) > region_px
-        if is_cut and region_px - 96 < self.predictor.crop_px:  # 48 px are left out at every cut
+        if is_cut and region_px - 2 * MARGIN_PX < self.predictor.crop_px:
             raise ValueError(
-                f"`buffer.region_px` must be at least 96 px more than `predictor.crop_px`"
-                f" {self.predictor.crop_px}; got {region_px}"
+                f"`buffer.region_px` must be at least {2 * MARGIN_PX} px more than"
+                f" `predictor.crop_px` {self.predictor.crop_px}; got {region_px}"
             )
         return self
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from patchscout.config import Config
+from patchscout.config import MARGIN_PX, Config
 from patchscout.networks.segmenter import FeatureExtractor, measure_lighting
 from patchscout.training.views import Image, Mask, ViewSource
 
@@ -17,9 +17,6 @@ RegionMask = Bool[Tensor, "region_height region_width"]
 CHUNK = 8
 """Profiles that are made at a time; at most so many before the first update, which may therefore be
 on fewer than a batch."""
-
-MARGIN_PX = 48
-"""Width at a cut of a region that is left out again: errors there are unlike those inside."""
 
 
 class ProfileBuffer:
