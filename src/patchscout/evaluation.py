@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from patchscout.data.images import read_image, read_size
@@ -10,11 +11,28 @@ from patchscout.data.loader import resized_mask
 from patchscout.inference import WorkingMap, resize_map
 from patchscout.metrics import MetricAccumulator
 from patchscout.monitor import Monitor
-from patchscout.types import Image, Sample
+from patchscout.types import AnomalyMap, Image, Mask, Sample
 
 EvaluationSize = Literal["working", "native"]
 Score = Callable[[Image], WorkingMap]
 """Returns the anomaly map of an image of any size, at the working size and in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """A test image with what was found in it, both at the size to compare at.
+
+    Attributes:
+        anomaly_map: Its anomaly map.
+        gt_mask: Its mask.
+        pred_score: The score of the image.
+        defect_type: `"good"` or its defect type.
+    """
+
+    anomaly_map: AnomalyMap
+    gt_mask: Mask
+    pred_score: float
+    defect_type: str
 
 
 def evaluate(
@@ -63,19 +81,32 @@ def measure(
     Returns:
         What `MetricAccumulator.compute` returns, and the `evaluation_size`.
     """
-    accumulator = MetricAccumulator()
+    return figures(compared(anomaly_maps, samples, size), threshold, size)
+
+
+def compared(
+    anomaly_maps: Iterable[WorkingMap], samples: Sequence[Sample], size: tuple[int, int] | None
+) -> Iterator[ScoredImage]:
+    """Yield each test image at the size to compare at; see `measure`.
+
+    The score of an image is the one that `predict` gives: the largest value at its own size.
+    """
     for sample, anomaly_map in zip(samples, anomaly_maps, strict=True):
         own_size = read_size(sample.image_path)
-        accumulator.update(
+        yield ScoredImage(
             resize_map(anomaly_map, size or own_size),
             resized_mask(sample, size or own_size),
-            image_score(anomaly_map, own_size),
+            float(resize_map(anomaly_map, own_size).max()),
             sample.defect_type,
         )
+
+
+def figures(
+    images: Iterable[ScoredImage], threshold: float, size: tuple[int, int] | None
+) -> dict[str, Any]:
+    """Return the metrics over test images at the size to compare at; see `measure`."""
+    accumulator = MetricAccumulator()
+    for image in images:
+        accumulator.update(image.anomaly_map, image.gt_mask, image.pred_score, image.defect_type)
     evaluation_size = "native" if size is None else list(size)
     return {**accumulator.compute(threshold), "evaluation_size": evaluation_size}
-
-
-def image_score(anomaly_map: WorkingMap, own_size: tuple[int, int]) -> float:
-    """Return the score of an image as `predict` gives it: the largest value at its own size."""
-    return float(resize_map(anomaly_map, own_size).max())

@@ -24,7 +24,7 @@ from patchscout.benchmark.worker import MEASURED_SIZE, Fitted, score_table
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
 from patchscout.data.layout import read_dataset
 from patchscout.data.split import draw_split
-from patchscout.evaluation import measure, score_all
+from patchscout.evaluation import compared, figures, score_all
 from patchscout.monitor import Monitor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,8 +47,9 @@ def maps_of(sample_data):
             noise = rng.normal(-2 + gain * resized_mask(sample, SIZE), 1)
             maps.append((1 / (1 + np.exp(-noise))).astype(np.float32))
         fitted = Fitted(lambda image: maps[0], 0.5, 12.0)
-        write_table(path.with_suffix(".npz"), score_table(maps, dataset, split, fitted))
-        return measure(maps, split.test, 0.5, MEASURED_SIZE)
+        images = list(compared(maps, split.test, MEASURED_SIZE))
+        write_table(path.with_suffix(".npz"), score_table(images, dataset, split, fitted))
+        return figures(images, 0.5, MEASURED_SIZE)
 
     return write
 

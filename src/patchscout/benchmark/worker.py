@@ -23,13 +23,10 @@ from patchscout.benchmark.jobs import FORMAT_VERSION, Job
 from patchscout.benchmark.machine import machine_line, peak_memory_mib, today, versions
 from patchscout.benchmark.methods import fit
 from patchscout.checks import InputError
-from patchscout.data.images import read_size
 from patchscout.data.layout import check_dataset, read_dataset
-from patchscout.data.loader import resized_mask
 from patchscout.data.split import relative_path
 from patchscout.devices import choose_device
-from patchscout.evaluation import image_score, measure, score_all
-from patchscout.inference import WorkingMap, resize_map
+from patchscout.evaluation import ScoredImage, compared, figures, measure, score_all
 from patchscout.monitor import Monitor
 from patchscout.training.adaptation import adapt
 from patchscout.types import Dataset, Split
@@ -75,11 +72,12 @@ def run(order: Order) -> dict[str, Any]:
     maps = list(score_all(fitted.score, split.test, monitor))
     scored, cpu_scored = time.monotonic(), time.process_time()
 
+    images = list(compared(maps, split.test, MEASURED_SIZE))
     result = {
         "format_version": FORMAT_VERSION,
         "job": job.description(),
         "working_size": list(config.data.working_size),
-        "metrics": measure(maps, split.test, fitted.threshold, MEASURED_SIZE),
+        "metrics": figures(images, fitted.threshold, MEASURED_SIZE),
     }
     if job.size == "native":
         result["metrics_native"] = measure(maps, split.test, fitted.threshold, None)
@@ -106,30 +104,22 @@ def run(order: Order) -> dict[str, Any]:
     }
     path = job.path(order.out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_table(job.path(order.out, ".npz"), score_table(maps, dataset, split, fitted))
+    write_table(job.path(order.out, ".npz"), score_table(images, dataset, split, fitted))
     write_json_atomic(path, result)
     return result
 
 
 def score_table(
-    maps: list[WorkingMap], dataset: Dataset, split: Split, fitted: Fitted
+    images: list[ScoredImage], dataset: Dataset, split: Split, fitted: Fitted
 ) -> ScoreTable:
     """Return the histograms of the scores of all test images."""
-    masks = [resized_mask(sample, MEASURED_SIZE) for sample in split.test]
-    resized = [resize_map(anomaly_map, MEASURED_SIZE) for anomaly_map in maps]
-    anomalous = np.concatenate([scores[mask] for scores, mask in zip(resized, masks, strict=True)])
+    anomalous = np.concatenate([image.anomaly_map[image.gt_mask] for image in images])
     edges = bin_edges(anomalous, fitted.threshold)
-    counts = [count_pixels(*both, edges) for both in zip(resized, masks, strict=True)]
+    counts = [count_pixels(image.anomaly_map, image.gt_mask, edges) for image in images]
     return ScoreTable(
         names=tuple(relative_path(sample.image_path, dataset.root) for sample in split.test),
-        defect_types=tuple(sample.defect_type for sample in split.test),
-        image_scores=np.array(
-            [
-                image_score(anomaly_map, read_size(sample.image_path))
-                for anomaly_map, sample in zip(maps, split.test, strict=True)
-            ],
-            dtype=np.float32,
-        ),
+        defect_types=tuple(image.defect_type for image in images),
+        image_scores=np.array([image.pred_score for image in images], dtype=np.float32),
         edges=edges,
         normal=np.stack([normal for normal, _ in counts]),
         anomalous=np.stack([anomalous for _, anomalous in counts]),
