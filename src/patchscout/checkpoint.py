@@ -16,7 +16,7 @@ from torch import Tensor
 
 from patchscout.atomic import atomic_path, write_json_atomic
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
-from patchscout.config import Config, parse_config
+from patchscout.config import Config, parse_config, settings_of_run
 from patchscout.networks import make_autoencoder, make_predictor
 from patchscout.networks.loss_profile import ProfileExtractor
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter, num_features
@@ -124,7 +124,7 @@ def load_config(folder: Path) -> tuple[Config, TrainingRecord | None]:
             " Update PatchScout."
         )
     try:
-        config = parse_config(data["config"], str(path))
+        config = parse_config(settings_of_run(data["config"]), str(path))
         return config, _record(data["training"])
     except (KeyError, TypeError, ValueError) as error:
         raise (error if isinstance(error, InputError) else _damaged(path, error)) from None

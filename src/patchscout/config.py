@@ -385,6 +385,12 @@ PAPER: dict[str, Any] = {
 }
 """Where `--preset paper` differs from the defaults above, which are `--preset fast`."""
 
+BEFORE: dict[str, Any] = {"autoencoder": {"downscale": 1}}
+"""What was done before a setting existed, where that is not its default.
+
+A run and a result of the benchmark hold every setting there was, so that one missing is newer.
+"""
+
 
 def preset_config(preset: Preset = "fast", **overrides: Any) -> Config:
     """Return the settings of a preset, with `overrides` (nested dicts or plain values) on top.
@@ -454,12 +460,17 @@ def read_config_file(path: Path) -> dict[str, Any]:
     """
     data = read_yaml(path, "--config")
     if isinstance(data, dict) and "format_version" in data:  # a run's config.json
-        data = data.get("config")
+        data = settings_of_run(data.get("config"))
     if data is None:
         return {}
     if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
         raise InputValueError(f"{path} must hold settings by name, such as `seed: 1`.")
     return data
+
+
+def settings_of_run(data: Any) -> Any:
+    """Return the settings in a run's config.json with those that it is too old to have."""
+    return merged(BEFORE, data) if isinstance(data, dict) else data
 
 
 def read_yaml(path: Path, option: str) -> Any:

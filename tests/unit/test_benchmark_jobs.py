@@ -220,6 +220,16 @@ def test_a_setting_newer_than_the_result_counts_as_its_default(tmp_path):
         is_finished(make_job(settings={"max_normal": 64}), tmp_path)
 
 
+def test_a_result_from_before_downscale_is_of_full_size(tmp_path):
+    job = make_job(settings={"autoencoder": {"downscale": 1}})
+    config = job.description()["config"]
+    del config["autoencoder"]["downscale"]
+    save(job, tmp_path, config=config)
+    assert is_finished(job, tmp_path)
+    with pytest.raises(InputValueError, match=r"`config.autoencoder.downscale` was 1 and is 2"):
+        is_finished(make_job(), tmp_path)
+
+
 def request(sample_data, out, **changes):
     fields = {
         "data": [sample_data],

@@ -97,6 +97,21 @@ def test_of_the_image_alone_no_autoencoder_is_saved(trained_run, tmp_path):
     assert torch.equal(loaded(IMAGES), saved(IMAGES))
 
 
+@torch.no_grad()
+def test_a_run_from_before_downscale_answers_at_full_size(trained_run, tmp_path):
+    torch.manual_seed(0)
+    saved = build_segmenter(configuration(downscale=1), {}).eval()
+    _, record = load_config(trained_run)
+    assert record is not None
+    save_model(tmp_path, saved, configuration(downscale=1), record)
+    config = json.loads((tmp_path / "config.json").read_text())["config"]
+    del config["autoencoder"]["downscale"]
+    edit_config(tmp_path, config=config)
+    loaded, loaded_config, _ = load_model(tmp_path, CPU)
+    assert loaded_config.autoencoder.downscale == 1
+    assert torch.equal(loaded(IMAGES), saved(IMAGES))
+
+
 def test_a_detector_survives_the_folder(trained_run, tmp_path):
     scout = PatchScout.load(trained_run, device="cpu")
     scout.save(tmp_path / "copy")

@@ -85,6 +85,16 @@ def test_the_config_of_a_run_is_a_config_file(tmp_path):
     assert file_config(path) == config
 
 
+def test_a_run_from_before_downscale_is_repeated_at_full_size(tmp_path):
+    config = preset_config("fast", seed=9).model_dump(mode="json")
+    del config["autoencoder"]["downscale"]
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"format_version": 1, "config": config, "training": None}))
+    assert file_config(path) == preset_config("fast", seed=9, autoencoder={"downscale": 1})
+    path.write_text(json.dumps(config))  # settings that a person wrote
+    assert file_config(path) == preset_config("fast", seed=9)
+
+
 def test_settings_survive_json():
     config = preset_config("paper", held_out_type="hole")
     assert parse_config(json.loads(config.model_dump_json())) == config

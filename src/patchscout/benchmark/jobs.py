@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from patchscout.benchmark.variants import Method, Protocol, Variant
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
-from patchscout.config import Config
+from patchscout.config import BEFORE, Config, merged
 from patchscout.data.json_files import read_json_object, refuse_newer
 from patchscout.data.layout import read_dataset
 from patchscout.data.split import cross_size_split, draw_split, validation_split
@@ -197,7 +197,7 @@ def is_finished(job: Job, out: Path) -> bool:
     old, new = (_flat(description) for description in (result["job"], job.description()))
     if old.get("size") == "native":  # 256 is measured too
         new["size"] = "native"
-    defaults = _flat({"config": Config().model_dump(mode="json")})
+    defaults = _flat({"config": merged(Config().model_dump(mode="json"), BEFORE)})
     for name in sorted(old.keys() | new.keys()):
         # A setting that is newer than the result was not there to be changed.
         before = old.get(name, defaults.get(name))
