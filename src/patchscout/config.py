@@ -85,7 +85,7 @@ class AutoencoderSettings(Settings):
     architecture: Literal["lean", "paper"] = "lean"
     """`paper` has 5.95 M parameters, `lean` about 0.1 M."""
     base_channels: Annotated[int, Field(ge=4, le=256)] = 16
-    """Channels of the lean one at half resolution."""
+    """Channels of the lean one at half the resolution of the shrunk image."""
     downscale: Literal[1, 2] = 2
     """By how much images are shrunk for it, and for the sampler, whose pixels are counted after."""
     bottleneck_channels: Annotated[int, Field(ge=1, le=1024)] = 32
