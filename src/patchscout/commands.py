@@ -129,7 +129,7 @@ def predict(arguments: list[str]) -> int:
     monitor = Monitor(quiet=options.quiet)
     # All of them first, so that a damaged one does not end the work in the middle.
     for path, _ in monitor.track(images, "checking the images", len(images), "image"):
-        check_holds_patch(read_image(path).shape[:2], scout.config.sampler.patch_px, path)
+        check_holds_patch(read_image(path).shape[:2], scout.config.smallest_px, path)
     num_anomalous = 0
     with PredictionWriter(options.out, options.overwrite) as writer:
         for path, folder in monitor.track(images, "predicting", len(images), "image"):

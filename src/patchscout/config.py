@@ -186,7 +186,8 @@ class SamplerSettings(Settings):
     window_px: Annotated[int, Field(ge=32)] = 96
     """Side of the window that the policy sees."""
     patch_px: Annotated[int, Field(ge=16)] = 48
-    """Side of the patch about the window's center."""
+    """Side of the patch about the window's center; times `autoencoder.downscale` it must fit into
+    every image."""
     stride_px: Count = 16
     """Length of a move."""
     max_steps_per_image: Count = 32
@@ -273,7 +274,7 @@ class Config(Settings):
 
     @property
     def smallest_px(self) -> int:
-        """The shortest side in pixels that an image may have: a patch must fit into it."""
+        """The shortest side in pixels that an image may have: shrunk, it must hold a patch."""
         return self.sampler.patch_px * self.autoencoder.downscale
 
     @model_validator(mode="after")

@@ -102,7 +102,7 @@ class PatchScout:
     ) -> tuple[Dataset, Split]:
         """Read and check a data set and draw its split, without training."""
         dataset = data if isinstance(data, Dataset) else self._read(data)
-        check_dataset(dataset, self.config.sampler.patch_px, monitor)
+        check_dataset(dataset, self.config.smallest_px, monitor)
         split = draw_split(
             dataset,
             labeled_per_type=self.config.labeled_per_type,
@@ -280,7 +280,7 @@ class PatchScout:
         segmenter, array = self.segmenter, to_image(image)
         own_size = (array.shape[0], array.shape[1])
         source = image if isinstance(image, str | Path) else "`image`"
-        check_holds_patch(own_size, self.config.sampler.patch_px, source)
+        check_holds_patch(own_size, self.config.smallest_px, source)
         anomaly_map = score_image(segmenter, array, self.config.data.working_size, self.device)
         return make_prediction(resize_map(anomaly_map, own_size), self.threshold)
 

@@ -69,7 +69,7 @@ def png_of_size(width, height):
 
 def small_png():
     content = io.BytesIO()
-    PillowImage.new("RGB", (15, 50)).save(content, "PNG")
+    PillowImage.new("RGB", (31, 50)).save(content, "PNG")
     return content.getvalue()
 
 
@@ -87,7 +87,7 @@ UNREADABLE = {
     "a bomb": (png_of_size(60000, 60000), ["pixels", "at most 175 million pixels", "Cut it"]),
     "smaller than a patch": (
         small_png(),
-        ["15 x 50 pixels (width x height), less than a patch of 16 x 16", "lower `sampler.patch"],
+        ["31 x 50 pixels (width x height), less than a patch of 32 x 32", "lower `sampler.patch"],
     ),
 }
 

@@ -114,7 +114,7 @@ def test_what_is_no_image(scout, given):
         (np.zeros((64, 64, 5)), InputValueError, r"1, 3 or 4 channels; got \(64, 64, 5\)"),
         (np.zeros((3, 64, 64)), InputValueError, r"Move the channels last"),
         (np.zeros((64, 0)), InputValueError, r"has no pixels"),
-        (np.zeros((64, 15)), InputValueError, r"`image` has 15 x 64 .* less than a patch of 16"),
+        (np.zeros((64, 31)), InputValueError, r"`image` has 31 x 64 .* less than a patch of 32"),
         ("none.png", InputNotFoundError, r"none.png does not exist"),
     ],
 )

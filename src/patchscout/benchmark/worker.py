@@ -62,7 +62,7 @@ def run(order: Order) -> dict[str, Any]:
     cv2.setNumThreads(order.threads)
     device = choose_device(job.config.device)
     dataset = read_dataset(job.root)
-    check_dataset(dataset, job.config.sampler.patch_px)
+    check_dataset(dataset, job.config.smallest_px)
     split = job.split(dataset)
     config = adapt(job.config, split)
 

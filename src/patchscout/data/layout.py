@@ -81,16 +81,22 @@ def check_dataset(dataset: Dataset, smallest_px: int = 1, monitor: Monitor | Non
         read_mask(sample, size)
 
 
-def check_holds_patch(size: tuple[int, int], patch_px: int, source: Path | str) -> None:
+def check_holds_patch(size: tuple[int, int], smallest_px: int, source: Path | str) -> None:
     """Refuse an image of `size` (height, width) in pixels that is smaller than a patch.
 
+    Args:
+        size: Its size.
+        smallest_px: Side of what a patch covers before images are shrunk, `Config.smallest_px`.
+        source: The image, for the message.
+
     Raises:
-        InputValueError: A side is shorter than `patch_px`; the message names `source`.
+        InputValueError: A side is shorter.
     """
-    if min(size) < patch_px:
+    if min(size) < smallest_px:
         raise InputValueError(
             f"{source} has {size[1]} x {size[0]} pixels (width x height), less than a patch of "
-            f"{patch_px} x {patch_px}. Leave it out, or train with a lower `sampler.patch_px`."
+            f"{smallest_px} x {smallest_px} (`sampler.patch_px` times `autoencoder.downscale`)."
+            " Leave it out, or train with a lower `sampler.patch_px`."
         )
 
 
