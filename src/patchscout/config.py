@@ -313,6 +313,21 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _has_room_for_a_move(self) -> Config:
+        sampler, size = self.sampler, self.data.image_size
+        walks = sampler.kind == "policy" and self.predictor.inputs != "image"
+        if size is not None and walks:
+            room_px = max(size) // self.autoencoder.downscale - sampler.patch_px
+            if room_px < sampler.stride_px:  # every move would end at the border and not count
+                raise ValueError(
+                    f"`sampler.patch_px` {sampler.patch_px} must leave walkers room for a move of"
+                    f" `sampler.stride_px` along the longer side of `data.image_size` {size} shrunk"
+                    f" by `autoencoder.downscale` {self.autoencoder.downscale};"
+                    f" got {sampler.stride_px} where {room_px} px are left"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _has_room_for_crops(self) -> Config:
         size, region_px = self.data.image_size, self.buffer.region_px
         is_cut = size is None or max(size) > region_px

@@ -49,7 +49,7 @@ def configuration(downscale=1, **profile):
                 "bottleneck_channels": 6,
                 "downscale": downscale,
             },
-            "sampler": {"patch_px": 32},
+            "sampler": {"patch_px": 16},
             "predictor": {"base_channels": 4},
         }
     )

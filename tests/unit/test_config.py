@@ -158,6 +158,16 @@ def test_settings_are_frozen():
             " `autoencoder.downscale` 1; got 72 (in here)",
         ),
         (
+            {
+                "data": {"image_size": [128, 144]},
+                "autoencoder": {"downscale": 2},
+                "sampler": {"patch_px": 64, "stride_px": 12},
+            },
+            "`sampler.patch_px` 64 must leave walkers room for a move of `sampler.stride_px` along"
+            " the longer side of `data.image_size` (128, 144) shrunk by `autoencoder.downscale` 2;"
+            " got 12 where 8 px are left (in here)",
+        ),
+        (
             {"autoencoder": {"downscale": 3}},
             "`autoencoder.downscale`: input should be 1 or 2; got 3 (in here)",
         ),
@@ -225,7 +235,7 @@ def test_the_fewest_steps_that_hold_a_profile_are_accepted():
 
 @pytest.mark.parametrize("side", [64, 80, 256, 4096])
 def test_multiples_of_16_are_accepted(side):
-    settings = {"data": {"image_size": [side, 64]}, "sampler": {"patch_px": 32}}
+    settings = {"data": {"image_size": [side, 64]}, "sampler": {"patch_px": 16}}
     assert parse_config(settings).data.image_size == (side, 64)
 
 
@@ -239,6 +249,21 @@ def test_a_patch_may_fill_a_shrunk_image_but_not_exceed_it(downscale):
     assert parse_config(settings).smallest_px == 128
     with pytest.raises(InputValueError, match=r"`sampler.patch_px` must fit into"):
         parse_config({**settings, "data": {"image_size": [112, 256]}})
+
+
+def test_walkers_may_fill_one_side_and_only_walkers_need_room():
+    settings = {
+        "data": {"image_size": [128, 160]},
+        "autoencoder": {"downscale": 2},
+        "sampler": {"patch_px": 64, "stride_px": 16},
+    }
+    assert parse_config(settings).sampler.stride_px == 16
+    square = {**settings, "data": {"image_size": [128, 128]}}
+    with pytest.raises(InputValueError, match="must leave walkers room"):
+        parse_config(square)
+    placed = {**square, "sampler": {"patch_px": 64, "kind": "uniform"}}
+    assert parse_config(placed).sampler.kind == "uniform"
+    assert parse_config({**square, "predictor": {"inputs": "image"}}).sampler.patch_px == 64
 
 
 def test_regions_need_room_for_a_crop_beside_their_margins_only_if_views_are_cut():

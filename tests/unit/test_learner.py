@@ -49,7 +49,7 @@ def make(diversity="reset", *, updates_per_step=0, predictor=None, **groups):
             "profile": {"length": 3, "first_step": 2, "diversity": diversity, "dropout_rate": 0.5},
             "predictor": {"base_channels": 4, "batch_size": 2, **(predictor or {})},
             "buffer": {"capacity": 4},
-            "sampler": {"patch_px": 32},
+            "sampler": {"patch_px": 16},
             "views": LABELED_ONLY,
             "training": {
                 "num_cycles": 2 if diversity == "reset" else 1,

@@ -154,7 +154,7 @@ def regions(tmp_path, size, extractor, defect=None, count=80):
             "data": {"image_size": size},
             "buffer": {"capacity": count, "fresh_per_update": count, "region_px": 160},
             "predictor": {"batch_size": 1, "crop_px": 64},
-            "sampler": {"patch_px": 32, "window_px": 32},
+            "sampler": {"patch_px": 16, "window_px": 32},
         }
     )
     buffer = ProfileBuffer(settings, views, torch.device("cpu"))
