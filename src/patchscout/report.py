@@ -67,6 +67,7 @@ def write_card(folder: Path, metrics: dict[str, Any] | None = None) -> None:
         else "the normal training images, too few to hold some out"
     )
     labeled = "the labeled training images" if record.num_labeled else "simulated defects"
+    scored = "" if record.is_complete else ", as far as they were scored before the stop"
     lines = [
         f"# PatchScout model for `{record.category}`",
         "",
@@ -84,8 +85,8 @@ def write_card(folder: Path, metrics: dict[str, Any] | None = None) -> None:
         "",
         f"A pixel is anomalous from **{record.threshold:.3f}** on; an image is defective if any"
         " pixel is. The threshold is the one with the best pixel F1"
-        f" ({record.threshold_f1:.3f}) over {labeled} and {held_out}. No test"
-        " image took part. A higher one finds less and raises fewer false alarms.",
+        f" ({record.threshold_f1:.3f}) over {labeled} and {held_out}{scored}. No"
+        " test image took part. A higher one finds less and raises fewer false alarms.",
         "",
         "## Test results",
         "",

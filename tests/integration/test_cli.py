@@ -19,6 +19,7 @@ from patchscout.cli import main
 from patchscout.data import loader
 from patchscout.data.images import read_image
 from patchscout.detector import PatchScout
+from patchscout.training import calibration
 from patchscout.training.learner import ProfileLearner
 
 FIGURES = {
@@ -314,6 +315,27 @@ def test_ctrl_c_when_there_is_a_model(train, monkeypatch, sample_data, capsys):
     assert "--overwrite" in shown
     assert read_json(run / "config.json")["training"]["is_complete"] is False
     assert "stopped early" in (run / "README.md").read_text()
+    assert main(["evaluate", str(run), str(sample_data), "--quiet"]) == 0
+
+
+def test_ctrl_c_while_the_threshold_is_chosen(train, monkeypatch, sample_data, capsys):
+    choose, presses = calibration.best_threshold, iter([True])
+
+    def pressed(scored):
+        if next(presses, False):
+            raise KeyboardInterrupt
+        return choose(scored)
+
+    monkeypatch.setattr(calibration, "best_threshold", pressed)
+    status, run = train()
+    shown = capsys.readouterr().out
+    assert status == 130
+    assert "Stopped while the threshold was chosen: it is the best on" in shown
+    assert "can be evaluated and used" in shown
+    assert read_json(run / "config.json")["training"]["is_complete"] is False
+    card = (run / "README.md").read_text()
+    assert "**Training was stopped early**, after 28 sampler steps" in card
+    assert "as far as they were scored" in card
     assert main(["evaluate", str(run), str(sample_data), "--quiet"]) == 0
 
 

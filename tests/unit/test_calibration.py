@@ -42,13 +42,27 @@ def test_the_seed_decides_which():
 
 
 class Brightness(nn.Module):
-    """Takes a pixel's red for its probability of being anomalous."""
+    """Takes a pixel's red for its probability of being anomalous.
+
+    Args:
+        interrupted_at: Ctrl-C is pressed once, after so many images.
+    """
+
+    def __init__(self, interrupted_at=None):
+        super().__init__()
+        self.num_left = interrupted_at
 
     def forward(self, features):
+        if self.num_left is not None:
+            self.num_left -= 1
+            if self.num_left == -1:
+                raise KeyboardInterrupt
         return torch.logit(features[:, 0].clamp(1e-4, 1 - 1e-4))
 
 
-def test_the_threshold_has_the_best_f1_over_all_images(tmp_path):
+@pytest.fixture
+def two_images(tmp_path):
+    """A normal image and a labeled one."""
     # 64 x 64 pixels: anomalous are 100 at 204 and 100 at 102; normal are 50 at 153, the rest at 51.
     # At 204: hits 100 of 200, nothing false: F1 = 200 / 300.
     # At 102: hits 200, 50 false: F1 = 400 / 450. At 51: 400 / (2 * 4096 + 200).
@@ -60,19 +74,48 @@ def test_the_threshold_has_the_best_f1_over_all_images(tmp_path):
     for name, pixels in {"labeled": labeled, "mask": mask, "normal": normal}.items():
         PillowImage.fromarray(pixels).save(tmp_path / f"{name}.png")
     labeled = Sample(tmp_path / "labeled.png", "dent", MaskFile(tmp_path / "mask.png"))
-    threshold, f1 = choose([Sample(tmp_path / "normal.png")], [labeled])
+    return Sample(tmp_path / "normal.png"), labeled
+
+
+def test_the_threshold_has_the_best_f1_over_all_images(two_images):
+    normal, labeled = two_images
+    threshold, f1, is_complete = choose([normal], [labeled])
     assert threshold == pytest.approx(102 / 255, abs=1e-3)
     assert f1 == pytest.approx(400 / 450)
+    assert is_complete
     # Without the normal image nothing at 153 is false, and the F1 would be that of 400 / 400.
-    assert choose([], [labeled])[1] == 1.0
+    assert choose([], [labeled]).f1 == 1.0
 
 
-def choose(normal, labeled):
+@pytest.mark.parametrize(
+    ("num_scored", "f1", "said"),
+    [
+        (0, 1.0, "1 of 5"),
+        (1, 400 / 450, "2 of 5"),
+        (2, 400 / 500, "3 of 5"),
+        (4, 800 / 900, "4 of 5"),
+    ],
+)
+def test_ctrl_c_leaves_a_threshold_of_the_images_scored_by_then(
+    two_images, capsys, num_scored, f1, said
+):
+    normal, labeled = two_images
+    choice = choose([normal, normal], [labeled] * 3, interrupted_at=num_scored)
+    assert choice.threshold == pytest.approx(102 / 255, abs=1e-3)
+    assert choice.f1 == pytest.approx(f1)
+    assert not choice.is_complete
+    assert f"Stopped while the threshold was chosen: it is the best on {said} images." in (
+        capsys.readouterr().out
+    )
+
+
+def choose(normal, labeled, interrupted_at=None):
     """Choose a threshold for a model that takes brightness for anomaly."""
     features = FeatureExtractor(None, "image", torch.zeros(3), torch.ones(3))
     views = ViewSource(normal, labeled, ImageLoader((64, 64), 1), ViewSettings(), seed=0)
-    segmenter = Segmenter(features, Brightness()).eval()
-    return choose_threshold(segmenter, views, torch.device("cpu"), Monitor())
+    segmenter = Segmenter(features, Brightness(interrupted_at)).eval()
+    monitor = Monitor(quiet=interrupted_at is None)
+    return choose_threshold(segmenter, views, torch.device("cpu"), monitor)
 
 
 @pytest.mark.parametrize("count", [1, 8])
@@ -84,7 +127,7 @@ def test_without_labels_it_is_chosen_on_simulated_defects(tmp_path, count):
         PillowImage.fromarray(np.full((64, 64), 60 + number, np.uint8)).save(path)
         normal.append(Sample(path))
     for _ in range(3):
-        threshold, f1 = choose(normal, [])
+        threshold, f1, _ = choose(normal, [])
         assert 0 < threshold < 1
         assert 0 < f1 <= 1
-        assert (threshold, f1) == choose(normal, [])
+        assert (threshold, f1, True) == choose(normal, [])

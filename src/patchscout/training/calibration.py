@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from patchscout.metrics import binary_metrics
 from patchscout.monitor import Monitor
@@ -15,6 +17,20 @@ from patchscout.types import AnomalyMap, Mask, Sample
 
 HELD_OUT_FRACTION = 0.1
 MAX_HELD_OUT = 30
+
+
+class Choice(NamedTuple):
+    """A threshold that was chosen.
+
+    Attributes:
+        threshold: The decision threshold.
+        f1: Its pixel F1 on the images that it was chosen on.
+        is_complete: False if Ctrl-C left some of them out.
+    """
+
+    threshold: float
+    f1: float
+    is_complete: bool
 
 
 def hold_out(
@@ -43,13 +59,16 @@ def num_held_out(num_normal: int) -> int:
 @torch.no_grad()
 def choose_threshold(
     segmenter: Segmenter, views: ViewSource, device: torch.device, monitor: Monitor
-) -> tuple[float, float]:
-    """Return the threshold with the best pixel F1 over images, and that F1.
+) -> Choice:
+    """Choose the threshold with the best pixel F1 over images.
 
     These are the labeled training images and the held-out normal ones; without labels, as many
     simulated defects as there are held-out images take their place. The predictor has seen the
     former (augmented), so the F1 is higher than on new images; the threshold is usable all the
     same, because F1 is flat around its maximum.
+
+    Ctrl-C ends the choice with the images scored by then, and a defect if none is among them, so
+    that what was trained is not lost.
 
     Args:
         segmenter: The trained model.
@@ -59,10 +78,23 @@ def choose_threshold(
     """
     images = views.unaugmented()
     total = len(views.normal) + (len(views.labeled) or len(views.normal))
-    return best_threshold(
-        (segmenter(image[None].to(device))[0].cpu().numpy(), mask.numpy())
-        for image, mask in monitor.track(images, "choosing the threshold", total, "image")
-    )
+    scored: list[tuple[AnomalyMap, Mask]] = []
+
+    def score(image: Tensor, mask: Tensor) -> None:
+        scored.append((segmenter(image[None].to(device))[0].cpu().numpy(), mask.numpy()))
+
+    try:
+        for image, mask in monitor.track(images, "choosing the threshold", total, "image"):
+            score(image, mask)
+        return Choice(*best_threshold(scored), is_complete=True)
+    except KeyboardInterrupt:
+        if not any(mask.any() for _, mask in scored):
+            score(*views.defects(1)[0])
+        monitor.say(
+            f"Stopped while the threshold was chosen: it is the best on {len(scored)} of {total}"
+            " images."
+        )
+        return Choice(*best_threshold(scored), is_complete=False)
 
 
 def best_threshold(scored: Iterable[tuple[AnomalyMap, Mask]]) -> tuple[float, float]:

@@ -109,7 +109,8 @@ def train(
     calibration = ViewSource(
         calibration_normal, split.labeled, loader, config.views, seed=config.seed
     )
-    threshold, f1 = choose_threshold(segmenter, calibration, device, monitor)
+    threshold, f1, is_chosen = choose_threshold(segmenter, calibration, device, monitor)
+    is_complete = is_complete and is_chosen
     return TrainingResult(segmenter, threshold, f1, learner.num_steps, is_complete)
 
 
