@@ -22,7 +22,6 @@ from patchscout.checks import InputNotFoundError, InputTypeError, InputValueErro
 from patchscout.config import Config, preset_config
 from patchscout.data.images import to_image
 from patchscout.data.layout import check_dataset, check_holds_patch, read_dataset
-from patchscout.data.loader import resized_mask
 from patchscout.data.split import draw_split, read_split, write_split
 from patchscout.devices import choose_device
 from patchscout.evaluation import EvaluationSize, evaluate
@@ -31,6 +30,7 @@ from patchscout.monitor import Monitor
 from patchscout.networks.segmenter import Segmenter
 from patchscout.training.adaptation import adapt
 from patchscout.training.loop import train
+from patchscout.training.working_size import without_vanished
 from patchscout.types import Dataset, Prediction, Split
 
 AnyImage = np.ndarray | PIL.Image.Image | str | Path
@@ -76,7 +76,7 @@ class PatchScout:
         dataset, split = self.prepare(data, monitor)
         started = time.monotonic()
         config = adapt(self._settings, split)
-        _check_visible(split, config.data.working_size, dataset)
+        split = without_vanished(split, config.data.working_size, dataset.root, monitor)
         result = train(config, split, self.device, monitor)
         self.config = config
         self.dataset, self.split, self._split_file = dataset, split, None
@@ -283,15 +283,6 @@ class PatchScout:
         check_holds_patch(own_size, self.config.smallest_px, source)
         anomaly_map = score_image(segmenter, array, self.config.data.working_size, self.device)
         return make_prediction(resize_map(anomaly_map, own_size), self.threshold)
-
-
-def _check_visible(split: Split, size: tuple[int, int], dataset: Dataset) -> None:
-    """Refuse labels that all vanish at the working size."""
-    if split.labeled and not any(resized_mask(sample, size).any() for sample in split.labeled):
-        raise InputValueError(
-            f"No labeled defect of {dataset.root} covers half a pixel at `data.image_size`"
-            f" {size}. Expected larger ones; raise `data.image_size`."
-        )
 
 
 def _untrained() -> InputValueError:

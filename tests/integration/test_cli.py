@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -316,6 +317,22 @@ def test_ctrl_c_when_there_is_a_model(train, monkeypatch, sample_data, capsys):
     assert read_json(run / "config.json")["training"]["is_complete"] is False
     assert "stopped early" in (run / "README.md").read_text()
     assert main(["evaluate", str(run), str(sample_data), "--quiet"]) == 0
+
+
+def test_labels_that_vanish_are_not_trained_on(sample_data, tiny, tmp_path, capsys):
+    data = shutil.copytree(sample_data, tmp_path / "data")
+    dot = np.zeros((96, 96), np.uint8)
+    dot[40, 40] = 255
+    for path in (data / "ground_truth" / "chip").iterdir():
+        PillowImage.fromarray(dot).save(path)
+    run = tmp_path / "run"
+    assert main(["train", str(data), "--out", str(run), *tiny]) == 0
+    assert "2 of 8 labeled images are left out" in capsys.readouterr().out
+    training = read_json(run / "config.json")["training"]
+    assert training["num_labeled"] == 6
+    assert training["defect_types"] == ["misprint", "scratch", "stain"]
+    assert not any("chip" in name for name in read_json(run / "split.json")["labeled"])
+    assert main(["evaluate", str(run), str(data), "--quiet"]) == 0
 
 
 def test_ctrl_c_while_the_threshold_is_chosen(train, monkeypatch, sample_data, capsys):

@@ -8,8 +8,13 @@ from PIL import Image as PillowImage
 from patchscout.checks import InputValueError
 from patchscout.config import parse_config, preset_config
 from patchscout.data.annotations import MaskFile
+from patchscout.monitor import Monitor
 from patchscout.training.adaptation import adapt
-from patchscout.training.working_size import choose_image_size, relative_thickness
+from patchscout.training.working_size import (
+    choose_image_size,
+    relative_thickness,
+    without_vanished,
+)
 from patchscout.types import Sample, Split
 
 
@@ -131,6 +136,25 @@ def test_a_patch_larger_than_the_usual_size_is_fitted_in(write):
         autoencoder, sampler = {"downscale": downscale}, {"patch_px": 128, "window_px": 256}
         config = preset_config("fast", autoencoder=autoencoder, sampler=sampler)
         assert adapt(config, long).data.image_size == (shortest, 992)
+
+
+def test_labels_that_vanish_at_the_working_size_are_left_out(write, tmp_path, capsys):
+    normal, thick, thin = write((400, 400)), write((400, 400), 20), write((400, 400), 1)
+    split = Split((normal,), (thick, thin, thin), (thin,))
+
+    def kept(split, side_px):
+        return without_vanished(split, (side_px, side_px), tmp_path, Monitor(quiet=False))
+
+    assert kept(split, 64) == Split((normal,), (thick,), (thin,))
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert "2 of 3 labeled images are left out" in said
+    assert "raise `data.image_size`, which is (64, 64)" in said
+    unlabeled = Split((normal,), (), ())
+    assert (kept(split, 400), kept(unlabeled, 64)) == (split, unlabeled)
+    assert capsys.readouterr().out == ""
+    with pytest.raises(InputValueError, match="No labeled defect of"):
+        kept(Split((normal,), (thin,), ()), 64)
 
 
 def test_images_too_long_to_work_on_are_told_in_one_line(write):

@@ -29,6 +29,7 @@ from patchscout.devices import choose_device
 from patchscout.evaluation import ScoredImage, compared, figures, measure, score_all
 from patchscout.monitor import Monitor
 from patchscout.training.adaptation import adapt
+from patchscout.training.working_size import without_vanished
 from patchscout.types import Dataset, Split
 
 MEASURED_SIZE = (256, 256)
@@ -65,6 +66,7 @@ def run(order: Order) -> dict[str, Any]:
     check_dataset(dataset, job.config.smallest_px)
     split = job.split(dataset)
     config = adapt(job.config, split)
+    split = without_vanished(split, config.data.working_size, dataset.root, monitor)
 
     cpu_started = time.process_time()
     fitted = fit(job.method, job.model, split, config, device, monitor)

@@ -1,16 +1,21 @@
-"""The size that images are worked on at, chosen from the training images by a rule."""
+"""The size that images are worked on at, by a rule, and the labeled images that it leaves."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from patchscout.checks import InputValueError
 from patchscout.data.annotations import read_mask
 from patchscout.data.images import read_size
-from patchscout.types import Mask, Sample
+from patchscout.data.loader import resized_mask
+from patchscout.monitor import Monitor
+from patchscout.types import Mask, Sample, Split
 
 BASE_PX = 256
 """Side of the square that has as many pixels as an image of coarse defects is worked on at."""
@@ -49,6 +54,36 @@ def choose_image_size(
     side = max(min(wanted, LARGEST_PX, native), BASE_PX)
     height, width = side * math.sqrt(shape), side / math.sqrt(shape)
     return _rounded(height, patch_px), _rounded(width, patch_px)
+
+
+def without_vanished(split: Split, size: tuple[int, int], root: Path, monitor: Monitor) -> Split:
+    """Return a split without the labeled images whose defects all vanish at the working size.
+
+    With an empty mask they would be trained on as normal images.
+
+    Args:
+        split: The images; the test part stays as it is.
+        size: Height and width in pixels to work at.
+        root: The folder of the images, for the message.
+        monitor: Says how many are left out, if any.
+
+    Raises:
+        InputValueError: If none would be left.
+    """
+    visible = tuple(sample for sample in split.labeled if resized_mask(sample, size).any())
+    num_vanished = len(split.labeled) - len(visible)
+    if not num_vanished:
+        return split
+    if not visible:
+        raise InputValueError(
+            f"No labeled defect of {root} covers half a pixel at `data.image_size`"
+            f" {size}. Expected larger ones; raise `data.image_size`."
+        )
+    monitor.say(
+        f"{num_vanished} of {len(split.labeled)} labeled images are left out, as no defect in them"
+        f" covers half a pixel. To train on them raise `data.image_size`, which is {size}."
+    )
+    return replace(split, labeled=visible)
 
 
 def relative_thickness(mask: Mask) -> float:
