@@ -16,13 +16,14 @@ from torch import Tensor
 
 from patchscout.atomic import atomic_path, write_json_atomic
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
-from patchscout.config import Config, parse_config, settings_of_run
+from patchscout.config import Config, parse_config
 from patchscout.networks import make_autoencoder, make_predictor
 from patchscout.networks.loss_profile import ProfileExtractor
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter, num_features
 from patchscout.outputs import check_claim, check_free, claim, make_folder, reserve_folder
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1 had another predictor and profiles of absolute errors; its models cannot be built any more."""
 """Of the run folder; a newer one is refused."""
 
 CONFIG_FILE = "config.json"
@@ -123,8 +124,13 @@ def load_config(folder: Path) -> tuple[Config, TrainingRecord | None]:
             f"{path} has format version {version}; this PatchScout reads up to {FORMAT_VERSION}."
             " Update PatchScout."
         )
+    if version < FORMAT_VERSION:
+        raise InputValueError(
+            f"{path} has format version {version}, whose networks this PatchScout no longer has."
+            f" Train again; `--config {path}` takes the settings over."
+        )
     try:
-        config = parse_config(settings_of_run(data["config"]), str(path))
+        config = parse_config(data["config"], str(path))
         return config, _record(data["training"])
     except (KeyError, TypeError, ValueError) as error:
         raise (error if isinstance(error, InputError) else _damaged(path, error)) from None
@@ -159,7 +165,7 @@ def build_segmenter(config: Config, state: dict[str, Tensor]) -> Segmenter:
     """Return a model of the right shape, its weights not yet loaded."""
     predictor = config.predictor
     profiles = None if predictor.inputs == "image" else _build_profiles(config, state)
-    channels = num_features(config.profile.length, predictor.inputs)
+    channels = num_features(config.profile.length, predictor.inputs, config.profile.error)
     features = FeatureExtractor(profiles, predictor.inputs, torch.zeros(3), torch.ones(3))
     network = make_predictor(predictor.architecture, channels, predictor.base_channels)
     # As in training: faster on a CPU, and what is loaded answers exactly as what was saved.
@@ -176,7 +182,10 @@ def _build_profiles(config: Config, state: dict[str, Tensor]) -> ProfileExtracto
         ).folded()
         for _ in range(num_autoencoders)
     ]
-    return ProfileExtractor(autoencoders, masks, config.profile.error_scale, settings.downscale)
+    profile = config.profile
+    return ProfileExtractor(
+        autoencoders, masks, profile.error_scale, settings.downscale, profile.error
+    )
 
 
 def _record(data: Any) -> TrainingRecord | None:

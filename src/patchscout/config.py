@@ -97,12 +97,15 @@ class AutoencoderSettings(Settings):
 class ProfileSettings(Settings):
     """What a loss profile is made of."""
 
-    length: Annotated[int, Field(ge=1, le=64)] = 10
-    """T: how many error maps a profile has."""
+    length: Annotated[int, Field(ge=1, le=64)] = 5
+    """T: how many snapshots a profile is made of."""
     spacing: Literal["geometric", "last"] = "geometric"
     """Snapshots at geometrically growing steps of a cycle, or at its last T steps."""
     first_step: Count = 4
     """Step of the first geometric snapshot."""
+    error: Literal["absolute", "signed"] = "signed"
+    """The mean absolute error over RGB, one channel a snapshot, or the signed error of each color,
+    three."""
     error_scale: Literal["log", "linear"] = "log"
     """Error maps as they are, or their logarithm."""
     diversity: Literal["reset", "dropout", "none"] = "reset"
@@ -224,7 +227,7 @@ class RewardSettings(Settings):
     deviations, the autoencoder's step on a walker's patch helps the predictor; 0: not at all."""
     pred_images: Count = 6
     """Labeled images that R_pred is measured on."""
-    beta: LinearSchedule = LinearSchedule(steps=450)
+    beta: LinearSchedule = LinearSchedule(steps=300)
     """From exploration (1) to exploitation (0)."""
 
 
@@ -233,11 +236,11 @@ class TrainingSettings(Settings):
 
     num_cycles: Count = 2
     """Autoencoder cycles; with `profile.diversity reset` each starts a new autoencoder."""
-    steps_per_cycle: Count = 300
+    steps_per_cycle: Count = 200
     """Sampler and autoencoder steps of a cycle."""
     predictor_updates_per_step: Annotated[int, Field(ge=0)] = 1
     """Predictor updates after each step, from the first complete profile on."""
-    predictor_updates: Count = 1800
+    predictor_updates: Count = 1500
     """Predictor updates in all; those not made beside the steps are made after the last cycle."""
     alpha: LinearSchedule = LinearSchedule(steps=9000)
     """Weight of normal pixels in the predictor's cross-entropy."""
@@ -276,6 +279,11 @@ class Config(Settings):
     def smallest_px(self) -> int:
         """The shortest side in pixels that an image may have: shrunk, it must hold a patch."""
         return self.sampler.patch_px * self.autoencoder.downscale
+
+    @property
+    def gives_credit(self) -> bool:
+        """Whether a sampler learns from what the patch of each walker did for the predictor."""
+        return self.sampler.kind == "policy" and self.reward.pred and self.reward.credit > 0
 
     @model_validator(mode="after")
     def _leaves_labeled_views(self) -> Config:
@@ -359,7 +367,13 @@ class Config(Settings):
 PAPER: dict[str, Any] = {
     "data": {"image_size": (256, 256)},
     "autoencoder": {"architecture": "paper", "downscale": 1, "learning_rate": 1e-3},
-    "profile": {"spacing": "last", "error_scale": "linear", "diversity": "dropout"},
+    "profile": {
+        "length": 10,
+        "spacing": "last",
+        "error": "absolute",
+        "error_scale": "linear",
+        "diversity": "dropout",
+    },
     "predictor": {
         "architecture": "paper",
         "inputs": "profile",
@@ -401,7 +415,7 @@ PAPER: dict[str, Any] = {
 }
 """Where `--preset paper` differs from the defaults above, which are `--preset fast`."""
 
-BEFORE: dict[str, Any] = {"autoencoder": {"downscale": 1}}
+BEFORE: dict[str, Any] = {"autoencoder": {"downscale": 1}, "profile": {"error": "absolute"}}
 """What was done before a setting existed, where that is not its default.
 
 A run and a result of the benchmark hold every setting there was, so that one missing is newer.
@@ -476,17 +490,13 @@ def read_config_file(path: Path) -> dict[str, Any]:
     """
     data = read_yaml(path, "--config")
     if isinstance(data, dict) and "format_version" in data:  # a run's config.json
-        data = settings_of_run(data.get("config"))
+        data = data.get("config")
+        data = merged(BEFORE, data) if isinstance(data, dict) else data
     if data is None:
         return {}
     if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
         raise InputValueError(f"{path} must hold settings by name, such as `seed: 1`.")
     return data
-
-
-def settings_of_run(data: Any) -> Any:
-    """Return the settings in a run's config.json with those that it is too old to have."""
-    return merged(BEFORE, data) if isinstance(data, dict) else data
 
 
 def read_yaml(path: Path, option: str) -> Any:

@@ -266,7 +266,7 @@ def test_an_image_that_is_damaged_in_the_middle_of_training(
         (["--data.image-size", 100, 64], ["`data.image_size` must be multiples of 16", "Use (96"]),
         (["--sampler.patch-px", 128], ["`sampler.patch_px` must fit", "got 128"]),
         (["--sampler.window-px", 40], ["`sampler.window_px` must be a multiple of 16", "got 40"]),
-        (["--training.steps-per-cycle", 3], ["`training.steps_per_cycle` must leave room for 10"]),
+        (["--training.steps-per-cycle", 3], ["`training.steps_per_cycle` must leave room for 5"]),
         (["--config", "none.yaml"], ["`--config` file none.yaml is not there", "Check the path"]),
         (["--device", "cuda:99"], ["`device` must be", "got 'cuda:99'", "Use `auto` or `cpu`"]),
         (["--device", "gpu"], ["`device` must be", "got 'gpu'", "Use `auto` or `cpu`"]),
@@ -364,8 +364,8 @@ def test_a_folder_that_is_no_run(with_run, run):
 
 def test_a_run_of_a_newer_format(with_run, run):
     path = run / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 2}))
-    with_run(says=[f"{path} has format version 2", "reads up to 1", "Update PatchScout"])
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 3}))
+    with_run(says=[f"{path} has format version 3", "reads up to 2", "Update PatchScout"])
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])

@@ -56,11 +56,15 @@ def configuration(downscale=1, **profile):
 
 
 @pytest.mark.parametrize("downscale", [1, 2])
-@pytest.mark.parametrize("diversity", ["reset", "dropout"])
+@pytest.mark.parametrize(
+    ("diversity", "error"), [("reset", "signed"), ("reset", "absolute"), ("dropout", "signed")]
+)
 @torch.no_grad()
-def test_a_loaded_model_answers_as_the_saved_one(diversity, downscale, trained_run, tmp_path):
+def test_a_loaded_model_answers_as_the_saved_one(
+    diversity, error, downscale, trained_run, tmp_path
+):
     torch.manual_seed(0)
-    config = configuration(downscale, diversity=diversity)
+    config = configuration(downscale, diversity=diversity, error=error)
     masks = draw_dropout_masks(3, 6, 0.5, seed=0) if diversity == "dropout" else None
     state = {} if masks is None else {"features.profiles.masks": masks}
     saved = build_segmenter(config, state).eval()
@@ -97,19 +101,10 @@ def test_of_the_image_alone_no_autoencoder_is_saved(trained_run, tmp_path):
     assert torch.equal(loaded(IMAGES), saved(IMAGES))
 
 
-@torch.no_grad()
-def test_a_run_from_before_downscale_answers_at_full_size(trained_run, tmp_path):
-    torch.manual_seed(0)
-    saved = build_segmenter(configuration(downscale=1), {}).eval()
-    _, record = load_config(trained_run)
-    assert record is not None
-    save_model(tmp_path, saved, configuration(downscale=1), record)
-    config = json.loads((tmp_path / "config.json").read_text())["config"]
-    del config["autoencoder"]["downscale"]
-    edit_config(tmp_path, config=config)
-    loaded, loaded_config, _ = load_model(tmp_path, CPU)
-    assert loaded_config.autoencoder.downscale == 1
-    assert torch.equal(loaded(IMAGES), saved(IMAGES))
+def test_a_run_of_the_former_networks_asks_for_training_anew(run):
+    edit_config(run, format_version=1)
+    with pytest.raises(InputValueError, match=r"has format version 1, .* Train again; `--config"):
+        load_model(run, CPU)
 
 
 def test_a_detector_survives_the_folder(trained_run, tmp_path):
@@ -135,7 +130,7 @@ def test_what_is_in_the_folder(trained_run):
         "split.json",
     }
     data = json.loads((trained_run / "config.json").read_text())
-    assert data["format_version"] == FORMAT_VERSION == 1
+    assert data["format_version"] == FORMAT_VERSION == 2
     assert data["config"]["sampler"]["patch_px"] == 16
     assert data["training"]["is_complete"] is True
 
@@ -148,8 +143,8 @@ def test_settings_without_a_model(tmp_path):
 
 
 def test_a_newer_format_asks_for_an_update(run):
-    edit_config(run, format_version=2)
-    with pytest.raises(InputValueError, match=r"has format version 2; .* up to 1. Update"):
+    edit_config(run, format_version=3)
+    with pytest.raises(InputValueError, match=r"has format version 3; .* up to 2. Update"):
         load_model(run, CPU)
 
 
@@ -163,10 +158,10 @@ def test_a_newer_format_asks_for_an_update(run):
         "{}",
         '{"format_version": "one"}',
         '{"format_version": Infinity}',
-        '{"format_version": 1}',
-        '{"format_version": 1, "config": {}}',
-        '{"format_version": 1, "config": {}, "training": {"threshold": 0.5}}',
-        '{"format_version": 1, "config": {}, "training": 3}',
+        '{"format_version": 2}',
+        '{"format_version": 2, "config": {}}',
+        '{"format_version": 2, "config": {}, "training": {"threshold": 0.5}}',
+        '{"format_version": 2, "config": {}, "training": 3}',
         "[" * 100_000,
     ],
     ids=lambda content: content[:60] or "nothing",

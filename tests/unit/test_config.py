@@ -201,12 +201,12 @@ def test_settings_are_frozen():
             " 48 (in here)",
         ),
         (
-            {"training": {"steps_per_cycle": 12}},
+            {"training": {"steps_per_cycle": 12}, "profile": {"length": 10}},
             "`training.steps_per_cycle` must leave room for 10 snapshots after"
             " `profile.first_step` 4; got 12 (in here)",
         ),
         (
-            {"training": {"steps_per_cycle": 9}, "profile": {"spacing": "last"}},
+            {"training": {"steps_per_cycle": 9}, "profile": {"length": 10, "spacing": "last"}},
             "`training.steps_per_cycle` must be at least `profile.length` 10; got 9 (in here)",
         ),
         (

@@ -46,7 +46,13 @@ def make(diversity="reset", *, updates_per_step=0, predictor=None, **groups):
         {
             "data": {"image_size": [SIZE, SIZE]},
             "autoencoder": {"base_channels": 4, "bottleneck_channels": 6},
-            "profile": {"length": 3, "first_step": 2, "diversity": diversity, "dropout_rate": 0.5},
+            "profile": {
+                "length": 3,
+                "first_step": 2,
+                "diversity": diversity,
+                "dropout_rate": 0.5,
+                "error": "absolute",
+            },
             "predictor": {"base_channels": 4, "batch_size": 2, **(predictor or {})},
             "buffer": {"capacity": 4},
             "sampler": {"patch_px": 16},
@@ -134,6 +140,7 @@ def test_a_cycle_begins_with_a_new_autoencoder_only_with_resets():
 )
 def test_snapshots_are_taken_when_due(diversity, spacing, expected):
     profile = {"length": 3, "first_step": 2, "diversity": diversity, "spacing": spacing}
+    profile["error"] = "absolute"
     training = {"num_cycles": 2, "steps_per_cycle": STEPS, "predictor_updates_per_step": 0}
     learner = make(diversity, profile=profile, training=training)
     images, _ = probe_images()

@@ -11,7 +11,8 @@ from patchscout.networks.loss_profile import (
     LOG_FLOOR,
     LOG_SPREAD,
     ProfileExtractor,
-    error_map,
+    absolute_error,
+    error_channels,
     scale_errors,
     shrink,
 )
@@ -51,9 +52,25 @@ def test_the_error_is_the_mean_absolute_difference_over_rgb():
             assert skip is not None
             return skip + torch.tensor([0.3, -0.6, 0.0])[:, None, None]
 
-    errors = error_map(Off(0.0), IMAGES)
+    errors = absolute_error(Off(0.0)(IMAGES), IMAGES)
     assert errors.shape == (2, 16, 24)
     torch.testing.assert_close(errors, torch.full_like(errors, (0.3 + 0.6 + 0.0) / 3))
+
+
+def test_signed_errors_keep_the_color_and_the_direction():
+    difference = torch.tensor([0.3, -0.6, 0.0])[None, :, None, None].expand_as(IMAGES)
+    linear = error_channels(IMAGES + difference, IMAGES, "signed", "linear")
+    torch.testing.assert_close(linear, difference)
+    logarithmic = error_channels(IMAGES + difference, IMAGES, "signed", "log")
+    expected = torch.tensor([math.log(31) / 2, -math.log(61) / 2, 0.0])[:, None, None]
+    torch.testing.assert_close(logarithmic, expected.expand_as(IMAGES), atol=1e-4, rtol=1e-4)
+
+
+def test_a_signed_profile_has_three_channels_a_snapshot():
+    extractor = ProfileExtractor([Shift(0.4), Shift(-0.2)], None, "linear", error="signed")
+    expected = torch.tensor([0.4, 0.4, 0.4, -0.2, -0.2, -0.2])[:, None, None]
+    torch.testing.assert_close(extractor(IMAGES), expected.expand(2, 6, 16, 24))
+    assert num_features(2, "both", "signed") == 6 + 6
 
 
 def test_one_map_per_snapshot_in_order():
@@ -126,7 +143,7 @@ def test_a_profile_at_half_size_is_that_of_the_shrunk_image_enlarged(scale, with
     small = (LARGER[..., ::2, :] + LARGER[..., 1::2, :]) / 2
     small = (small[..., ::2] + small[..., 1::2]) / 2
     for index, (network, mask) in enumerate(extractor.sources):
-        expected = enlarged(scale_errors(error_map(network, small, mask), scale))
+        expected = enlarged(scale_errors(absolute_error(network(small, mask), small), scale))
         torch.testing.assert_close(profiles[:, index], expected, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(profiles[:, 0], profiles[:, 1])
     whole = ProfileExtractor(networks, masks, scale)(LARGER)
@@ -141,10 +158,10 @@ def test_the_map_of_an_autoencoder_is_its_channel_with_a_gradient(downscale):
     profiles = extractor(LARGER)
     assert not profiles.requires_grad
     for index, network in enumerate(networks):
-        found = extractor.map_of(network, LARGER)
-        torch.testing.assert_close(found, profiles[:, index])
+        found = extractor.maps_of(network, LARGER)
+        torch.testing.assert_close(found, profiles[:, index : index + 1])
     newest = LeanAutoencoder(4, 6).eval()  # need not be one of the snapshots
-    extractor.map_of(newest, LARGER).mean().backward()
+    extractor.maps_of(newest, LARGER).mean().backward()
     for name, weight in newest.named_parameters():
         assert weight.grad is not None, name
     assert any(weight.grad.any() for weight in newest.parameters() if weight.grad is not None)

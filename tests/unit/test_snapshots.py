@@ -18,7 +18,7 @@ def network(seed):
 
 
 def recorder(num_steps, **settings):
-    return SnapshotRecorder(ProfileSettings(**settings), num_steps)
+    return SnapshotRecorder(ProfileSettings(error="absolute", **settings), num_steps)
 
 
 def test_geometric_steps_of_a_whole_cycle():
@@ -51,7 +51,7 @@ def test_geometric_snapshots_are_taken_when_due_and_complete_at_the_end():
     assert kept.is_complete
     profiles = kept.extractor()(IMAGES)
     for index, step in enumerate(taken):
-        expected = SnapshotRecorder(ProfileSettings(length=1), 1)
+        expected = recorder(1, length=1)
         expected.offer(1, network(step))
         torch.testing.assert_close(profiles[:, [index]], expected.extractor()(IMAGES))
 

@@ -12,39 +12,56 @@ from torch.nn import functional as F
 
 from patchscout.networks.autoencoder import Autoencoder
 
+Images = Float[Tensor, "batch 3 height width"]
+
 LOG_FLOOR = 1e-3
 """Added to errors before the logarithm: about a quarter of a grey level of 8 bits."""
 LOG_CENTER, LOG_SPREAD = -3.5, 1.2
 """Bring the logarithm of usual errors near mean 0 and spread 1."""
 
+SIGNED_FLOOR = 0.01
+"""Signed errors are in proportion below this, and logarithmic above it."""
 
-@torch.no_grad()
-def error_map(
-    autoencoder: Autoencoder,
-    images: Float[Tensor, "batch 3 height width"],
-    bottleneck_mask: Float[Tensor, "rows channels"] | None = None,
-) -> Float[Tensor, "batch height width"]:
-    """Return each pixel's reconstruction error: the mean absolute difference over RGB.
+ErrorMaps = Float[Tensor, "batch channels height width"]
+"""Of one autoencoder: one channel, or with signed errors one for each color."""
 
-    The autoencoder must be in evaluation mode.
+
+def absolute_error(reconstructions: Images, images: Images) -> Float[Tensor, "batch height width"]:
+    """Return each pixel's reconstruction error: the mean absolute difference over RGB."""
+    return (reconstructions - images).abs().mean(dim=1)
+
+
+def error_channels(
+    reconstructions: Images, images: Images, error: str = "absolute", scale: str = "log"
+) -> ErrorMaps:
+    """Return the reconstruction error of each pixel as the predictor sees it.
+
+    Args:
+        reconstructions: What the autoencoder makes of `images`.
+        images: RGB images in [0, 1].
+        error: `absolute`, the mean absolute difference over RGB, or `signed`, the difference of
+            each color.
+        scale: `linear`, as it is, or `log`: the standardized logarithm of absolute errors; of
+            signed ones the logarithm of their size, with the sign.
     """
-    return reconstruction_error(autoencoder, images, bottleneck_mask)
-
-
-def reconstruction_error(
-    autoencoder: Autoencoder,
-    images: Float[Tensor, "batch 3 height width"],
-    bottleneck_mask: Float[Tensor, "rows channels"] | None = None,
-) -> Float[Tensor, "batch height width"]:
-    """Return what `error_map` does, with a gradient."""
-    return (autoencoder(images, bottleneck_mask) - images).abs().mean(dim=1)
+    if error == "signed":
+        errors = reconstructions - images
+        if scale == "linear":
+            return errors
+        return errors.sign() * (1 + errors.abs() / SIGNED_FLOOR).log() / 2
+    return scale_errors(absolute_error(reconstructions, images)[:, None], scale)
 
 
 def scale_errors(errors: Tensor, scale: str) -> Tensor:
-    """Return errors as they are (`linear`) or their standardized logarithm (`log`)."""
+    """Return absolute errors as they are (`linear`) or their standardized logarithm (`log`)."""
     if scale == "linear":
         return errors
     return ((errors + LOG_FLOOR).log() - LOG_CENTER) / LOG_SPREAD
+
+
+def num_error_channels(error: str) -> int:
+    """Return how many channels each autoencoder gives."""
+    return 3 if error == "signed" else 1
 
 
 class ProfileExtractor(nn.Module):
@@ -57,6 +74,7 @@ class ProfileExtractor(nn.Module):
         error_scale: `log` or `linear`.
         downscale: By how much images are shrunk for the autoencoder; the error maps are enlarged
             again by as much.
+        error: `absolute` or `signed`, see `error_channels`.
     """
 
     masks: Tensor | None
@@ -67,12 +85,14 @@ class ProfileExtractor(nn.Module):
         masks: Tensor | None,
         error_scale: str,
         downscale: int = 1,
+        error: str = "absolute",
     ) -> None:
         super().__init__()
         self.autoencoders = nn.ModuleList(autoencoders).eval()
         self.register_buffer("masks", masks)
         self.error_scale = error_scale
         self.downscale = downscale
+        self.error = error
 
     @property
     def sources(self) -> list[tuple[Autoencoder, Tensor | None]]:
@@ -84,40 +104,37 @@ class ProfileExtractor(nn.Module):
 
     @property
     def length(self) -> int:
-        """T, the number of error maps in a profile."""
+        """T, the number of snapshots or masks in a profile."""
         return len(self.autoencoders) if self.masks is None else len(self.masks)
 
     @torch.no_grad()
-    def forward(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch length height width"]:
-        """Return the loss profiles of images in [0, 1]."""
+    def forward(self, images: Images) -> Float[Tensor, "batch channels height width"]:
+        """Return the loss profiles of images in [0, 1]: T channels, or 3 T if errors are signed."""
         small = shrink(images, self.downscale)
         if self.masks is None:
-            errors = [reconstruction_error(one, small) for one, _ in self.sources]
+            reconstructions = [autoencoder(small) for autoencoder, _ in self.sources]
         else:
-            errors = self._masked_errors(small, self.masks)
-        return self._enlarge(scale_errors(torch.stack(errors, dim=1), self.error_scale))
+            reconstructions = self._masked_reconstructions(small, self.masks)
+        maps = [self._channels(one, small) for one in reconstructions]
+        return self._enlarge(torch.cat(maps, dim=1))
 
-    def map_of(
-        self, autoencoder: Autoencoder, images: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch height width"]:
-        """Return the channel that an autoencoder gives or would give, with a gradient."""
-        errors = reconstruction_error(autoencoder, shrink(images, self.downscale))
-        return self._enlarge(scale_errors(errors, self.error_scale)[:, None])[:, 0]
+    def maps_of(self, autoencoder: Autoencoder, images: Images) -> Tensor:
+        """Return the channels that an autoencoder gives or would give, with a gradient."""
+        small = shrink(images, self.downscale)
+        return self._enlarge(self._channels(autoencoder(small), small))
 
-    def _masked_errors(
-        self, small: Float[Tensor, "batch 3 height width"], masks: Float[Tensor, "length channels"]
-    ) -> list[Float[Tensor, "batch height width"]]:
-        """Return the error map under each mask; the images are encoded only once."""
+    def _masked_reconstructions(
+        self, small: Images, masks: Float[Tensor, "length channels"]
+    ) -> list[Images]:
+        """Return the reconstruction under each mask; the images are encoded only once."""
         autoencoder = self.sources[0][0]
         code, skip = autoencoder.encode(small)
-        reconstructions = [
-            autoencoder.decode(code * mask[None, :, None, None], skip) for mask in masks
-        ]
-        return [(one - small).abs().mean(dim=1) for one in reconstructions]
+        return [autoencoder.decode(code * mask[None, :, None, None], skip) for mask in masks]
 
-    def _enlarge(self, maps: Float[Tensor, "batch length height width"]) -> Tensor:
+    def _channels(self, reconstructions: Images, small: Images) -> ErrorMaps:
+        return error_channels(reconstructions, small, self.error, self.error_scale)
+
+    def _enlarge(self, maps: ErrorMaps) -> Tensor:
         if self.downscale == 1:
             return maps
         return F.interpolate(maps, scale_factor=float(self.downscale), mode="bilinear")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,12 +11,14 @@ from torch.nn import functional as F
 NEGATIVE_SLOPE = 0.2
 
 
+def _normalized(conv: nn.Conv2d) -> nn.Sequential:
+    """Convolution, batch norm, leaky ReLU."""
+    norm = nn.BatchNorm2d(conv.out_channels)
+    return nn.Sequential(conv, norm, nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True))
+
+
 def _block(in_channels: int, out_channels: int, dilation: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, 1, dilation, dilation, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True),
-    )
+    return _normalized(nn.Conv2d(in_channels, out_channels, 3, 1, dilation, dilation, bias=False))
 
 
 class PaperPredictor(nn.Module):
@@ -49,9 +50,11 @@ class PaperPredictor(nn.Module):
 class LeanPredictor(nn.Module):
     """A small residual U-Net that works from half resolution down and answers at full resolution.
 
-    Every 2x2 block of pixels is folded into channels first and unfolded last, which keeps the
-    detail of full resolution at a quarter of its cost. At the coarsest level each place also
-    learns the mean over the whole image, such as its lighting.
+    Every 2x2 block of pixels becomes one place with more channels first and is unfolded last,
+    which keeps the detail of full resolution at a quarter of its cost. At the coarsest level each
+    place also learns the mean over the whole image, such as its lighting. On the way up, channels
+    are narrowed before they are enlarged, and added to those of the way down (as in LinkNet,
+    Chaurasia and Culurciello 2017), which halves the cost of joining both.
 
     Args:
         in_channels: Channels of the input.
@@ -64,29 +67,32 @@ class LeanPredictor(nn.Module):
     def __init__(self, in_channels: int, base_channels: int = 16, num_levels: int = 4) -> None:
         super().__init__()
         widths = [base_channels * min(2**level, 8) for level in range(num_levels + 1)]
-        self.stem = _block(4 * in_channels, widths[0])
+        fold = nn.Conv2d(in_channels, widths[0], 2, 2, bias=False)
+        self.stem = nn.Sequential(_normalized(fold), _block(widths[0], widths[0]))
         self.down = nn.ModuleList(ResidualBlock(a, b) for a, b in pairwise(widths))
         self.context = nn.Sequential(
             nn.Linear(widths[-1], widths[-1]),
             nn.LeakyReLU(NEGATIVE_SLOPE),
             nn.Linear(widths[-1], widths[-1]),
         )
-        self.up = nn.ModuleList(_block(a + b, a) for a, b in reversed(list(pairwise(widths))))
+        upward = list(reversed(list(pairwise(widths))))
+        self.narrow = nn.ModuleList(nn.Conv2d(b, a, 1, bias=False) for a, b in upward)
+        self.up = nn.ModuleList(_block(a, a) for a, _ in upward)
         self.head = nn.Conv2d(widths[0], 4, 1)
 
     def forward(
         self, features: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch height width"]:
         """Return the logit of being anomalous for each pixel."""
-        x = self.stem(F.pixel_unshuffle(features, 2))
+        x = self.stem(features)
         skips = []
         for down in self.down:
             skips.append(x)
             x = down(F.max_pool2d(x, 2, ceil_mode=True))
         x = x + self.context(x.mean(dim=(2, 3)))[:, :, None, None]
-        for up, skip in zip(self.up, reversed(skips), strict=True):
-            x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
-            x = up(torch.cat([x, skip], dim=1))
+        for narrow, up, skip in zip(self.narrow, self.up, reversed(skips), strict=True):
+            x = F.interpolate(narrow(x), size=skip.shape[-2:])
+            x = up(x + skip)
         return F.pixel_shuffle(self.head(x), 2).squeeze(1)
 
 

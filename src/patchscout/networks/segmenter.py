@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from patchscout.networks.loss_profile import ProfileExtractor
+from patchscout.networks.loss_profile import ProfileExtractor, num_error_channels
 
 Images = Float[Tensor, "batch 3 height width"]
 Lighting = Float[Tensor, "batch 4 1 1"]
@@ -60,7 +60,7 @@ class FeatureExtractor(nn.Module):
     def assemble(
         self,
         images: Images,
-        profiles: Float[Tensor, "batch length height width"],
+        profiles: Float[Tensor, "batch profile_channels height width"],
         lighting: Lighting | None = None,
     ) -> Float[Tensor, "batch channels height width"]:
         """Return the features of images whose loss profiles are known."""
@@ -81,9 +81,10 @@ def measure_lighting(images: Images) -> Lighting:
     return torch.cat([images.mean(dim=(2, 3), keepdim=True), spread], dim=1)
 
 
-def num_features(profile_length: int, inputs: str) -> int:
+def num_features(profile_length: int, inputs: str, error: str = "absolute") -> int:
     """Return how many channels a `FeatureExtractor` gives."""
-    return {"profile": profile_length, "image": 6, "both": profile_length + 6}[inputs]
+    num_profile = profile_length * num_error_channels(error)
+    return {"profile": num_profile, "image": 6, "both": num_profile + 6}[inputs]
 
 
 class Segmenter(nn.Module):

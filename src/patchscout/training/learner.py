@@ -18,7 +18,7 @@ from patchscout.devices import mixed_precision
 from patchscout.losses import dice_loss, weighted_cross_entropy
 from patchscout.networks import make_autoencoder, make_predictor
 from patchscout.networks.autoencoder import Autoencoder
-from patchscout.networks.loss_profile import ProfileExtractor, error_map
+from patchscout.networks.loss_profile import ProfileExtractor, absolute_error
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter, num_features
 from patchscout.training.patch_credit import patch_credit
 from patchscout.training.profile_buffer import ProfileBuffer
@@ -74,7 +74,8 @@ class ProfileLearner:
         downscale = config.autoencoder.downscale
         self.recorder = SnapshotRecorder(config.profile, num_steps, masks, downscale)
 
-        channels = num_features(config.profile.length, config.predictor.inputs)
+        profile, inputs = config.profile, config.predictor.inputs
+        channels = num_features(profile.length, inputs, profile.error)
         self.predictor = make_predictor(
             config.predictor.architecture, channels, config.predictor.base_channels
         ).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -123,7 +124,7 @@ class ProfileLearner:
     def error_maps(self, images: Images) -> Float[Tensor, "batch height width"]:
         """Return the current reconstruction error of each pixel."""
         images = images.contiguous(memory_format=torch.channels_last)
-        return error_map(self.autoencoder.folded(), images)
+        return absolute_error(self.autoencoder.folded()(images), images)
 
     @property
     def has_profiles(self) -> bool:
@@ -191,17 +192,18 @@ class ProfileLearner:
         if self._features is None or not self.num_predictor_updates:
             return
         self.predictor.eval()
-        newest = self._newest()
-        profiles = self._probe.profiles(self.recorder.extractor(self._features.profiles), newest)
-        probe = self._probe
-        logits = self.predictor(self._features.assemble(probe.images, profiles, probe.lighting))
-        loss = self._predictor_loss(logits, probe.masks)
+        newest, probe = self._newest(), self._probe
+        gives_credit = newest is not None and self.config.gives_credit
+        with torch.set_grad_enabled(gives_credit):
+            profiles = probe.profiles(self.recorder.extractor(self._features.profiles), newest)
+            logits = self.predictor(self._features.assemble(probe.images, profiles, probe.lighting))
+            loss = self._predictor_loss(logits, probe.masks)
         self._reward_pred = -loss.item()
-        if newest is not None and self.config.reward.credit > 0:
+        if newest is not None and gives_credit:
             self._gradient = torch.autograd.grad(loss, list(newest[1].parameters()))
 
     def _newest(self) -> tuple[int, Autoencoder] | None:
-        """Return the autoencoder in training and the channel that it is on the way to."""
+        """Return the autoencoder in training and the number of the snapshot it is on the way to."""
         if self.recorder.is_complete or self.config.profile.spacing == "last":
             return None
         return self.recorder.num_states, self.autoencoder.eval()

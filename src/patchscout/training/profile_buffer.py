@@ -72,7 +72,8 @@ class ProfileBuffer:
         lighting = measure_lighting(torch.stack([image for image, _ in views])).to(self.device)
         features = extractor(images, lighting).half()
         for one, (_, mask, inside) in zip(features, regions, strict=True):
-            entry = one[:, *inside].clone(), mask[inside].to(self.device)
+            inner = one[:, *inside].permute(1, 2, 0).contiguous().permute(2, 0, 1)
+            entry = inner, mask[inside].to(self.device)
             if len(self._entries) < self.capacity:
                 self._entries.append(entry)
             else:
@@ -88,10 +89,12 @@ class ProfileBuffer:
         """Return randomly cropped, flipped and turned features with their masks."""
         count = min(self.batch_size, len(self._entries))
         chosen = self._rng.choice(len(self._entries), count, replace=False)
-        crops = [self._crop(*self._entries[i]) for i in chosen]
-        features = torch.stack([crop for crop, _ in crops]).float()
-        target = torch.stack([mask for _, mask in crops]).float()
-        return features.contiguous(memory_format=torch.channels_last), target
+        shape = count, len(self._entries[0][0]), self.crop_px, self.crop_px
+        features = torch.empty(shape, device=self.device, memory_format=torch.channels_last)
+        target = torch.empty(count, *shape[2:], device=self.device)
+        for index, number in enumerate(chosen):
+            features[index], target[index] = self._crop(*self._entries[number])
+        return features, target
 
     def _region(self, image: Image, mask: Mask) -> tuple[Region, RegionMask, tuple[slice, slice]]:
         """Cut a region from a large view; also return which part of it is clear of the cuts."""

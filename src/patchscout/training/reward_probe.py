@@ -35,28 +35,28 @@ class RewardProbe:
 
     def profiles(
         self, extractor: ProfileExtractor, newest: tuple[int, Autoencoder] | None = None
-    ) -> Float[Tensor, "count length height width"]:
+    ) -> Float[Tensor, "count channels height width"]:
         """Return the loss profiles of the squares; only autoencoders not seen before are run.
 
         The profiles have a gradient with respect to the weights of the newest autoencoder.
 
         Args:
             extractor: Makes the profiles.
-            newest: An autoencoder in training, in evaluation mode, and the channel that its
-                errors take the place of.
+            newest: An autoencoder in training, in evaluation mode, and the number of the one whose
+                place its errors take.
         """
         if extractor.masks is not None:  # one autoencoder, new each time
             return extractor(self.images)
         with torch.no_grad():
             self._known = {
-                key: self._known[key] if key in self._known else extractor.map_of(key, self.images)
+                key: self._known[key] if key in self._known else extractor.maps_of(key, self.images)
                 for key, _ in extractor.sources
             }
         channels = list(self._known.values())
         if newest is not None:
             index, autoencoder = newest
-            channels[index] = extractor.map_of(autoencoder, self.images)
-        return torch.stack(channels, dim=1)
+            channels[index] = extractor.maps_of(autoencoder, self.images)
+        return torch.cat(channels, dim=1)
 
 
 def _about_defect(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

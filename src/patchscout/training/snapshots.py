@@ -84,7 +84,10 @@ class SnapshotRecorder:
         states = list(self._states)
         if padding is not None and self.masks is None:
             states += [autoencoder for autoencoder, _ in padding.sources[len(states) :]]
-        return ProfileExtractor(states, self.masks, self.settings.error_scale, self.downscale)
+        settings = self.settings
+        return ProfileExtractor(
+            states, self.masks, settings.error_scale, self.downscale, settings.error
+        )
 
 
 def draw_dropout_masks(num_masks: int, num_channels: int, rate: float, seed: int) -> Tensor:
