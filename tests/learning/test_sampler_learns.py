@@ -51,7 +51,7 @@ def walk(*, learns, seed, **terms):
     pool = Quarters(SETTINGS.num_walkers, seed)
     environment = PatchEnvironment(pool, NoLearner(), SETTINGS, reward, seed=seed)
     torch.manual_seed(seed)
-    policy = LeanPolicy(SETTINGS.window_px)
+    policy = LeanPolicy(SETTINGS.window_px, SETTINGS.patch_px, SETTINGS.stride_px)
     sampler = PolicySampler(policy, SETTINGS, seed=seed, learns=learns)
     sampler.start_cycle(environment)
     return environment, sampler
@@ -77,6 +77,10 @@ def area_covered(*, learns, seed):
             sampler.step(environment, is_last=step == 23)
         covered.append((environment.remembered_visits > 0).float().mean().item())
     return sum(covered[-8:]) / 8
+
+
+def lean_policy():
+    return LeanPolicy(128, 64, 16)
 
 
 def best_action_probability(policy, *, learns):
@@ -105,7 +109,7 @@ def test_paid_for_coverage_it_covers_more(seed):
     assert covered > 1.15 * by_chance
 
 
-@pytest.mark.parametrize("network", [LeanPolicy, PaperPolicy])
+@pytest.mark.parametrize("network", [lean_policy, PaperPolicy])
 def test_finds_the_best_arm_of_a_bandit(network):
     torch.manual_seed(0)
     untrained, trained = network(), network()
@@ -113,7 +117,7 @@ def test_finds_the_best_arm_of_a_bandit(network):
     assert best_action_probability(trained, learns=True) > 0.9
 
 
-@pytest.mark.parametrize("network", [LeanPolicy, PaperPolicy])
+@pytest.mark.parametrize("network", [lean_policy, PaperPolicy])
 def test_gradients_reach_every_parameter(network):
     torch.manual_seed(0)
     policy = network()

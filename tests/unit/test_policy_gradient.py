@@ -23,7 +23,7 @@ WALKERS, WINDOW = 6, 32
 
 def make(policy=None, *, learns=True, **settings):
     torch.manual_seed(0)
-    policy = LeanPolicy(WINDOW) if policy is None else policy
+    policy = LeanPolicy(WINDOW, 16, 8) if policy is None else policy
     sampler = SamplerSettings(num_walkers=WALKERS, window_px=WINDOW, **settings)
     return PolicyGradient(policy, sampler, seed=0, learns=learns)
 
@@ -192,7 +192,13 @@ def entropy_after(num_updates, entropy_weight):
     """Entropy of a policy that prefers one action and is paid nothing."""
     gradient = make(entropy_weight=entropy_weight, learning_rate=3e-3)
     with torch.no_grad():
-        gradient.policy.action_head.bias[0] = 3.0  # pyright: ignore
+        first, _, second, _ = gradient.policy.trunk  # pyright: ignore
+        for layer in (first, second):  # the first feature is 3 for a stop, else 0
+            layer.weight[0] = 0.0
+            layer.bias[0] = 0.0
+        first.weight[0, -9] = 3.0
+        second.weight[0, 0] = 1.0
+        gradient.policy.action_head.weight[0, 0] = 1.0  # pyright: ignore
         for parameter in gradient.policy.value_head.parameters():
             parameter.zero_()
     figures = {}

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from patchscout.config import RewardSettings, SamplerSettings
+from patchscout.networks.sampler import DIRECTIONS, STOP
 from patchscout.training.structure import (
     fused_structure_map,
     gaussian_blur,
@@ -26,10 +27,6 @@ Images = Float[Tensor, "batch 3 height width"]
 Maps = Float[Tensor, "batch height width"]
 Corners = Int[Tensor, "walkers 2"]
 PerWalker = Float[Tensor, " walkers"]
-
-STOP = 0
-DIRECTIONS = ((0, 0), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
-"""(down, right) of each action: stop, then the eight neighbors clockwise from north."""
 
 
 class Channel(IntEnum):

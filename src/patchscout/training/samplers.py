@@ -108,8 +108,10 @@ def make_sampler(settings: SamplerSettings, *, seed: int, device: torch.device) 
     """Return the sampler that the settings ask for, freshly initialized."""
     if settings.kind != "policy":
         return PlacingSampler(settings.kind, settings, seed=seed)
-    network = PaperPolicy if settings.architecture == "paper" else LeanPolicy
-    return PolicySampler(network(settings.window_px).to(device), settings, seed=seed)
+    window, patch, stride = settings.window_px, settings.patch_px, settings.stride_px
+    is_paper = settings.architecture == "paper"
+    policy = PaperPolicy(window) if is_paper else LeanPolicy(window, patch, stride)
+    return PolicySampler(policy.to(device), settings, seed=seed)
 
 
 def _means(info: dict[str, Any]) -> dict[str, float]:
