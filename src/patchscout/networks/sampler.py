@@ -121,7 +121,7 @@ class LeanPolicy(PolicyNetwork):
         outside = (observation == 0).all(dim=1, keepdim=True).to(observation.dtype)
         maps = [color, error, visits.log1p(), structure, outside, grey.square()]
         # Sums from the corner on: that of any rectangle is then a matter of four values.
-        sums = torch.cat(maps, dim=1).double().cumsum(dim=2).cumsum(dim=3)
+        sums = torch.cat(maps, dim=1).cumsum(dim=2).cumsum(dim=3)
         sums = nn.functional.pad(sums, (1, 0, 1, 0))
         near, beyond = (
             torch.stack([_statistics(sums, *region) for region in regions], dim=1)
@@ -148,7 +148,7 @@ def _statistics(
     total = (sums[..., bottom, right] - sums[..., top, right] - sums[..., bottom, left]) + sums[
         ..., top, left
     ]
-    means = (total / ((bottom - top) * (right - left))).float()
+    means = total / ((bottom - top) * (right - left))
     color, error, visits, structure, outside, squared = means.split([3, 1, 1, 1, 1, 1], dim=1)
     variance = squared - color.mean(dim=1, keepdim=True).square()
     contrast = variance.clamp_min(0).sqrt()
