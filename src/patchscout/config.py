@@ -124,7 +124,7 @@ class PredictorSettings(Settings):
     """What it sees: the loss profile, the RGB image, or both."""
     base_channels: Annotated[int, Field(ge=4, le=256)] = 16
     """Channels of the lean one at half resolution."""
-    learning_rate: Positive = 6e-3
+    learning_rate: Positive = 2e-3
     """Adam's step size; the largest one with `one_cycle`."""
     schedule: Literal["one_cycle", "constant"] = "one_cycle"
     """Whether the step size rises and falls over the training or stays."""
