@@ -23,8 +23,7 @@ from patchscout.networks.segmenter import FeatureExtractor, Segmenter, num_featu
 from patchscout.outputs import check_claim, check_free, claim, make_folder, reserve_folder
 
 FORMAT_VERSION = 2
-"""1 had another predictor and profiles of absolute errors; its models cannot be built any more."""
-"""Of the run folder; a newer one is refused."""
+"""Of the run folder; any other is refused: the networks of 1 are gone, a newer one is unknown."""
 
 CONFIG_FILE = "config.json"
 MODEL_FILE = "model.safetensors"

@@ -31,9 +31,7 @@ def absolute_error(reconstructions: Images, images: Images) -> Float[Tensor, "ba
     return (reconstructions - images).abs().mean(dim=1)
 
 
-def error_channels(
-    reconstructions: Images, images: Images, error: str = "absolute", scale: str = "log"
-) -> ErrorMaps:
+def error_channels(reconstructions: Images, images: Images, error: str, scale: str) -> ErrorMaps:
     """Return the reconstruction error of each pixel as the predictor sees it.
 
     Args:
@@ -41,21 +39,23 @@ def error_channels(
         images: RGB images in [0, 1].
         error: `absolute`, the mean absolute difference over RGB, or `signed`, the difference of
             each color.
-        scale: `linear`, as it is, or `log`: the standardized logarithm of absolute errors; of
-            signed ones the logarithm of their size, with the sign.
+        scale: `linear` or `log`, see `scale_errors`.
     """
     if error == "signed":
-        errors = reconstructions - images
-        if scale == "linear":
-            return errors
-        return errors.sign() * (1 + errors.abs() / SIGNED_FLOOR).log() / 2
+        return scale_errors(reconstructions - images, scale, signed=True)
     return scale_errors(absolute_error(reconstructions, images)[:, None], scale)
 
 
-def scale_errors(errors: Tensor, scale: str) -> Tensor:
-    """Return absolute errors as they are (`linear`) or their standardized logarithm (`log`)."""
+def scale_errors(errors: Tensor, scale: str, *, signed: bool = False) -> Tensor:
+    """Return errors as they are (`linear`) or logarithmic (`log`).
+
+    Of absolute errors this is the standardized logarithm, of signed ones the logarithm of their
+    size, with the sign.
+    """
     if scale == "linear":
         return errors
+    if signed:
+        return errors.sign() * (1 + errors.abs() / SIGNED_FLOOR).log() / 2
     return ((errors + LOG_FLOOR).log() - LOG_CENTER) / LOG_SPREAD
 
 

@@ -92,20 +92,15 @@ class LeanPolicy(PolicyNetwork):
 
     def __init__(self, window_px: int, patch_px: int, stride_px: int, width: int = 32) -> None:
         super().__init__()
-        margin = (window_px - patch_px) // 2
-        far = window_px - patch_px
-        starts = (0, margin, margin + patch_px, window_px)  # of the ring about the patch
-        self._near = [
-            tuple(
-                (start := min(max(margin + stride_px * step, 0), far), start + patch_px)
-                for step in direction
-            )
-            for direction in DIRECTIONS
-        ]
-        self._beyond = [
-            tuple((starts[1 + step], starts[2 + step]) for step in direction) if margin else near
-            for direction, near in zip(DIRECTIONS, self._near, strict=True)
-        ]
+        room = window_px - patch_px
+        margin = room // 2
+        starts = {step: min(max(margin + stride_px * step, 0), room) for step in (-1, 0, 1)}
+        near = {step: (start, start + patch_px) for step, start in starts.items()}
+        beyond = {-1: (0, margin), 0: near[0], 1: (margin + patch_px, window_px)}
+        self._near = [(near[down], near[right]) for down, right in DIRECTIONS]
+        # A window without a margin shows nothing beyond.
+        spans = beyond if margin else near
+        self._beyond = [(spans[down], spans[right]) for down, right in DIRECTIONS]
         first = nn.Linear(3 * NUM_STATISTICS + NUM_ACTIONS, width)  # there, beyond, here; which
         nn.init.zeros_(first.weight[:, -NUM_ACTIONS:])
         self.trunk = nn.Sequential(first, nn.ReLU(), nn.Linear(width, width), nn.ReLU())
@@ -145,10 +140,8 @@ def _statistics(
 ) -> Float[Tensor, "walkers 8"]:
     """Return means over a rectangle, brought to like scales; of grey, the standard deviation."""
     (top, bottom), (left, right) = rows, columns
-    total = (sums[..., bottom, right] - sums[..., top, right] - sums[..., bottom, left]) + sums[
-        ..., top, left
-    ]
-    means = total / ((bottom - top) * (right - left))
+    above, through = (sums[..., row, right] - sums[..., row, left] for row in (top, bottom))
+    means = (through - above) / ((bottom - top) * (right - left))
     color, error, visits, structure, outside, squared = means.split([3, 1, 1, 1, 1, 1], dim=1)
     variance = squared - color.mean(dim=1, keepdim=True).square()
     contrast = variance.clamp_min(0).sqrt()

@@ -193,14 +193,14 @@ class ProfileLearner:
             return
         self.predictor.eval()
         newest, probe = self._newest(), self._probe
-        gives_credit = newest is not None and self.config.gives_credit
-        with torch.set_grad_enabled(gives_credit):
+        weights = list(newest[1].parameters()) if newest and self.config.gives_credit else []
+        with torch.set_grad_enabled(bool(weights)):
             profiles = probe.profiles(self.recorder.extractor(self._features.profiles), newest)
             logits = self.predictor(self._features.assemble(probe.images, profiles, probe.lighting))
             loss = self._predictor_loss(logits, probe.masks)
         self._reward_pred = -loss.item()
-        if newest is not None and gives_credit:
-            self._gradient = torch.autograd.grad(loss, list(newest[1].parameters()))
+        if weights:
+            self._gradient = torch.autograd.grad(loss, weights)
 
     def _newest(self) -> tuple[int, Autoencoder] | None:
         """Return the autoencoder in training and the number of the snapshot it is on the way to."""

@@ -72,7 +72,8 @@ class ProfileBuffer:
         lighting = measure_lighting(torch.stack([image for image, _ in views])).to(self.device)
         features = extractor(images, lighting).half()
         for one, (_, mask, inside) in zip(features, regions, strict=True):
-            inner = one[:, *inside].permute(1, 2, 0).contiguous().permute(2, 0, 1)
+            # A copy, not a view that keeps the whole chunk, in the order that a batch has.
+            inner = one[None, :, *inside].clone(memory_format=torch.channels_last)[0]
             entry = inner, mask[inside].to(self.device)
             if len(self._entries) < self.capacity:
                 self._entries.append(entry)
