@@ -22,8 +22,8 @@ from patchscout.networks.loss_profile import ProfileExtractor
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter, num_features
 from patchscout.outputs import check_claim, check_free, claim, make_folder, reserve_folder
 
-FORMAT_VERSION = 2
-"""Of the run folder; any other is refused: the networks of 1 are gone, a newer one is unknown."""
+FORMAT_VERSION = 3
+"""Of the run folder; any other is refused: older networks are gone, a newer one is unknown."""
 
 CONFIG_FILE = "config.json"
 MODEL_FILE = "model.safetensors"
@@ -166,9 +166,12 @@ def build_segmenter(config: Config, state: dict[str, Tensor]) -> Segmenter:
     profiles = None if predictor.inputs == "image" else _build_profiles(config, state)
     channels = num_features(config.profile.length, predictor.inputs, config.profile.error)
     features = FeatureExtractor(profiles, predictor.inputs, torch.zeros(3), torch.ones(3))
-    network = make_predictor(predictor.architecture, channels, predictor.base_channels)
+    network = make_predictor(
+        predictor.architecture, channels, predictor.base_channels, predictor.num_members
+    )
     # As in training: faster on a CPU, and what is loaded answers exactly as what was saved.
-    return Segmenter(features, network.to(memory_format=torch.channels_last))  # pyright: ignore
+    network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return Segmenter(features, network, mirrored=predictor.mirrored)
 
 
 def _build_profiles(config: Config, state: dict[str, Tensor]) -> ProfileExtractor:

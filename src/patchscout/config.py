@@ -124,6 +124,10 @@ class PredictorSettings(Settings):
     """What it sees: the loss profile, the RGB image, or both."""
     base_channels: Annotated[int, Field(ge=4, le=256)] = 16
     """Channels of the lean one at half resolution."""
+    num_members: Annotated[int, Field(ge=1, le=16)] = 2
+    """Predictors that are trained in turn, each update one of them, and averaged."""
+    mirrored: bool = True
+    """Whether an image is scored with its mirror image, and both are averaged."""
     learning_rate: Positive = 2e-3
     """Adam's step size; the largest one with `one_cycle`."""
     schedule: Literal["one_cycle", "constant"] = "one_cycle"
@@ -240,8 +244,8 @@ class TrainingSettings(Settings):
     """Sampler and autoencoder steps of a cycle."""
     predictor_updates_per_step: Annotated[int, Field(ge=0)] = 1
     """Predictor updates after each step, from the first complete profile on."""
-    predictor_updates: Count = 1500
-    """Predictor updates in all; those not made beside the steps are made after the last cycle."""
+    predictor_updates: Count = 2000
+    """Predictor updates in all, of all members; those not made beside the steps are made after the last cycle."""
     alpha: LinearSchedule = LinearSchedule(steps=9000)
     """Weight of normal pixels in the predictor's cross-entropy."""
     mixed_precision: bool = True
@@ -377,6 +381,8 @@ PAPER: dict[str, Any] = {
     "predictor": {
         "architecture": "paper",
         "inputs": "profile",
+        "num_members": 1,
+        "mirrored": False,
         "learning_rate": 1e-3,
         "schedule": "constant",
         "weight_decay": 0.0,
@@ -415,7 +421,11 @@ PAPER: dict[str, Any] = {
 }
 """Where `--preset paper` differs from the defaults above, which are `--preset fast`."""
 
-BEFORE: dict[str, Any] = {"autoencoder": {"downscale": 1}, "profile": {"error": "absolute"}}
+BEFORE: dict[str, Any] = {
+    "autoencoder": {"downscale": 1},
+    "profile": {"error": "absolute"},
+    "predictor": {"num_members": 1, "mirrored": False},
+}
 """What was done before a setting existed, where that is not its default.
 
 A run and a result of the benchmark hold every setting there was, so that one missing is newer.

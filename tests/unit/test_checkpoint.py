@@ -130,7 +130,7 @@ def test_what_is_in_the_folder(trained_run):
         "split.json",
     }
     data = json.loads((trained_run / "config.json").read_text())
-    assert data["format_version"] == FORMAT_VERSION == 2
+    assert data["format_version"] == FORMAT_VERSION == 3
     assert data["config"]["sampler"]["patch_px"] == 16
     assert data["training"]["is_complete"] is True
 
@@ -143,8 +143,8 @@ def test_settings_without_a_model(tmp_path):
 
 
 def test_a_newer_format_asks_for_an_update(run):
-    edit_config(run, format_version=3)
-    with pytest.raises(InputValueError, match=r"has format version 3; .* up to 2. Update"):
+    edit_config(run, format_version=4)
+    with pytest.raises(InputValueError, match=r"has format version 4; .* up to 3. Update"):
         load_model(run, CPU)
 
 

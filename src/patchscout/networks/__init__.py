@@ -1,7 +1,7 @@
 """The three networks, each in the paper's size and in a lean one; no config, files or devices."""
 
 from patchscout.networks.autoencoder import Autoencoder, LeanAutoencoder, PaperAutoencoder
-from patchscout.networks.predictor import LeanPredictor, PaperPredictor
+from patchscout.networks.predictor import LeanPredictor, PaperPredictor, PredictorEnsemble
 from patchscout.networks.sampler import LeanPolicy, PaperPolicy, PolicyNetwork
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "PaperPolicy",
     "PaperPredictor",
     "PolicyNetwork",
+    "PredictorEnsemble",
     "make_autoencoder",
     "make_predictor",
 ]
@@ -28,9 +29,12 @@ def make_autoencoder(
 
 
 def make_predictor(
-    architecture: str, in_channels: int, base_channels: int
-) -> PaperPredictor | LeanPredictor:
-    """Return a new predictor; `base_channels` are those of the `lean` one."""
-    if architecture == "paper":
-        return PaperPredictor(in_channels)
-    return LeanPredictor(in_channels, base_channels)
+    architecture: str, in_channels: int, base_channels: int, num_members: int = 1
+) -> PredictorEnsemble:
+    """Return new predictors that answer together; `base_channels` are those of `lean` ones."""
+    return PredictorEnsemble(
+        PaperPredictor(in_channels)
+        if architecture == "paper"
+        else LeanPredictor(in_channels, base_channels)
+        for _ in range(num_members)
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -94,6 +96,30 @@ class LeanPredictor(nn.Module):
             x = F.interpolate(narrow(x), size=skip.shape[-2:])
             x = up(x + skip)
         return F.pixel_shuffle(self.head(x), 2).squeeze(1)
+
+
+class PredictorEnsemble(nn.Module):
+    """Predictors that differ in their random start and their batches, and answer together.
+
+    With few labels two trainings on the same images differ as much as two methods do; their mean
+    is better than either.
+
+    Args:
+        members: Predictors that see the same features.
+
+    References:
+        Deep ensembles (Lakshminarayanan et al., NeurIPS 2017); here logits are averaged.
+    """
+
+    def __init__(self, members: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(
+        self, features: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch height width"]:
+        """Return the mean of the members' logits."""
+        return torch.stack([member(features) for member in self.members]).mean(dim=0)
 
 
 class ResidualBlock(nn.Module):

@@ -88,13 +88,27 @@ def num_features(profile_length: int, inputs: str, error: str = "absolute") -> i
 
 
 class Segmenter(nn.Module):
-    """Feature extractor and predictor."""
+    """Feature extractor and predictor.
 
-    def __init__(self, features: FeatureExtractor, predictor: nn.Module) -> None:
+    Args:
+        features: What the predictor sees of an image.
+        predictor: Gives logits.
+        mirrored: Whether the mirror image of the features is scored too, and both averaged.
+    """
+
+    def __init__(
+        self, features: FeatureExtractor, predictor: nn.Module, *, mirrored: bool = False
+    ) -> None:
         super().__init__()
         self.features = features
         self.predictor = predictor
+        self.mirrored = mirrored
 
     def forward(self, images: Images) -> Float[Tensor, "batch height width"]:
         """Return the probability of being anomalous for each pixel of images in [0, 1]."""
-        return self.predictor(self.features(images)).sigmoid()
+        features = self.features(images)
+        probability = self.predictor(features).sigmoid()
+        if self.mirrored:
+            mirror_image = self.predictor(features.flip(-1)).sigmoid().flip(-1)
+            probability = (probability + mirror_image) / 2
+        return probability

@@ -77,7 +77,10 @@ class ProfileLearner:
         profile, inputs = config.profile, config.predictor.inputs
         channels = num_features(profile.length, inputs, profile.error)
         self.predictor = make_predictor(
-            config.predictor.architecture, channels, config.predictor.base_channels
+            config.predictor.architecture,
+            channels,
+            config.predictor.base_channels,
+            config.predictor.num_members,
         ).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.averaged = AveragedModel(
             self.predictor,
@@ -132,15 +135,17 @@ class ProfileLearner:
         return self._features is not None
 
     def update_predictor(self) -> None:
-        """Train the predictor on one batch, once there are profiles and while updates are due."""
+        """Train the next member on one batch, once there are profiles and while updates are due."""
         settings = self.config.training
         if self._features is None or self.num_predictor_updates >= settings.predictor_updates:
             return
         self.buffer.refresh(self._features)
         features, target = self.buffer.batch()
         self.predictor.train()
+        members = self.predictor.members
+        member = members[self.num_predictor_updates % len(members)]
         with mixed_precision(self.device, enabled=settings.mixed_precision):
-            logits = self.predictor(features)
+            logits = member(features)
         loss = self._predictor_loss(logits.float(), target)
         self.predictor_optimizer.zero_grad()
         loss.backward()
@@ -156,7 +161,8 @@ class ProfileLearner:
         predictor = copy.deepcopy(self.averaged.module)
         for kept, running in zip(predictor.buffers(), self.predictor.buffers(), strict=True):
             kept.copy_(running)
-        return Segmenter(self._features, predictor).eval()
+        mirrored = self.config.predictor.mirrored
+        return Segmenter(self._features, predictor, mirrored=mirrored).eval()
 
     def _new_autoencoder(self) -> None:
         settings = self.config.autoencoder
