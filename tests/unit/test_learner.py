@@ -206,7 +206,7 @@ def test_r_pred_is_minus_the_loss_on_the_labeled_images_with_alpha_as_it_is(dive
 
 
 def test_r_pred_in_a_new_cycle_is_of_the_new_the_current_and_the_old_autoencoder():
-    learner = complete(num_updates=30, predictor={**EAGER, "inputs": "profile"})
+    learner = complete(num_updates=60, predictor={**EAGER, "inputs": "profile"})
     images, _ = probe_images()
     old = learner.recorder.extractor()(images)
     learner.start_cycle()
@@ -220,7 +220,7 @@ def test_r_pred_in_a_new_cycle_is_of_the_new_the_current_and_the_old_autoencoder
     for channel, other in ((0, old[:, 0]), (1, old[:, 1]), (1, snapshot), (2, current)):
         wrong = profiles.clone()
         wrong[:, channel] = other
-        assert reward != pytest.approx(reward_worked_out(learner, wrong), rel=1e-3)
+        assert reward != pytest.approx(reward_worked_out(learner, wrong), rel=3e-4)
 
 
 def test_the_segmenter_has_averaged_weights_and_current_statistics():
@@ -241,6 +241,22 @@ def test_the_segmenter_has_averaged_weights_and_current_statistics():
     learner.update_predictor()
     assert torch.equal(weights(segmenter), before)  # it is a copy
     assert not segmenter.training
+
+
+def test_members_are_trained_in_turn():
+    learner = complete(num_updates=0, predictor={"num_members": 3})
+    changed = []
+    for _ in range(5):
+        before = [weights(member) for member in learner.predictor.members]
+        learner.update_predictor()
+        now = [weights(member) for member in learner.predictor.members]
+        changed.append([not torch.equal(a, b) for a, b in zip(before, now, strict=True)])
+    assert changed == [[number == update % 3 for number in range(3)] for update in range(5)]
+
+
+@pytest.mark.parametrize("mirrored", [True, False])
+def test_the_segmenter_mirrors_if_the_settings_say_so(mirrored):
+    assert complete(predictor={"mirrored": mirrored}).segmenter().mirrored is mirrored
 
 
 def test_no_more_predictor_updates_than_asked_for():
@@ -297,7 +313,8 @@ def test_mixed_precision_learns_alike():
         learner = complete(
             num_updates=0, predictor=EAGER, training={**training, "mixed_precision": is_mixed}
         )
-        learner.predictor.register_forward_hook(lambda *parts: dtypes.append(parts[-1].dtype))
+        for member in learner.predictor.members:
+            member.register_forward_hook(lambda *parts: dtypes.append(parts[-1].dtype))
         curve = []
         for _ in range(25):
             learner.update_predictor()
@@ -305,6 +322,7 @@ def test_mixed_precision_learns_alike():
         losses.append(np.array(curve))
         assert {parameter.dtype for parameter in learner.predictor.parameters()} == {torch.float32}
         assert learner.segmenter()(probe_images()[0]).dtype == torch.float32
+        dtypes = dtypes[: 25 * len(losses)]  # without those of scoring
     assert dtypes == [torch.float32] * 25 + [torch.bfloat16] * 25
     assert losses[0][0] == pytest.approx(losses[1][0], rel=0.02)
     assert not np.array_equal(*losses)

@@ -229,3 +229,17 @@ def test_a_segmenter_gives_the_predictors_probability():
     )
     expected = 1 / (1 + math.exp(-0.4))
     torch.testing.assert_close(segmenter(IMAGES), torch.full((2, 16, 24), expected))
+
+
+def test_a_mirrored_segmenter_averages_over_image_and_mirror_image():
+    class Column(torch.nn.Module):
+        """The share of the width that lies to the left, whatever is seen there."""
+
+        def forward(self, features):
+            return torch.linspace(-3, 3, features.shape[-1]).expand_as(features[:, 0])
+
+    features = FeatureExtractor(None, "image", torch.zeros(3), torch.ones(3))
+    plain = Segmenter(features, Column())(IMAGES)
+    mirrored = Segmenter(features, Column(), mirrored=True)(IMAGES)
+    torch.testing.assert_close(mirrored, (plain + plain.flip(-1)) / 2)
+    torch.testing.assert_close(mirrored, torch.full_like(mirrored, 0.5))

@@ -38,6 +38,7 @@ CASES = {
     "paper autoencoder": Case(PaperAutoencoder, (2, 3, 64, 72), ((2, 3, 64, 72),)),
     "lean predictor": Case(lambda: LeanPredictor(13, 8), (2, 13, 64, 96), ((2, 64, 96),)),
     "paper predictor": Case(PaperPredictor, (2, 10, 33, 47), ((2, 33, 47),)),
+    "predictors": Case(lambda: make_predictor("lean", 9, 8, 2), (2, 9, 64, 96), ((2, 64, 96),)),
     "lean policy": Case(lambda: LeanPolicy(64, 32, 16), (5, 6, 64, 64), ((5, 9), (5,))),
     "paper policy": Case(lambda: PaperPolicy(64), (5, 6, 64, 64), ((5, 9), (5,))),
 }
@@ -236,11 +237,23 @@ def test_a_new_lean_policy_has_no_favorite_direction():
     torch.testing.assert_close(logits, logits[:, :1].expand(1, 9), atol=1e-3, rtol=0.0)
 
 
+def test_predictors_answer_with_the_mean_of_their_logits():
+    torch.manual_seed(0)
+    predictor = make_predictor("lean", 4, 8, num_members=2).eval()
+    features = torch.rand(1, 4, 32, 32)
+    with torch.no_grad():
+        first, second = (member(features) for member in predictor.members)
+        together = predictor(features)
+    assert not torch.allclose(first, second)  # they start from different weights
+    torch.testing.assert_close(together, (first + second) / 2)
+
+
 def test_networks_are_made_by_name():
     assert isinstance(make_autoencoder("paper", 16, 32), PaperAutoencoder)
     lean = make_autoencoder("lean", 8, 12)
     assert isinstance(lean, LeanAutoencoder)
     assert isinstance(lean, Autoencoder)
     assert lean.bottleneck_channels == 12
-    assert isinstance(make_predictor("paper", 10, 16), PaperPredictor)
-    assert isinstance(make_predictor("lean", 13, 16), LeanPredictor)
+    for name, kind in (("paper", PaperPredictor), ("lean", LeanPredictor)):
+        members = make_predictor(name, 10, 16, num_members=3).members
+        assert [type(member) for member in members] == [kind] * 3
