@@ -245,7 +245,8 @@ class TrainingSettings(Settings):
     predictor_updates_per_step: Annotated[int, Field(ge=0)] = 1
     """Predictor updates after each step, from the first complete profile on."""
     predictor_updates: Count = 2000
-    """Predictor updates in all, of all members; those not made beside the steps are made after the last cycle."""
+    """Predictor updates in all, of all members; those not made beside the steps are made after the
+    last cycle."""
     alpha: LinearSchedule = LinearSchedule(steps=9000)
     """Weight of normal pixels in the predictor's cross-entropy."""
     mixed_precision: bool = True
