@@ -164,11 +164,10 @@ def build_segmenter(config: Config, state: dict[str, Tensor]) -> Segmenter:
     """Return a model of the right shape, its weights not yet loaded."""
     predictor = config.predictor
     profiles = None if predictor.inputs == "image" else _build_profiles(config, state)
-    channels = num_features(config.profile.length, predictor.inputs, config.profile.error)
+    profile = config.profile
+    channels = [num_features(profile.length, i, profile.error) for i in predictor.member_inputs]
     features = FeatureExtractor(profiles, predictor.inputs, torch.zeros(3), torch.ones(3))
-    network = make_predictor(
-        predictor.architecture, channels, predictor.base_channels, predictor.num_members
-    )
+    network = make_predictor(predictor.architecture, channels, predictor.base_channels)
     # As in training: faster on a CPU, and what is loaded answers exactly as what was saved.
     network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return Segmenter(features, network, mirrored=predictor.mirrored)

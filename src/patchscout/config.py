@@ -126,6 +126,8 @@ class PredictorSettings(Settings):
     """Channels of the lean one at half resolution."""
     num_members: Annotated[int, Field(ge=1, le=16)] = 2
     """Predictors that are trained in turn, each update one of them, and averaged."""
+    image_members: Annotated[int, Field(ge=0, le=16)] = 1
+    """How many of them see the RGB image alone, where `inputs` is both."""
     mirrored: bool = True
     """Whether an image is scored with its mirror image, and both are averaged."""
     learning_rate: Positive = 2e-3
@@ -142,6 +144,12 @@ class PredictorSettings(Settings):
     """Side of the square cut from each profile, a multiple of 16; at most the image."""
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.98
     """Decay of the running average of weights that is kept for scoring; 0 keeps the last."""
+
+    @property
+    def member_inputs(self) -> list[str]:
+        """What each member sees: `profile`, `image` or `both`."""
+        alone = min(self.image_members, self.num_members - 1) if self.inputs == "both" else 0
+        return [self.inputs] * (self.num_members - alone) + ["image"] * alone
 
 
 class ViewSettings(Settings):
@@ -244,7 +252,7 @@ class TrainingSettings(Settings):
     """Sampler and autoencoder steps of a cycle."""
     predictor_updates_per_step: Annotated[int, Field(ge=0)] = 1
     """Predictor updates after each step, from the first complete profile on."""
-    predictor_updates: Count = 2000
+    predictor_updates: Count = 2500
     """Predictor updates in all, of all members; those not made beside the steps are made after the
     last cycle."""
     alpha: LinearSchedule = LinearSchedule(steps=9000)
@@ -383,6 +391,7 @@ PAPER: dict[str, Any] = {
         "architecture": "paper",
         "inputs": "profile",
         "num_members": 1,
+        "image_members": 0,
         "mirrored": False,
         "learning_rate": 1e-3,
         "schedule": "constant",
@@ -425,7 +434,7 @@ PAPER: dict[str, Any] = {
 BEFORE: dict[str, Any] = {
     "autoencoder": {"downscale": 1},
     "profile": {"error": "absolute"},
-    "predictor": {"num_members": 1, "mirrored": False},
+    "predictor": {"num_members": 1, "image_members": 0, "mirrored": False},
 }
 """What was done before a setting existed, where that is not its default.
 

@@ -137,7 +137,7 @@ def test_the_policys_layers_and_parameters():
         (PAPER.predictor.schedule, "constant"),
         (PAPER.predictor.weight_decay, 0.0),  # AdamW without decay is Adam
         (PAPER.predictor.dice_weight, 0.0),
-        (PAPER.predictor.num_members, 1),
+        (PAPER.predictor.member_inputs, ["profile"]),
         (PAPER.predictor.mirrored, False),
         (PAPER.training.predictor_updates_per_step, 2),
         (PAPER.predictor.batch_size * PAPER.training.predictor_updates_per_step, 80),

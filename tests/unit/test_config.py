@@ -324,3 +324,18 @@ def test_setting_names_are_those_of_the_command_line():
     assert {"seed", "data.image_size", "reward.beta.steps"} <= set(names)
     assert len(names) == len(set(names))
     assert not {"data", "reward", "reward.beta"} & set(names)
+
+
+@pytest.mark.parametrize(
+    ("predictor", "expected"),
+    [
+        ({}, ["both", "image"]),
+        ({"num_members": 3, "image_members": 2}, ["both", "image", "image"]),
+        ({"num_members": 2, "image_members": 0}, ["both", "both"]),
+        ({"num_members": 1}, ["both"]),  # one sees the profile in any case
+        ({"inputs": "profile"}, ["profile", "profile"]),
+        ({"inputs": "image"}, ["image", "image"]),
+    ],
+)
+def test_what_each_member_sees(predictor, expected):
+    assert parse_config({"predictor": predictor}).predictor.member_inputs == expected

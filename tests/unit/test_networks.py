@@ -38,7 +38,7 @@ CASES = {
     "paper autoencoder": Case(PaperAutoencoder, (2, 3, 64, 72), ((2, 3, 64, 72),)),
     "lean predictor": Case(lambda: LeanPredictor(13, 8), (2, 13, 64, 96), ((2, 64, 96),)),
     "paper predictor": Case(PaperPredictor, (2, 10, 33, 47), ((2, 33, 47),)),
-    "predictors": Case(lambda: make_predictor("lean", 9, 8, 2), (2, 9, 64, 96), ((2, 64, 96),)),
+    "predictors": Case(lambda: make_predictor("lean", [9, 6], 8), (2, 9, 64, 96), ((2, 64, 96),)),
     "lean policy": Case(lambda: LeanPolicy(64, 32, 16), (5, 6, 64, 64), ((5, 9), (5,))),
     "paper policy": Case(lambda: PaperPolicy(64), (5, 6, 64, 64), ((5, 9), (5,))),
 }
@@ -239,13 +239,14 @@ def test_a_new_lean_policy_has_no_favorite_direction():
 
 def test_predictors_answer_with_the_mean_of_their_logits():
     torch.manual_seed(0)
-    predictor = make_predictor("lean", 4, 8, num_members=2).eval()
-    features = torch.rand(1, 4, 32, 32)
+    predictor = make_predictor("lean", [5, 3], 8).eval()
+    features = torch.rand(1, 5, 32, 32)
     with torch.no_grad():
-        first, second = (member(features) for member in predictor.members)
+        both = predictor.members[0](features)
+        last = predictor.members[1](features[:, 2:])  # as many of the last channels as it takes
         together = predictor(features)
-    assert not torch.allclose(first, second)  # they start from different weights
-    torch.testing.assert_close(together, (first + second) / 2)
+    assert not torch.allclose(both, last)
+    torch.testing.assert_close(together, (both + last) / 2)
 
 
 def test_networks_are_made_by_name():
@@ -255,5 +256,6 @@ def test_networks_are_made_by_name():
     assert isinstance(lean, Autoencoder)
     assert lean.bottleneck_channels == 12
     for name, kind in (("paper", PaperPredictor), ("lean", LeanPredictor)):
-        members = make_predictor(name, 10, 16, num_members=3).members
+        members = make_predictor(name, [10, 10, 6], 16).members
         assert [type(member) for member in members] == [kind] * 3
+        assert [member.in_channels for member in members] == [10, 10, 6]

@@ -1,5 +1,7 @@
 """The three networks, each in the paper's size and in a lean one; no config, files or devices."""
 
+from collections.abc import Sequence
+
 from patchscout.networks.autoencoder import Autoencoder, LeanAutoencoder, PaperAutoencoder
 from patchscout.networks.predictor import LeanPredictor, PaperPredictor, PredictorEnsemble
 from patchscout.networks.sampler import LeanPolicy, PaperPolicy, PolicyNetwork
@@ -29,12 +31,16 @@ def make_autoencoder(
 
 
 def make_predictor(
-    architecture: str, in_channels: int, base_channels: int, num_members: int = 1
+    architecture: str, in_channels: Sequence[int], base_channels: int
 ) -> PredictorEnsemble:
-    """Return new predictors that answer together; `base_channels` are those of `lean` ones."""
+    """Return new predictors that answer together.
+
+    Args:
+        architecture: `paper` or `lean`.
+        in_channels: How many of the last channels of the features each of them sees.
+        base_channels: Channels of the `lean` ones.
+    """
     return PredictorEnsemble(
-        PaperPredictor(in_channels)
-        if architecture == "paper"
-        else LeanPredictor(in_channels, base_channels)
-        for _ in range(num_members)
+        PaperPredictor(count) if architecture == "paper" else LeanPredictor(count, base_channels)
+        for count in in_channels
     )

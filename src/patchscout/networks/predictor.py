@@ -34,6 +34,7 @@ class PaperPredictor(nn.Module):
 
     def __init__(self, in_channels: int = 10) -> None:
         super().__init__()
+        self.in_channels = in_channels
         self.layers = nn.Sequential(
             _block(in_channels, 32, 1),
             _block(32, 16, 2),
@@ -68,6 +69,7 @@ class LeanPredictor(nn.Module):
 
     def __init__(self, in_channels: int, base_channels: int = 16, num_levels: int = 4) -> None:
         super().__init__()
+        self.in_channels = in_channels
         widths = [base_channels * min(2**level, 8) for level in range(num_levels + 1)]
         fold = nn.Conv2d(in_channels, widths[0], 2, 2, bias=False)
         self.stem = nn.Sequential(_normalized(fold), _block(widths[0], widths[0]))
@@ -99,19 +101,19 @@ class LeanPredictor(nn.Module):
 
 
 class PredictorEnsemble(nn.Module):
-    """Predictors that differ in their random start and their batches, and answer together.
+    """Predictors that differ in random start, batches and inputs, and answer together.
 
     With few labels two trainings on the same images differ as much as two methods do; their mean
     is better than either.
 
     Args:
-        members: Predictors that see the same features.
+        members: Predictors; each sees as many of the last channels of the features as it takes.
 
     References:
         Deep ensembles (Lakshminarayanan et al., NeurIPS 2017); here logits are averaged.
     """
 
-    def __init__(self, members: Iterable[nn.Module]) -> None:
+    def __init__(self, members: Iterable[PaperPredictor | LeanPredictor]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
@@ -119,7 +121,15 @@ class PredictorEnsemble(nn.Module):
         self, features: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch height width"]:
         """Return the mean of the members' logits."""
-        return torch.stack([member(features) for member in self.members]).mean(dim=0)
+        logits = [self.answer(number, features) for number in range(len(self.members))]
+        return torch.stack(logits).mean(dim=0)
+
+    def answer(
+        self, number: int, features: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch height width"]:
+        """Return the logits of one member."""
+        member = self.members[number]
+        return member(features[:, -member.in_channels :])
 
 
 class ResidualBlock(nn.Module):

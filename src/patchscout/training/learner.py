@@ -74,13 +74,10 @@ class ProfileLearner:
         downscale = config.autoencoder.downscale
         self.recorder = SnapshotRecorder(config.profile, num_steps, masks, downscale)
 
-        profile, inputs = config.profile, config.predictor.inputs
-        channels = num_features(profile.length, inputs, profile.error)
+        profile, inputs = config.profile, config.predictor.member_inputs
+        channels = [num_features(profile.length, seen, profile.error) for seen in inputs]
         self.predictor = make_predictor(
-            config.predictor.architecture,
-            channels,
-            config.predictor.base_channels,
-            config.predictor.num_members,
+            config.predictor.architecture, channels, config.predictor.base_channels
         ).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.averaged = AveragedModel(
             self.predictor,
@@ -142,10 +139,9 @@ class ProfileLearner:
         self.buffer.refresh(self._features)
         features, target = self.buffer.batch()
         self.predictor.train()
-        members = self.predictor.members
-        member = members[self.num_predictor_updates % len(members)]
+        number = self.num_predictor_updates % len(self.predictor.members)
         with mixed_precision(self.device, enabled=settings.mixed_precision):
-            logits = member(features)
+            logits = self.predictor.answer(number, features)
         loss = self._predictor_loss(logits.float(), target)
         self.predictor_optimizer.zero_grad()
         loss.backward()
