@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -128,7 +129,7 @@ class PredictorEnsemble(nn.Module):
         self, number: int, features: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch height width"]:
         """Return the logits of one member."""
-        member = self.members[number]
+        member = cast(PaperPredictor | LeanPredictor, self.members[number])
         return member(features[:, -member.in_channels :])
 
 
