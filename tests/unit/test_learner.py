@@ -206,7 +206,7 @@ def test_r_pred_is_minus_the_loss_on_the_labeled_images_with_alpha_as_it_is(dive
 
 
 def test_r_pred_in_a_new_cycle_is_of_the_new_the_current_and_the_old_autoencoder():
-    learner = complete(num_updates=60, predictor={**EAGER, "inputs": "profile"})
+    learner = complete(num_updates=150, predictor={**EAGER, "inputs": "profile"})
     images, _ = probe_images()
     old = learner.recorder.extractor()(images)
     learner.start_cycle()
@@ -220,7 +220,7 @@ def test_r_pred_in_a_new_cycle_is_of_the_new_the_current_and_the_old_autoencoder
     for channel, other in ((0, old[:, 0]), (1, old[:, 1]), (1, snapshot), (2, current)):
         wrong = profiles.clone()
         wrong[:, channel] = other
-        assert reward != pytest.approx(reward_worked_out(learner, wrong), rel=3e-4)
+        assert reward != pytest.approx(reward_worked_out(learner, wrong), rel=1e-3)
 
 
 def test_the_segmenter_has_averaged_weights_and_current_statistics():
