@@ -124,9 +124,9 @@ class PredictorSettings(Settings):
     """What it sees: the loss profile, the RGB image, or both."""
     base_channels: Annotated[int, Field(ge=4, le=256)] = 16
     """Channels of the lean one at half resolution."""
-    num_members: Annotated[int, Field(ge=1, le=16)] = 2
+    num_members: Annotated[int, Field(ge=1, le=16)] = 1
     """Predictors that are trained in turn, each update one of them, and averaged."""
-    image_members: Annotated[int, Field(ge=0, le=16)] = 1
+    image_members: Annotated[int, Field(ge=0, le=16)] = 0
     """How many of them see the RGB image alone, where `inputs` is both."""
     mirrored: bool = True
     """Whether an image is scored with its mirror image, and both are averaged."""
@@ -390,8 +390,6 @@ PAPER: dict[str, Any] = {
     "predictor": {
         "architecture": "paper",
         "inputs": "profile",
-        "num_members": 1,
-        "image_members": 0,
         "mirrored": False,
         "learning_rate": 1e-3,
         "schedule": "constant",
@@ -434,7 +432,7 @@ PAPER: dict[str, Any] = {
 BEFORE: dict[str, Any] = {
     "autoencoder": {"downscale": 1},
     "profile": {"error": "absolute"},
-    "predictor": {"num_members": 1, "image_members": 0, "mirrored": False},
+    "predictor": {"mirrored": False},
 }
 """What was done before a setting existed, where that is not its default.
 

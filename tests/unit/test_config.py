@@ -329,12 +329,12 @@ def test_setting_names_are_those_of_the_command_line():
 @pytest.mark.parametrize(
     ("predictor", "expected"),
     [
-        ({}, ["both", "image"]),
+        ({}, ["both"]),
         ({"num_members": 3, "image_members": 2}, ["both", "image", "image"]),
-        ({"num_members": 2, "image_members": 0}, ["both", "both"]),
-        ({"num_members": 1}, ["both"]),  # one sees the profile in any case
-        ({"inputs": "profile"}, ["profile", "profile"]),
-        ({"inputs": "image"}, ["image", "image"]),
+        ({"num_members": 2}, ["both", "both"]),
+        ({"image_members": 1}, ["both"]),  # one sees the profile in any case
+        ({"inputs": "profile", "num_members": 2}, ["profile", "profile"]),
+        ({"inputs": "image"}, ["image"]),
     ],
 )
 def test_what_each_member_sees(predictor, expected):
