@@ -21,6 +21,7 @@ from patchscout.config import (
     preset_config,
     setting_names,
 )
+from patchscout.exported import ExportFormat, PixelType
 
 Arguments = TypeVar("Arguments")
 SettingsArgument = Annotated[Config, tyro.conf.arg(name="")]
@@ -68,8 +69,8 @@ class EvaluateArguments:
 class PredictArguments:
     """Write anomaly maps, masks, overlays and a table for images."""
 
-    run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
-    """Run folder."""
+    model: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="MODEL")]]
+    """Run folder, or a file that `export` wrote."""
     images: tyro.conf.Positional[tuple[Path, ...]]
     """Image files, or folders of them (searched with their sub-folders)."""
     out: Path
@@ -82,6 +83,24 @@ class PredictArguments:
     """`auto`, `cpu`, `cuda` or `mps`."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """No progress bars."""
+
+
+@dataclass(frozen=True)
+class ExportArguments:
+    """Write a trained model as one file that runs without the training code."""
+
+    run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
+    """Run folder."""
+    images: tyro.conf.Positional[tuple[Path, ...]]
+    """Image files or folders, on 16 of which the file is checked; unset: those of the split."""
+    format: ExportFormat = "onnx"
+    """`onnx` for ONNX Runtime, `openvino` (.xml and .bin), or `torch` (torch.export)."""
+    out: Path | None = None
+    """File to write; unset: `model`, with the ending of the format, in the run folder."""
+    pixels: PixelType = "uint8"
+    """What the values of images will be: `uint8`, or `uint16` for cameras of more than 8 bits."""
+    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Replace the file that `--out` names."""
 
 
 @dataclass(frozen=True)

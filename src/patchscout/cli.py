@@ -1,9 +1,10 @@
-"""What a person types: train, evaluate, predict, benchmark, demo, info."""
+"""What a person types: train, evaluate, predict, export, benchmark, demo, info."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 
 from patchscout.checks import InputError, nearest
 
@@ -11,6 +12,7 @@ COMMANDS = {
     "train": "learn to outline defects from a folder of images",
     "evaluate": "measure a trained model on its test images",
     "predict": "write anomaly maps, masks and overlays of images",
+    "export": "write a trained model as one file for other runtimes",
     "benchmark": "train and test variants with several seeds, and compare them",
     "demo": "all of it on a sample that comes with the program",
     "info": "describe a run folder or a folder of images",
@@ -49,8 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _command(name: str) -> Callable[[list[str]], int]:
-    """Return the function of a command; only then are the heavy libraries imported."""
-    from patchscout import commands
+    """Return the function of a command; only then are the libraries that it needs imported."""
     from patchscout.checks import InputValueError
 
     if name not in COMMANDS:
@@ -58,7 +59,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
             f"unknown command '{name}'{nearest(name, COMMANDS)} Choose one of"
             f" {', '.join(COMMANDS)}."
         )
-    return getattr(commands, name)
+    return import_module(f"patchscout.commands.{name}").run
 
 
 def _usage() -> str:

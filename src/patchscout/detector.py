@@ -25,6 +25,8 @@ from patchscout.data.layout import check_dataset, check_holds_patch, read_datase
 from patchscout.data.split import draw_split, read_split, write_split
 from patchscout.devices import choose_device
 from patchscout.evaluation import EvaluationSize, evaluate
+from patchscout.export import Parity, export_model
+from patchscout.exported import ExportFormat, ModelFacts, PixelType
 from patchscout.inference import make_prediction, resize_map, score_image
 from patchscout.monitor import Monitor
 from patchscout.networks.segmenter import Segmenter
@@ -198,6 +200,44 @@ class PatchScout:
                 f" {dataset.root}. Call `fit` on it first."
             )
         return self.split
+
+    def export(
+        self,
+        path: str | Path,
+        file_format: ExportFormat = "onnx",
+        *,
+        images: Sequence[AnyImage],
+        pixel_type: PixelType = "uint8",
+    ) -> Parity:
+        """Write the model as one file that other runtimes read, see `ExportedModel`.
+
+        It takes images as arrays (batch, height, width, 3), RGB, and gives for each the anomaly
+        map and the mask at its own size and the score: resizing, normalization and threshold are
+        inside.
+
+        Args:
+            path: The file, ending in `.onnx`, `.xml` or `.pt2` as the format wants it. One that is
+                there is replaced.
+            file_format: `onnx`, `openvino` or `torch`.
+            images: What the file is checked on before it takes its place; at least one.
+            pixel_type: What the values of images will be, `uint8` or `uint16`.
+
+        Returns:
+            How near the file's answers are to this model's.
+
+        Raises:
+            InputNotFoundError: If a library that the format needs is not installed.
+            InputValueError: If nothing was trained, or the file would not find the same.
+        """
+        facts = ModelFacts(
+            category=self.record.category,
+            threshold=self.threshold,
+            image_size=self.config.data.working_size,
+            smallest_px=self.config.smallest_px,
+            pixel_type=pixel_type,
+        )
+        arrays = [to_image(image) for image in images]
+        return export_model(self.segmenter, facts, Path(path), file_format, arrays)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write a run folder.

@@ -126,6 +126,12 @@ class Prediction:
     pred_score: float
     threshold: float
 
+    def at(self, threshold: float) -> Prediction:
+        """Return what is found with another threshold."""
+        return Prediction(
+            self.anomaly_map, self.anomaly_map >= threshold, self.pred_score, threshold
+        )
+
     @property
     def is_anomalous(self) -> bool:
         """Whether any pixel reaches the threshold."""

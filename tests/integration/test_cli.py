@@ -15,8 +15,9 @@ import pytest
 import tifffile
 from PIL import Image as PillowImage
 
-from patchscout import commands
 from patchscout.cli import main
+from patchscout.commands import demo
+from patchscout.commands.shell import typed
 from patchscout.data import loader
 from patchscout.data.images import read_image
 from patchscout.detector import PatchScout
@@ -257,14 +258,14 @@ def test_names_are_printed_as_they_are(trained_run, sample_data, tmp_path, capsy
     assert main(["predict", str(strange / "run"), str(image), "--out", str(out), "--quiet"]) == 0
     assert main(["evaluate", str(trained_run), str(sample_data), "--out", str(strange / "m")]) == 0
     assert f"Written to {strange / 'm' / 'metrics.json'}\n" in capsys.readouterr().out
-    assert commands._typed("info", Path("my run")) == "patchscout info 'my run'"
+    assert typed("info", Path("my run")) == "patchscout info 'my run'"
 
 
 def test_demo_runs_all_of_it(tiny, tmp_path, monkeypatch, capsys):
-    sample = partial(commands.write_sample, num_train=4, num_test_normal=1, num_per_type=3)
-    train = commands.train
-    monkeypatch.setattr(commands, "write_sample", partial(sample, size_px=64))
-    monkeypatch.setattr(commands, "train", lambda arguments: train([*arguments, *tiny]))
+    sample = partial(demo.write_sample, num_train=4, num_test_normal=1, num_per_type=3)
+    train = demo.train.run
+    monkeypatch.setattr(demo, "write_sample", partial(sample, size_px=64))
+    monkeypatch.setattr(demo.train, "run", lambda arguments: train([*arguments, *tiny]))
     for extra in ([], ["--overwrite"]):
         assert main(["demo", "--out", str(tmp_path / "demo"), "--quiet", *extra]) == 0
     shown = capsys.readouterr().out

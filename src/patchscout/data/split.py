@@ -214,13 +214,14 @@ def _path(sample: Sample) -> str:
 
 
 def write_split(split: Split, dataset_root: Path, path: Path) -> None:
-    """Write a split as JSON, with the paths of its images relative to `dataset_root`."""
+    """Write a split as JSON, with `dataset_root` and the paths of its images relative to it."""
 
     def names(samples: Iterable[Sample]) -> list[str]:
         return [relative_path(sample.image_path, dataset_root) for sample in samples]
 
     content = {
         "format_version": FORMAT_VERSION,
+        "root": dataset_root.resolve().as_posix(),
         "train_normal": names(split.train_normal),
         "labeled": names(split.labeled),
         "test": names(split.test),
@@ -257,6 +258,22 @@ def read_split(path: Path, dataset: Dataset) -> Split:
         return tuple(samples[name] for name in names)
 
     return Split(find("train_normal"), find("labeled"), find("test"))
+
+
+def images_of_split(path: Path) -> list[Path]:
+    """Return the images of a split that `write_split` wrote, as far as they are still there.
+
+    Raises:
+        InputNotFoundError: The file is not there any more.
+        InputValueError: It is damaged.
+    """
+    content = read_json_object(path, "a split file of PatchScout")
+    root, fields = content.get("root"), ("labeled", "test", "train_normal")
+    parts: Any = [content.get(field) for field in fields]
+    if not isinstance(root, str) or not all(map(_is_names, parts)):
+        return []
+    images = [Path(root, name) for names in parts for name in names]
+    return [image for image in images if image.is_file()]
 
 
 def _is_names(value: object) -> bool:

@@ -1,0 +1,27 @@
+"""Score one image with ONNX Runtime alone: no PyTorch, no PatchScout.
+
+`python examples/score_onnx.py run/model.onnx image.png`, after `patchscout export run` and
+`pip install onnxruntime pillow`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+
+def main(model_path: str, image_path: str) -> None:
+    """Print what was found, and write the mask beside the image."""
+    session = onnxruntime.InferenceSession(model_path)
+    image = np.asarray(Image.open(image_path).convert("RGB"))
+    anomaly_map, pred_mask, pred_score = session.run(None, {"image": image[None]})
+    print(f"{image_path}: score {pred_score[0]:.3f}, {pred_mask[0].sum()} px are anomalous")
+    print(f"  the map is {anomaly_map[0].shape}, from {anomaly_map.min():.3f}")
+    Image.fromarray(pred_mask[0]).save(f"{image_path}.mask.png")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

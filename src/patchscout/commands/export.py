@@ -1,0 +1,66 @@
+"""`patchscout export RUN [IMAGE_OR_FOLDER...]`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from patchscout.arguments import ExportArguments, parse
+from patchscout.checkpoint import SPLIT_FILE
+from patchscout.checks import InputValueError
+from patchscout.commands.image_files import named_images
+from patchscout.commands.shell import console, typed
+from patchscout.data.images import read_image
+from patchscout.data.split import images_of_split
+from patchscout.detector import PatchScout
+from patchscout.exported import SUFFIXES
+from patchscout.outputs import claim
+
+MOST_IMAGES = 16
+"""An exported model is checked on at most so many images, evenly chosen."""
+
+
+def run(arguments: list[str]) -> int:
+    """Write a model file, and say how near it is to the model it was made of."""
+    options = parse(ExportArguments, arguments, "patchscout export")
+    scout = PatchScout.load(options.run, device="cpu")
+    suffix = SUFFIXES[options.format]
+    path = options.out or options.run / f"model{suffix}"
+    if path.suffix.lower() != suffix:
+        raise InputValueError(
+            f"`--out` must end in {suffix} for `--format {options.format}`; got {path}."
+        )
+    if not path.parent.is_dir():
+        raise InputValueError(f"`--out` folder {path.parent} is not there. Make it first.")
+    files = [path, path.with_suffix(".bin")] if options.format == "openvino" else [path]
+    if options.out is None:
+        for file in files:
+            claim(options.run, file.name)
+    elif there := [file for file in files if file.exists() and not options.overwrite]:
+        raise InputValueError(
+            f"{there[0]} is there already. Name another file, or give `--overwrite`."
+        )
+    images = _evenly(_images(options))
+    parity = scout.export(
+        path, options.format, pixel_type=options.pixels, images=[read_image(i) for i in images]
+    )
+    console.print(f"Written to {path}. Compared with PyTorch, {parity}.")
+    console.print(f"Next: {typed('predict', path)} IMAGES --out DIR")
+    return 0
+
+
+def _images(options: ExportArguments) -> list[Path]:
+    """Return the images that were named, else those that the model was trained and tested on."""
+    if options.images:
+        return [image for image, _ in named_images(options.images, apart_from=options.run)]
+    images = images_of_split(options.run / SPLIT_FILE)
+    if not images:
+        raise InputValueError(
+            "The images that the model was trained on are not there any more, and the exported"
+            " one is to be checked on some. Name image files or folders after the run folder."
+        )
+    return images
+
+
+def _evenly(images: list[Path]) -> list[Path]:
+    """Return at most `MOST_IMAGES` of many images."""
+    return images[:: -(-len(images) // MOST_IMAGES)]

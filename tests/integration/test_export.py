@@ -1,0 +1,216 @@
+"""A trained model as one file for other runtimes: the same answers, if need be without PyTorch."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from patchscout.cli import main
+from patchscout.data.images import to_image
+from patchscout.detector import PatchScout
+from patchscout.export import TOLERANCE
+from patchscout.exported import SUFFIXES, ExportedModel
+
+FORMATS = ["onnx", "openvino", "torch"]
+SIZES = [(64, 64), (37, 150), (201, 90)]
+
+
+def command(*arguments, before=""):
+    """Run a command in a process of its own: no exporter traces functions whose types are checked.
+
+    Args:
+        arguments: Of `patchscout`.
+        before: Python lines to run first.
+    """
+    script = f"{before}\nimport sys\nfrom patchscout.cli import main\nsys.exit(main(sys.argv[1:]))"
+    line = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def exported(trained_run, tmp_path_factory):
+    """The trained run as a file of each format; made once."""
+    folder = tmp_path_factory.mktemp("exported")
+    made = {}
+
+    def export(file_format, pixels="uint8"):
+        path = folder / f"{pixels}{SUFFIXES[file_format]}"
+        if path not in made:
+            arguments = ["--format", file_format, "--out", path, "--pixels", pixels]
+            made[path] = command("export", trained_run, *arguments)
+        assert made[path].returncode == 0, made[path].stderr
+        return path
+
+    return export
+
+
+def images(dtype, sizes=SIZES):
+    rng = np.random.default_rng(0)
+    return [
+        rng.integers(0, np.iinfo(dtype).max, (*size, 3), endpoint=True).astype(dtype)
+        for size in sizes
+    ]
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_it_finds_what_the_model_finds_in_images_of_any_size(exported, trained_run, file_format):
+    scout = PatchScout.load(trained_run)
+    model = ExportedModel.load(exported(file_format))
+    for image in images(np.uint8):
+        expected, found = scout.predict(image), model.predict(to_image(image))
+        assert expected.anomaly_map.std() > 0
+        np.testing.assert_allclose(found.anomaly_map, expected.anomaly_map, atol=TOLERANCE, rtol=0)
+        assert found.pred_score == pytest.approx(expected.pred_score, abs=TOLERANCE)
+        assert found.threshold == expected.threshold == model.facts.threshold
+        differs = found.pred_mask != expected.pred_mask
+        assert (abs(expected.anomaly_map[differs] - expected.threshold) < TOLERANCE).all()
+        assert found.pred_mask.dtype == bool
+    assert model.facts.category == scout.record.category
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_batch_is_answered_as_its_images_are(exported, file_format):
+    run = ExportedModel.load(exported(file_format)).run
+    batch = np.stack(images(np.uint8, [(50, 70)] * 3))
+    together = run(batch)
+    for number in range(3):
+        for whole, one in zip(together, run(batch[number : number + 1]), strict=True):
+            np.testing.assert_allclose(whole[number], one[0], atol=1e-5)
+    anomaly_map, pred_mask, pred_score = together
+    assert anomaly_map.shape == pred_mask.shape == (3, 50, 70)
+    np.testing.assert_allclose(pred_score, anomaly_map.max(axis=(1, 2)))
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_16_bit_pixels_are_taken_at_their_own_depth(exported, trained_run, file_format):
+    scout, (image, *_) = PatchScout.load(trained_run), images(np.uint16)
+    model = ExportedModel.load(exported(file_format, "uint16"))
+    assert model.facts.pixel_type == "uint16"
+    found = model.run(image[None])[0][0]
+    np.testing.assert_allclose(found, scout.predict(image).anomaly_map, atol=TOLERANCE, rtol=0)
+
+
+def test_parity_is_told_and_the_file_lies_in_the_run_folder(run):
+    shown = command("export", run, "--format", "torch").stdout
+    assert (run / "model.pt2").is_file()
+    assert "on 10 images anomaly maps differ by at most" in shown  # every other one of the split's
+    assert f"patchscout predict {run / 'model.pt2'}" in shown
+    assert command("export", run, "--format", "torch").returncode == 0  # it may replace its own
+
+
+UPSIDE_DOWN = """
+from patchscout.networks.deployable import DeployableModel
+whole = DeployableModel.forward
+DeployableModel.forward = lambda self, images: whole(self, images.flip(1))
+"""
+
+
+def test_a_file_that_would_answer_otherwise_is_not_written(trained_run, tmp_path):
+    path = tmp_path / "wrong.pt2"
+    refused = command("export", trained_run, "--format", "torch", "--out", path, before=UPSIDE_DOWN)
+    assert refused.returncode == 2
+    assert "The exported model is not the trained one" in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_predict_writes_the_same_with_a_model_file_as_with_the_run(
+    exported, trained_run, sample_data, tmp_path
+):
+    tables = []
+    for model in (trained_run, exported("onnx")):
+        out = tmp_path / model.name
+        arguments = [str(sample_data / "test" / "stain"), "--out", str(out), "--quiet"]
+        assert main(["predict", str(model), *arguments, "--threshold", "0.25"]) == 0
+        tables.append(json.loads((out / "predictions.json").read_text()))
+    for of_run, of_file in zip(*tables, strict=True):
+        assert of_file["pred_score"] == pytest.approx(of_run["pred_score"], abs=TOLERANCE)
+        assert of_file["threshold"] == of_run["threshold"] == 0.25
+        assert of_file["path"] == of_run["path"]
+
+
+NO_PYTORCH = """
+import sys
+
+class NoPyTorch:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            raise ModuleNotFoundError("there is no PyTorch here")
+
+sys.meta_path.insert(0, NoPyTorch())
+"""
+
+
+@pytest.mark.parametrize("file_format", ["onnx", "openvino"])
+def test_a_model_file_needs_no_pytorch(exported, sample_data, tmp_path, file_format):
+    image = sample_data / "test" / "stain" / "000.png"
+    out = tmp_path / "found"
+    arguments = [exported(file_format), image, "--out", out, "--quiet"]
+    done = command("predict", *arguments, before=NO_PYTORCH)
+    assert done.returncode == 0, done.stderr
+    assert (out / "predictions.csv").is_file()
+
+
+def test_the_example_scores_with_onnx_runtime_alone(exported, sample_data, tmp_path):
+    image = shutil.copy(sample_data / "test" / "stain" / "000.png", tmp_path / "image.png")
+    example = Path(__file__).parents[2] / "examples" / "score_onnx.py"
+    assert len(example.read_text().splitlines()) <= 32
+    line = [sys.executable, str(example), str(exported("onnx")), str(image)]
+    shown = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+    found = ExportedModel.load(exported("onnx")).predict(to_image(image))
+    assert f"score {found.pred_score:.3f}, {found.pred_mask.sum()} px" in shown
+    np.testing.assert_array_equal(PillowImage.open(f"{image}.mask.png"), found.pred_mask)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--format", "onnx", "--out", "model.pt2"], "`--out` must end in .onnx"),
+        (["--out", "nowhere/model.onnx"], "is not there. Make it first"),
+        (["--format", "tflite"], "tflite"),
+        (["missing.png"], "missing.png is not there"),
+    ],
+)
+def test_what_cannot_be_exported(run, tmp_path, monkeypatch, capsys, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(run), *arguments]) == 2
+    assert says in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+
+
+def test_without_the_images_of_the_split_some_must_be_named(run, capsys):
+    split = json.loads((run / "split.json").read_text())
+    (run / "split.json").write_text(json.dumps(split | {"root": "/nowhere"}))
+    assert main(["export", str(run)]) == 2
+    assert "Name image files or folders" in capsys.readouterr().err
+
+
+def test_a_file_is_replaced_only_if_asked_for(run, tmp_path, capsys):
+    mine = tmp_path / "mine.onnx"
+    mine.write_text("mine")
+    assert main(["export", str(run), "--out", str(mine)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES.values())
+def test_a_file_that_is_no_model(tmp_path, suffix, capsys):
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(b"nothing")
+    assert main(["predict", str(path), str(path), "--out", str(tmp_path / "out")]) == 2
+    assert "cannot be read as a model" in capsys.readouterr().err
+
+
+def test_another_file_is_no_model_and_takes_no_device(tmp_path, exported, capsys):
+    other = tmp_path / "model.zip"
+    other.write_bytes(b"")
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["predict", str(other), str(other), *out]) == 2
+    assert ".onnx" in capsys.readouterr().err
+    image = str(Path(exported("onnx")))
+    assert main(["predict", image, image, *out, "--device", "cpu"]) == 2
+    assert "`--device` is for run folders" in capsys.readouterr().err
