@@ -9,6 +9,7 @@ from jaxtyping import Float
 from patchscout.data.images import resize, resize_image
 from patchscout.data.loader import to_tensor
 from patchscout.networks.segmenter import Segmenter
+from patchscout.networks.tiles import segment
 from patchscout.types import AnomalyMap, Image, Prediction
 
 WorkingMap = Float[np.ndarray, "working_height working_width"]
@@ -28,7 +29,7 @@ def score_image(
         device: Where the model is.
     """
     tensor = to_tensor(resize_image(image, image_size))[None].to(device)
-    return segmenter(tensor)[0].float().cpu().numpy()
+    return segment(segmenter, tensor)[0].float().cpu().numpy()
 
 
 def resize_map(anomaly_map: WorkingMap, size: tuple[int, int]) -> AnomalyMap:

@@ -32,6 +32,7 @@ class PaperPredictor(nn.Module):
     """
 
     size_multiple = 1
+    coarsest_px = 1
 
     def __init__(self, in_channels: int = 10) -> None:
         super().__init__()
@@ -44,8 +45,16 @@ class PaperPredictor(nn.Module):
             nn.Conv2d(4, 1, 1),
         )
 
-    def forward(
+    def coarsest(
         self, features: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch 0 height width"]:
+        """Return what is averaged over the whole image: nothing."""
+        return features[:, :0]
+
+    def forward(
+        self,
+        features: Float[Tensor, "batch channels height width"],
+        scene: Float[Tensor, "batch 0"] | None = None,
     ) -> Float[Tensor, "batch height width"]:
         """Return the logit of being anomalous for each pixel."""
         return self.layers(features).squeeze(1)
@@ -85,20 +94,42 @@ class LeanPredictor(nn.Module):
         self.up = nn.ModuleList(_block(a, a) for a, _ in upward)
         self.head = nn.Conv2d(widths[0], 4, 1)
 
-    def forward(
+    @property
+    def coarsest_px(self) -> int:
+        """Side of what one place of the coarsest level covers."""
+        return 2 ** (1 + len(self.down))
+
+    def coarsest(
         self, features: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch coarse_channels coarse_rows coarse_columns"]:
+        """Return the coarsest level, whose mean over the whole image is its scene."""
+        return self._downward(features)[-1]
+
+    def forward(
+        self,
+        features: Float[Tensor, "batch channels height width"],
+        scene: Float[Tensor, "batch coarse_channels"] | None = None,
     ) -> Float[Tensor, "batch height width"]:
-        """Return the logit of being anomalous for each pixel."""
-        x = self.stem(features)
-        skips = []
-        for down in self.down:
-            skips.append(x)
-            x = down(F.max_pool2d(x, 2, ceil_mode=True))
-        x = x + self.context(x.mean(dim=(2, 3)))[:, :, None, None]
+        """Return the logit of being anomalous for each pixel.
+
+        Args:
+            features: Those of whole images, or of a part of them.
+            scene: The mean of the coarsest level over the whole image, if this is a part.
+        """
+        *skips, x = self._downward(features)
+        scene = x.mean(dim=(2, 3)) if scene is None else scene
+        x = x + self.context(scene)[:, :, None, None]
         for narrow, up, skip in zip(self.narrow, self.up, reversed(skips), strict=True):
             x = F.interpolate(narrow(x), size=skip.shape[-2:])
             x = up(x + skip)
         return F.pixel_shuffle(self.head(x), 2).squeeze(1)
+
+    def _downward(self, features: Tensor) -> list[Tensor]:
+        """Return every level, from half resolution to the coarsest."""
+        levels = [self.stem(features)]
+        for down in self.down:
+            levels.append(down(F.max_pool2d(levels[-1], 2, ceil_mode=True)))
+        return levels
 
 
 class PredictorEnsemble(nn.Module):
@@ -118,19 +149,51 @@ class PredictorEnsemble(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
 
-    def forward(
+    @property
+    def coarsest_px(self) -> int:
+        """Side of what one place of the coarsest level covers."""
+        return self._member(0).coarsest_px
+
+    def coarsest(
         self, features: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch coarse_channels coarse_rows coarse_columns"]:
+        """Return the coarsest levels of all members, see `LeanPredictor.coarsest`."""
+        return torch.cat(
+            [self._member(n).coarsest(self._seen(n, features)) for n in range(len(self.members))],
+            dim=1,
+        )
+
+    def forward(
+        self,
+        features: Float[Tensor, "batch channels height width"],
+        scene: Float[Tensor, "batch coarse_channels"] | None = None,
     ) -> Float[Tensor, "batch height width"]:
-        """Return the mean of the members' logits."""
-        logits = [self.answer(number, features) for number in range(len(self.members))]
+        """Return the mean of the members' logits.
+
+        Args:
+            features: Those of whole images, or of a part of them.
+            scene: The mean of the coarsest levels over the whole image, if this is a part.
+        """
+        count = len(self.members)
+        scenes = [None] * count if scene is None else scene.tensor_split(count, dim=1)
+        logits = [self.answer(number, features, scenes[number]) for number in range(count)]
         return torch.stack(logits).mean(dim=0)
 
     def answer(
-        self, number: int, features: Float[Tensor, "batch channels height width"]
+        self,
+        number: int,
+        features: Float[Tensor, "batch channels height width"],
+        scene: Float[Tensor, "batch coarse_channels"] | None = None,
     ) -> Float[Tensor, "batch height width"]:
         """Return the logits of one member."""
-        member = cast(PaperPredictor | LeanPredictor, self.members[number])
-        return member(features[:, -member.in_channels :])
+        return self._member(number)(self._seen(number, features), scene)
+
+    def _member(self, number: int) -> PaperPredictor | LeanPredictor:
+        return cast(PaperPredictor | LeanPredictor, self.members[number])
+
+    def _seen(self, number: int, features: Tensor) -> Tensor:
+        """Return the channels that a member sees."""
+        return features[:, -self._member(number).in_channels :]
 
 
 class ResidualBlock(nn.Module):

@@ -12,6 +12,7 @@ from torch import Tensor
 from patchscout.metrics import binary_metrics
 from patchscout.monitor import Monitor
 from patchscout.networks.segmenter import Segmenter
+from patchscout.networks.tiles import segment
 from patchscout.training.views import ViewSource
 from patchscout.types import AnomalyMap, Mask, Sample
 
@@ -81,7 +82,7 @@ def choose_threshold(
     scored: list[tuple[AnomalyMap, Mask]] = []
 
     def score(image: Tensor, mask: Tensor) -> None:
-        scored.append((segmenter(image[None].to(device))[0].cpu().numpy(), mask.numpy()))
+        scored.append((segment(segmenter, image[None].to(device))[0].cpu().numpy(), mask.numpy()))
 
     try:
         for image, mask in monitor.track(images, "choosing the threshold", total, "image"):
