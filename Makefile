@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 DOCS_INSTALLED := $(VENV)/.docs-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format docs benchmark-docs clean
+.PHONY: help install demo test check format docs bench benchmark-docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 22
@@ -34,6 +34,9 @@ format: install  ## format the code and mend what ruff can mend
 
 docs: $(DOCS_INSTALLED)  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+bench: install  ## time training and scoring beside the paper's networks
+	$(BIN)/python -m patchscout.benchmark.speed
 
 benchmark-docs: install  ## make the tables of docs/benchmarks.md anew from benchmarks/results/
 	$(BIN)/python -m patchscout.benchmark.document docs/benchmarks.md benchmarks/results

@@ -110,18 +110,22 @@ class ProfileExtractor(nn.Module):
     @torch.no_grad()
     def forward(self, images: Images) -> Float[Tensor, "batch channels height width"]:
         """Return the loss profiles of images in [0, 1]: T channels, or 3 T if errors are signed."""
+        return self.enlarge(self.small_maps(images))
+
+    @torch.no_grad()
+    def small_maps(self, images: Images) -> Float[Tensor, "batch channels small_rows small_cols"]:
+        """Return the loss profiles at the autoencoder's resolution."""
         small = shrink(images, self.downscale)
         if self.masks is None:
             reconstructions = [autoencoder(small) for autoencoder, _ in self.sources]
         else:
             reconstructions = self._masked_reconstructions(small, self.masks)
-        maps = [self._channels(one, small) for one in reconstructions]
-        return self._enlarge(torch.cat(maps, dim=1))
+        return torch.cat([self._channels(one, small) for one in reconstructions], dim=1)
 
     def maps_of(self, autoencoder: Autoencoder, images: Images) -> Tensor:
         """Return the channels that an autoencoder gives or would give, with a gradient."""
         small = shrink(images, self.downscale)
-        return self._enlarge(self._channels(autoencoder(small), small))
+        return self.enlarge(self._channels(autoencoder(small), small))
 
     def _masked_reconstructions(
         self, small: Images, masks: Float[Tensor, "length channels"]
@@ -134,7 +138,10 @@ class ProfileExtractor(nn.Module):
     def _channels(self, reconstructions: Images, small: Images) -> ErrorMaps:
         return error_channels(reconstructions, small, self.error, self.error_scale)
 
-    def _enlarge(self, maps: ErrorMaps) -> Tensor:
+    def enlarge(
+        self, maps: Float[Tensor, "batch channels small_rows small_cols"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Return maps of the autoencoder's resolution at that of the images."""
         if self.downscale == 1:
             return maps
         return F.interpolate(maps, scale_factor=float(self.downscale), mode="bilinear")

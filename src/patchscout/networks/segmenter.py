@@ -106,9 +106,16 @@ class Segmenter(nn.Module):
 
     def forward(self, images: Images) -> Float[Tensor, "batch height width"]:
         """Return the probability of being anomalous for each pixel of images in [0, 1]."""
-        features = self.features(images)
-        probability = self.predictor(features).sigmoid()
-        if self.mirrored:
-            mirror_image = self.predictor(features.flip(-1)).sigmoid().flip(-1)
-            probability = (probability + mirror_image) / 2
+        profiles = self.features.profiles
+        maps = images[:, :0] if profiles is None else profiles.small_maps(images)
+        probability = self._probability(images, maps)
+        if self.mirrored:  # small maps are flipped, which is cheaper than large ones
+            mirror_image = self._probability(images.flip(-1), maps.flip(-1))
+            probability = (probability + mirror_image.flip(-1)) / 2
         return probability
+
+    def _probability(self, images: Images, maps: Tensor) -> Float[Tensor, "batch height width"]:
+        """Return the probability for each pixel of images whose small error maps are known."""
+        profiles = self.features.profiles
+        enlarged = maps if profiles is None else profiles.enlarge(maps)
+        return self.predictor(self.features.assemble(images, enlarged)).sigmoid()

@@ -1,0 +1,182 @@
+"""`make bench`: how fast, large and hungry the models are, in one table.
+
+    python -m patchscout.benchmark.speed [--data DATA] [--run RUN] [--out FOLDER]
+
+Each subject is timed in a process of its own, one after the other, with all cores.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from torch.nn import functional as F
+
+from patchscout.atomic import write_json_atomic, write_text_atomic
+from patchscout.benchmark.machine import commit, machine_line, num_cores, today, versions
+from patchscout.benchmark.markdown import table
+from patchscout.benchmark.speed_subjects import CPU, REFERENCE, SUBJECTS
+from patchscout.benchmark.speed_worker import median_seconds
+from patchscout.config import preset_config
+from patchscout.data.synthetic import write_sample
+from patchscout.detector import PatchScout
+from patchscout.networks import make_autoencoder
+
+NEEDED = {"ONNX": "onnxruntime", "OpenVINO": "openvino", "anomalib": "anomalib"}
+"""Libraries without which a subject is left out."""
+
+HEADER = [
+    "model",
+    "ms an image",
+    "images a second",
+    "times as fast",
+    "peak MiB",
+    "model MiB",
+    "parameters",
+    "GFLOP an image",
+]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Time this program beside the paper's networks and, if there, peers."""
+
+    data: Path | None = None
+    """Category to time training on; unset: the embedded sample."""
+    run: Path | None = None
+    """Run folder whose model is timed; unset: random weights of the `fast` preset."""
+    out: Path = Path("benchmarks/results/speed")
+    """Folder for speed.json and speed.md."""
+    no_training: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Only score."""
+    only: Annotated[str, tyro.conf.arg(metavar="TEXT")] = ""
+    """Only subjects with this in their name."""
+
+
+def main(arguments: Arguments) -> dict[str, Any]:
+    """Measure, write both files and print the table; returns what is in the JSON."""
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    result: dict[str, Any] = {
+        "date": today(),
+        "commit": commit(),
+        "machine": machine_line(CPU),
+        "versions": versions(),
+        "threads": num_cores(),
+        "scoring": {},
+    }
+    for name in SUBJECTS:
+        if arguments.only in name and _is_there(name):
+            result["scoring"][name] = _in_a_process(name, arguments.run)
+            print(f"{name}: {result['scoring'][name]['ms_per_image']:.1f} ms an image", flush=True)
+    if not arguments.no_training:
+        result["training"] = _training(arguments.data)
+    text = report(result)
+    write_json_atomic(arguments.out / "speed.json", result)
+    write_text_atomic(arguments.out / "speed.md", text)
+    print(text)
+    return result
+
+
+def report(result: dict[str, Any]) -> str:
+    """Return the tables of a result as Markdown."""
+    scoring = result["scoring"]
+    slowest = scoring.get(REFERENCE, {}).get("ms_per_image", float("nan"))
+    rows = [
+        [
+            name,
+            f"{one['ms_per_image']:.1f}",
+            f"{one['images_per_second']:.1f}",
+            f"{slowest / one['ms_per_image']:.0f}",
+            f"{one['peak_memory_mib']:.0f}",
+            f"{one['size_mib']:.1f}",
+            f"{one['parameters']:,}",
+            f"{one['gflops']:.2f}",
+        ]
+        for name, one in scoring.items()
+    ]
+    text = (
+        f"{result['machine']}, {result['threads']} threads, {result['date']},"
+        f" commit {result['commit']}\n\n{table(HEADER, rows)}\n"
+    )
+    if training := result.get("training"):
+        text += (
+            f"\nTraining on {training['category']} ({training['num_normal']} normal images,"
+            f" {training['num_labeled']} labeled ones): {training['seconds']:.0f} s, of which"
+            f" {1000 * training['seconds_per_step']:.0f} ms a step of sampler and autoencoder. A"
+            f" step as the authors do it, the paper's autoencoder over"
+            f" {training['num_images']} images and one update:"
+            f" {training['papers_seconds_per_step']:.1f} s,"
+            f" {training['papers_seconds_per_step'] / training['seconds_per_step']:.0f} times as"
+            " much.\n"
+        )
+    return text
+
+
+def _is_there(name: str) -> bool:
+    return all(find_spec(library) for word, library in NEEDED.items() if word in name)
+
+
+def _in_a_process(name: str, run: Path | None) -> dict[str, float]:
+    order = {"name": name, "run": str(run) if run else None, "threads": num_cores()}
+    command = [sys.executable, "-m", "patchscout.benchmark.speed_worker"]
+    done = subprocess.run(
+        command, input=json.dumps(order), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"timing {name} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _training(data: Path | None) -> dict[str, Any]:
+    """Return how long training takes, whole and for a step, ours and the authors'."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = data or write_sample(Path(folder) / "sample")
+        whole = PatchScout(preset_config("fast", device="cpu")).fit(data)
+        updates = whole.config.training.predictor_updates
+        # Without the updates of the predictor that are not made beside the steps.
+        steps = whole.config.training.num_cycles * whole.config.training.steps_per_cycle
+        short = preset_config("fast", device="cpu", training={"predictor_updates": steps // 2})
+        started = time.monotonic()
+        PatchScout(short).fit(data)
+        seconds_per_step = (time.monotonic() - started) / steps
+    num_images = whole.record.num_normal + whole.record.num_labeled
+    return {
+        "category": whole.record.category,
+        "num_normal": whole.record.num_normal,
+        "num_labeled": whole.record.num_labeled,
+        "num_images": num_images,
+        "predictor_updates": updates,
+        "seconds": whole.record.seconds,
+        "seconds_per_step": seconds_per_step,
+        "papers_seconds_per_step": _papers_step(num_images),
+    }
+
+
+def _papers_step(num_images: int) -> float:
+    """Return the seconds of one step as the authors do it, without sampler and predictor."""
+    network = make_autoencoder("paper", 16, 32)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    image, patches = torch.rand(1, 3, 256, 256), torch.rand(32, 3, 64, 64)
+
+    def update() -> None:
+        optimizer.zero_grad()
+        F.mse_loss(network(patches), patches).backward()
+        optimizer.step()
+
+    seconds = median_seconds(update)
+    network.eval()
+    with torch.no_grad():
+        return seconds + num_images * median_seconds(lambda: network(image))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

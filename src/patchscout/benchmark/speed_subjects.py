@@ -1,0 +1,161 @@
+"""What `make bench` times: this program's model by each runtime, the paper's networks, and peers.
+
+Weights are random but for a run that is named: they have no influence on time.
+"""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from patchscout.checkpoint import load_model
+from patchscout.config import Config, preset_config
+from patchscout.export import export_model
+from patchscout.exported import SUFFIXES, ExportedModel, ExportFormat, ModelFacts
+from patchscout.inference import resize_map, score_image
+from patchscout.networks import make_autoencoder, make_predictor
+from patchscout.networks.loss_profile import ProfileExtractor
+from patchscout.networks.segmenter import FeatureExtractor, Segmenter, num_features
+from patchscout.training.snapshots import draw_dropout_masks
+
+SIZE = (256, 256)
+"""Height and width in pixels of the images, and the size that every model works at."""
+
+Batch = UInt[np.ndarray, "batch height width 3"]
+Maps = Float[np.ndarray, "batch height width"]
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something that scores images.
+
+    Attributes:
+        score: Returns the anomaly maps of images, at their own size.
+        num_parameters: Of all networks that take part.
+        size_bytes: Of the model on disk.
+        flops: Floating-point operations to score one image, two for a multiplication and sum.
+    """
+
+    score: Callable[[Batch], Maps]
+    num_parameters: int
+    size_bytes: int
+    flops: int
+
+
+def build(name: str, run: Path | None = None) -> Subject:
+    """Return a subject by its name in `SUBJECTS`; the first three are of `run`, if there is one."""
+    return SUBJECTS[name](run)
+
+
+def _eager(segmenter: Segmenter, image_size: tuple[int, int]) -> Subject:
+    def score(images: Batch) -> Maps:
+        pixels = (image.astype(np.float32) / 255 for image in images)
+        maps = (score_image(segmenter, image, image_size, CPU) for image in pixels)
+        return np.stack([resize_map(one, images.shape[1:3]) for one in maps])
+
+    return Subject(score, *_facts(segmenter, image_size))
+
+
+def _facts(network: nn.Module, image_size: tuple[int, int]) -> tuple[int, int, int]:
+    """Return how many parameters a network has, their bytes, and its operations for an image."""
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    size = sum(tensor.nbytes for tensor in network.state_dict().values())
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, 3, *image_size))
+    return parameters, size, counter.get_total_flops()
+
+
+def _ours(run: Path | None) -> tuple[Segmenter, tuple[int, int]]:
+    if run is None:
+        return untrained(preset_config("fast")), SIZE
+    segmenter, config, _ = load_model(run, CPU)
+    return segmenter, config.data.working_size
+
+
+def untrained(config: Config) -> Segmenter:
+    """Return a model of these settings with random weights."""
+    profile, settings = config.profile, config.autoencoder
+    masks, count = None, profile.length
+    if profile.diversity == "dropout":
+        channels = make_autoencoder(settings.architecture, 16, 32).bottleneck_channels
+        masks, count = draw_dropout_masks(profile.length, channels, profile.dropout_rate, 0), 1
+    autoencoders = [
+        make_autoencoder(
+            settings.architecture, settings.base_channels, settings.bottleneck_channels
+        ).folded()
+        for _ in range(count)
+    ]
+    profiles = ProfileExtractor(
+        autoencoders, masks, profile.error_scale, settings.downscale, profile.error
+    )
+    predictor, mean, std = config.predictor, torch.full((3,), 0.4), torch.full((3,), 0.2)
+    inputs = [num_features(profile.length, i, profile.error) for i in predictor.member_inputs]
+    network = make_predictor(predictor.architecture, inputs, predictor.base_channels)
+    network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    features = FeatureExtractor(profiles, predictor.inputs, mean, std)
+    return Segmenter(features, network, mirrored=predictor.mirrored).eval()
+
+
+def _exported(file_format: ExportFormat, run: Path | None) -> Subject:
+    segmenter, image_size = _ours(run)
+    facts = ModelFacts("speed", 0.5, image_size, 1)
+    noise = np.random.default_rng(0).random((*SIZE, 3), np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"model{SUFFIXES[file_format]}"
+        export_model(segmenter, facts, path, file_format, [noise])
+        size = sum(file.stat().st_size for file in Path(folder).iterdir())
+        model = ExportedModel.load(path, num_threads=torch.get_num_threads())
+    num_parameters, _, flops = _facts(segmenter, image_size)
+    return Subject(lambda images: model.run(images)[0], num_parameters, size, flops)
+
+
+def _papers_networks(run: Path | None) -> Subject:
+    """Return the authors' way: ten autoencoders on the image, one after the other, no folding."""
+    autoencoders = [make_autoencoder("paper", 16, 32).eval() for _ in range(10)]
+    profiles = ProfileExtractor(autoencoders, None, "linear")
+    features = FeatureExtractor(profiles, "profile", torch.zeros(3), torch.ones(3))
+    return _eager(Segmenter(features, make_predictor("paper", [10], 16)).eval(), SIZE)
+
+
+def _peer(model: str) -> Subject:
+    """Return a model of anomalib with random weights."""
+    module = importlib.import_module(f"anomalib.models.image.{model}.torch_model")
+    if model == "patchcore":
+        network = module.PatchcoreModel(["layer2", "layer3"], pre_trained=False)
+        network.memory_bank = torch.rand(16384, 1536)
+    else:
+        network = module.STFPMModel(["layer1", "layer2", "layer3"], "resnet18")
+    network.eval()
+
+    @torch.no_grad()
+    def score(images: Batch) -> Maps:
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+        return network(pixels).anomaly_map.reshape(len(images), *SIZE).numpy()
+
+    return Subject(score, *_facts(network, SIZE))
+
+
+SUBJECTS: dict[str, Callable[[Path | None], Subject]] = {
+    "fast, PyTorch": lambda run: _eager(*_ours(run)),
+    "fast, ONNX Runtime": lambda run: _exported("onnx", run),
+    "fast, OpenVINO": lambda run: _exported("openvino", run),
+    "paper preset, PyTorch": lambda _: _eager(untrained(preset_config("paper")), SIZE),
+    "the paper's networks, PyTorch": _papers_networks,
+    "anomalib PatchCore, PyTorch": lambda _: _peer("patchcore"),
+    "anomalib STFPM, PyTorch": lambda _: _peer("stfpm"),
+}
+"""By name, in the order of the table."""
+
+REFERENCE = "the paper's networks, PyTorch"
+"""What the others are compared with."""

@@ -1,0 +1,60 @@
+"""Times one subject in a process of its own, so that memory and threads are its own too."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from patchscout.benchmark.machine import peak_memory_mib
+from patchscout.benchmark.speed_subjects import SIZE, build
+
+WARM_UP = 3
+LEAST_REPEATS = 5
+SECONDS = 6.0
+"""Each measurement is repeated for so long."""
+
+BATCH_SIZE = 8
+"""Images at a time where as many a second as possible are asked for."""
+
+
+def measure(name: str, run: Path | None, num_threads: int) -> dict[str, float]:
+    """Return the figures of one subject."""
+    torch.set_num_threads(num_threads)
+    subject = build(name, run)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (BATCH_SIZE, *SIZE, 3)).astype(np.uint8)
+    one = median_seconds(lambda: subject.score(images[:1]))
+    many = median_seconds(lambda: subject.score(images))
+    return {
+        "ms_per_image": 1000 * one,
+        "images_per_second": max(BATCH_SIZE / many, 1 / one),
+        "peak_memory_mib": peak_memory_mib() or float("nan"),
+        "size_mib": subject.size_bytes / 2**20,
+        "parameters": subject.num_parameters,
+        "gflops": subject.flops / 1e9,
+    }
+
+
+def median_seconds(action: Callable[[], object]) -> float:
+    """Return how long an action takes, the median of many times."""
+    for _ in range(WARM_UP):
+        action()
+    times: list[float] = []
+    while len(times) < LEAST_REPEATS or sum(times) < SECONDS:
+        started = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    order = json.load(sys.stdin)
+    run = Path(order["run"]) if order["run"] else None
+    json.dump(measure(order["name"], run, order["threads"]), sys.stdout)

@@ -1,0 +1,46 @@
+"""`make bench`: what is counted, and the table made of it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from patchscout.benchmark import speed
+from patchscout.benchmark.speed_subjects import REFERENCE, SIZE, SUBJECTS, build
+
+FIGURES = {
+    "ms_per_image": 20.0,
+    "images_per_second": 55.5,
+    "peak_memory_mib": 400.2,
+    "size_mib": 5.6,
+    "parameters": 1460531,
+    "gflops": 2.15,
+}
+
+
+def test_a_subject_scores_images_and_counts_its_operations():
+    subject = build("fast, PyTorch")
+    images = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3)).astype(np.uint8)
+    assert subject.score(images).shape == (2, *SIZE)
+    # Two for each multiplication and sum: five small autoencoders once, the predictor twice.
+    assert subject.flops == pytest.approx(2.15e9, rel=0.01)
+    assert subject.num_parameters * 4 == pytest.approx(subject.size_bytes, rel=0.01)
+
+
+def test_the_papers_networks_have_the_papers_size():
+    assert build(REFERENCE).num_parameters == pytest.approx(10 * 5.95e6, rel=1e-3)
+
+
+def test_every_subject_is_in_the_table_with_how_much_faster_it_is(tmp_path, monkeypatch, capsys):
+    def measured(name, run):
+        return FIGURES | {"ms_per_image": 1000.0 if name == REFERENCE else 20.0}
+
+    monkeypatch.setattr(speed, "_in_a_process", measured)
+    monkeypatch.setattr(speed, "_is_there", lambda name: "anomalib" not in name)
+    speed.main(speed.Arguments(out=tmp_path, no_training=True))
+    text = (tmp_path / "speed.md").read_text()
+    assert "| fast, ONNX Runtime | 20.0 | 55.5 | 50 | 400 | 5.6 | 1,460,531 | 2.15 |" in text
+    assert f"| {REFERENCE} | 1000.0 | 55.5 | 1 |" in text
+    assert text in capsys.readouterr().out
+    result = json.loads((tmp_path / "speed.json").read_text())
+    assert list(result["scoring"]) == [name for name in SUBJECTS if "anomalib" not in name]
