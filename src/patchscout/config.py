@@ -61,8 +61,8 @@ class DataSettings(Settings):
     ) = None
     """Height and width in pixels that images are resized to, multiples of 16; unset: chosen from
     the shape of the normal images and the thickness of the labeled defects."""
-    cache_mib: Annotated[int, Field(ge=0)] = 512
-    """Memory for resized images; beyond it they are read from disk again."""
+    cache_mib: Annotated[int, Field(ge=0)] = 2048
+    """Size of a temporary file of resized images; beyond it they are decoded again."""
 
     @field_validator("image_size")
     @classmethod

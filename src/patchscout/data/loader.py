@@ -1,8 +1,7 @@
-"""Images and masks at the working size, read when needed and kept in bounded memory."""
+"""Images and masks at the working size, read when needed and kept in a bounded file."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from patchscout.data.annotations import read_mask
 from patchscout.data.images import read_image, read_size, resize_image, resize_mask
+from patchscout.data.slots import FileSlots
 from patchscout.types import Mask, Sample
 
 
@@ -21,22 +21,23 @@ class ImageLoader:
 
     Args:
         image_size: Height and width in pixels that everything is resized to.
-        cache_mib: Memory for resized images (half precision) and masks, in MiB; 0 remembers none.
+        cache_mib: Size of the file of resized images (half precision) and masks, in MiB; 0
+            remembers none.
     """
 
     def __init__(self, image_size: tuple[int, int], cache_mib: int) -> None:
         self.image_size = image_size
-        self._capacity = cache_mib * 2**20
-        self._num_bytes = 0
-        self._cache: OrderedDict[tuple[str, Path], Tensor] = OrderedDict()
+        half_rgb_bytes = 2 * 3 * image_size[0] * image_size[1]
+        self._slots = FileSlots(cache_mib * 2**20, half_rgb_bytes)
 
     def image(self, sample: Sample) -> Float[Tensor, "3 height width"]:
         """Return the image of a sample, float32 in [0, 1]."""
 
-        def read() -> Tensor:
-            return to_tensor(resize_image(read_image(sample.image_path), self.image_size)).half()
+        def read() -> np.ndarray:
+            image = resize_image(read_image(sample.image_path), self.image_size)
+            return image.transpose(2, 0, 1).astype(np.float16)
 
-        return self._remembered(("image", sample.image_path), read).float()
+        return torch.from_numpy(self._remembered(("image", sample.image_path), read)).float()
 
     def images(self, samples: Sequence[Sample]) -> Float[Tensor, "batch 3 height width"]:
         """Return the images of several samples."""
@@ -45,22 +46,18 @@ class ImageLoader:
     def mask(self, sample: Sample) -> Bool[Tensor, "height width"]:
         """Return the mask of a sample, resized with pixels set where at least half is anomalous."""
 
-        def read() -> Tensor:
-            return torch.from_numpy(resized_mask(sample, self.image_size))
+        def read() -> np.ndarray:
+            return resized_mask(sample, self.image_size)
 
-        return self._remembered(("mask", sample.image_path), read)
+        return torch.from_numpy(self._remembered(("mask", sample.image_path), read))
 
-    def _remembered(self, key: tuple[str, Path], read: Callable[[], Tensor]) -> Tensor:
-        """Return what is remembered under a key; else read it, and forget what was used least."""
-        tensor = self._cache.pop(key, None)
-        if tensor is None:
-            tensor = read()
-            self._num_bytes += tensor.nbytes
-        self._cache[key] = tensor
-        while self._num_bytes > self._capacity:
-            _, oldest = self._cache.popitem(last=False)
-            self._num_bytes -= oldest.nbytes
-        return tensor
+    def _remembered(self, key: tuple[str, Path], read: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return what is remembered under a key, else read it."""
+        array = self._slots.get(key)
+        if array is None:
+            array = np.ascontiguousarray(read())
+            self._slots.put(key, array)
+        return array
 
 
 def resized_mask(sample: Sample, size: tuple[int, int]) -> Mask:
