@@ -6,6 +6,9 @@ import csv
 import io
 import json
 import shutil
+import tempfile
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,7 +17,7 @@ import numpy as np
 import PIL.Image
 import tifffile
 
-from patchscout.atomic import atomic_path, write_json_atomic, write_text_atomic
+from patchscout.atomic import atomic_path
 from patchscout.checks import InputValueError
 from patchscout.regions import find_regions
 from patchscout.types import Prediction
@@ -133,7 +136,7 @@ class PredictionWriter:
         """
         self.folder = folder
         self._overwrite = overwrite
-        self._rows: list[dict[str, Any]] = []
+        self._rows = Rows()
         self._taken: set[str] = set()
 
     def __enter__(self) -> PredictionWriter:
@@ -191,14 +194,8 @@ class PredictionWriter:
             if self._is_new:
                 self.folder.rmdir()
             return
-        table = io.StringIO()
-        writer = csv.DictWriter(table, _COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for row in self._rows:
-            as_json = {name: json.dumps(row[name]) for name in ("is_anomalous", "regions")}
-            writer.writerow(row | as_json)
-        write_text_atomic(self.folder / "predictions.csv", table.getvalue())
-        write_json_atomic(self.folder / "predictions.json", self._rows)
+        self._rows.write_csv(self.folder / "predictions.csv")
+        self._rows.write_json(self.folder / "predictions.json")
 
     def _free_name(self, path: Path, relative_to: Path | None) -> str:
         """Return a name for the files of an image that no other file has."""
@@ -214,6 +211,49 @@ class PredictionWriter:
             count += 1
             name = f"{base}-{count}"
         return name
+
+
+class Rows:
+    """The rows of the table, kept in a temporary file until all are there."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile("w+", encoding="ascii")  # noqa: SIM115 - as long as this
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add a row."""
+        self._file.seek(0, io.SEEK_END)
+        self._file.write(json.dumps(row) + "\n")
+        self._count += 1
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows in the order that they were added."""
+        self._file.seek(0)
+        return map(json.loads, self._file)
+
+    def write_csv(self, path: Path) -> None:
+        """Write the rows as CSV; what is neither text nor number is written as JSON."""
+        with (
+            atomic_path(path) as partial,
+            partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):
+            writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            for row in self:
+                as_json = {name: json.dumps(row[name]) for name in ("is_anomalous", "regions")}
+                writer.writerow(row | as_json)
+
+    def write_json(self, path: Path) -> None:
+        """Write the rows as one JSON list."""
+        with atomic_path(path) as partial, partial.open("w", encoding="ascii") as file:
+            file.write("[")
+            for number, row in enumerate(self):
+                file.write(",\n" if number else "\n")
+                file.write(textwrap.indent(json.dumps(row, indent=2), "  "))
+            file.write("\n]\n")
 
 
 def _row(path: Path, prediction: Prediction, output: str) -> dict[str, Any]:
