@@ -32,7 +32,7 @@ def test_the_papers_networks_have_the_papers_size():
 
 
 def test_every_subject_is_in_the_table_with_how_much_faster_it_is(tmp_path, monkeypatch, capsys):
-    def measured(name, run):
+    def measured(name, run, device):
         return FIGURES | {"ms_per_image": 1000.0 if name == REFERENCE else 20.0}
 
     monkeypatch.setattr(speed, "_in_a_process", measured)

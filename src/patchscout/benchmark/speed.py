@@ -1,6 +1,6 @@
 """`make bench`: how fast, large and hungry the models are, in one table.
 
-    python -m patchscout.benchmark.speed [--data DATA] [--run RUN] [--out FOLDER]
+    python -m patchscout.benchmark.speed [--data DATA] [--run RUN] [--device cuda] [--out FOLDER]
 
 Each subject is timed in a process of its own, one after the other, with all cores.
 """
@@ -24,15 +24,19 @@ from torch.nn import functional as F
 from patchscout.atomic import write_json_atomic, write_text_atomic
 from patchscout.benchmark.machine import commit, machine_line, num_cores, today, versions
 from patchscout.benchmark.markdown import table
-from patchscout.benchmark.speed_subjects import CPU, REFERENCE, SUBJECTS
+from patchscout.benchmark.speed_subjects import REFERENCE, SUBJECTS
 from patchscout.benchmark.speed_worker import median_seconds
 from patchscout.config import preset_config
 from patchscout.data.synthetic import write_sample
 from patchscout.detector import PatchScout
+from patchscout.devices import choose_device
 from patchscout.networks import make_autoencoder
 
 NEEDED = {"ONNX": "onnxruntime", "OpenVINO": "openvino", "anomalib": "anomalib"}
 """Libraries without which a subject is left out."""
+
+IMAGE, PATCHES = (1, 3, 256, 256), (32, 3, 64, 64)
+"""What the authors' autoencoder is run on for an error map, and trained on in one step."""
 
 HEADER = [
     "model",
@@ -56,6 +60,8 @@ class Arguments:
     """Run folder whose model is timed; unset: random weights of the `fast` preset."""
     out: Path = Path("benchmarks/results/speed")
     """Folder for speed.json and speed.md."""
+    device: str = "cpu"
+    """Where PyTorch computes: `auto`, `cpu`, `cuda` or `mps`."""
     no_training: tyro.conf.FlagCreatePairsOff[bool] = False
     """Only score."""
     only: Annotated[str, tyro.conf.arg(metavar="TEXT")] = ""
@@ -64,21 +70,22 @@ class Arguments:
 
 def main(arguments: Arguments) -> dict[str, Any]:
     """Measure, write both files and print the table; returns what is in the JSON."""
+    device = choose_device(arguments.device)
     arguments.out.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {
         "date": today(),
         "commit": commit(),
-        "machine": machine_line(CPU),
+        "machine": machine_line(device),
         "versions": versions(),
         "threads": num_cores(),
         "scoring": {},
     }
     for name in SUBJECTS:
         if arguments.only in name and _is_there(name):
-            result["scoring"][name] = _in_a_process(name, arguments.run)
+            result["scoring"][name] = _in_a_process(name, arguments.run, device)
             print(f"{name}: {result['scoring'][name]['ms_per_image']:.1f} ms an image", flush=True)
     if not arguments.no_training:
-        result["training"] = _training(arguments.data)
+        result["training"] = _training(arguments.data, device)
     text = report(result)
     write_json_atomic(arguments.out / "speed.json", result)
     write_text_atomic(arguments.out / "speed.md", text)
@@ -125,8 +132,13 @@ def _is_there(name: str) -> bool:
     return all(find_spec(library) for word, library in NEEDED.items() if word in name)
 
 
-def _in_a_process(name: str, run: Path | None) -> dict[str, float]:
-    order = {"name": name, "run": str(run) if run else None, "threads": num_cores()}
+def _in_a_process(name: str, run: Path | None, device: torch.device) -> dict[str, float]:
+    order = {
+        "name": name,
+        "run": str(run) if run else None,
+        "device": str(device),
+        "threads": num_cores(),
+    }
     command = [sys.executable, "-m", "patchscout.benchmark.speed_worker"]
     done = subprocess.run(
         command, input=json.dumps(order), capture_output=True, text=True, check=False
@@ -136,15 +148,17 @@ def _in_a_process(name: str, run: Path | None) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _training(data: Path | None) -> dict[str, Any]:
+def _training(data: Path | None, device: torch.device) -> dict[str, Any]:
     """Return how long training takes, whole and for a step, ours and the authors'."""
     with tempfile.TemporaryDirectory() as folder:
         data = data or write_sample(Path(folder) / "sample")
-        whole = PatchScout(preset_config("fast", device="cpu")).fit(data)
+        whole = PatchScout(preset_config("fast", device=str(device))).fit(data)
         updates = whole.config.training.predictor_updates
         # Without the updates of the predictor that are not made beside the steps.
         steps = whole.config.training.num_cycles * whole.config.training.steps_per_cycle
-        short = preset_config("fast", device="cpu", training={"predictor_updates": steps // 2})
+        short = preset_config(
+            "fast", device=str(device), training={"predictor_updates": steps // 2}
+        )
         started = time.monotonic()
         PatchScout(short).fit(data)
         seconds_per_step = (time.monotonic() - started) / steps
@@ -157,25 +171,27 @@ def _training(data: Path | None) -> dict[str, Any]:
         "predictor_updates": updates,
         "seconds": whole.record.seconds,
         "seconds_per_step": seconds_per_step,
-        "papers_seconds_per_step": _papers_step(num_images),
+        "papers_seconds_per_step": _papers_step(num_images, device),
     }
 
 
-def _papers_step(num_images: int) -> float:
+def _papers_step(num_images: int, device: torch.device) -> float:
     """Return the seconds of one step as the authors do it, without sampler and predictor."""
-    network = make_autoencoder("paper", 16, 32)
+    network = make_autoencoder("paper", 16, 32).to(device)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-    image, patches = torch.rand(1, 3, 256, 256), torch.rand(32, 3, 64, 64)
+    image, patches = (torch.rand(shape, device=device) for shape in (IMAGE, PATCHES))
 
     def update() -> None:
         optimizer.zero_grad()
-        F.mse_loss(network(patches), patches).backward()
+        loss = F.mse_loss(network(patches), patches)
+        loss.backward()
         optimizer.step()
+        loss.item()  # waits for the device
 
     seconds = median_seconds(update)
     network.eval()
     with torch.no_grad():
-        return seconds + num_images * median_seconds(lambda: network(image))
+        return seconds + num_images * median_seconds(lambda: network(image).cpu())
 
 
 if __name__ == "__main__":

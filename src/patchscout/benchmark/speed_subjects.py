@@ -53,18 +53,27 @@ class Subject:
     flops: int
 
 
-def build(name: str, run: Path | None = None) -> Subject:
-    """Return a subject by its name in `SUBJECTS`; the first three are of `run`, if there is one."""
-    return SUBJECTS[name](run)
+def build(name: str, run: Path | None = None, device: torch.device = CPU) -> Subject:
+    """Return a subject by its name in `SUBJECTS`.
+
+    Args:
+        name: Its name.
+        run: Run folder whose model the first three are; unset: random weights.
+        device: Where those of PyTorch compute.
+    """
+    return SUBJECTS[name](run, device)
 
 
-def _eager(segmenter: Segmenter, image_size: tuple[int, int]) -> Subject:
+def _eager(segmenter: Segmenter, image_size: tuple[int, int], device: torch.device) -> Subject:
+    facts = _facts(segmenter, image_size)
+    segmenter = segmenter.to(device)
+
     def score(images: Batch) -> Maps:
         pixels = (image.astype(np.float32) / 255 for image in images)
-        maps = (score_image(segmenter, image, image_size, CPU) for image in pixels)
+        maps = (score_image(segmenter, image, image_size, device) for image in pixels)
         return np.stack([resize_map(one, images.shape[1:3]) for one in maps])
 
-    return Subject(score, *_facts(segmenter, image_size))
+    return Subject(score, *facts)
 
 
 def _facts(network: nn.Module, image_size: tuple[int, int]) -> tuple[int, int, int]:
@@ -120,15 +129,15 @@ def _exported(file_format: ExportFormat, run: Path | None) -> Subject:
     return Subject(lambda images: model.run(images)[0], num_parameters, size, flops)
 
 
-def _papers_networks(run: Path | None) -> Subject:
+def _papers_networks(run: Path | None, device: torch.device) -> Subject:
     """Return the authors' way: ten autoencoders on the image, one after the other, no folding."""
     autoencoders = [make_autoencoder("paper", 16, 32).eval() for _ in range(10)]
     profiles = ProfileExtractor(autoencoders, None, "linear")
     features = FeatureExtractor(profiles, "profile", torch.zeros(3), torch.ones(3))
-    return _eager(Segmenter(features, make_predictor("paper", [10], 16)).eval(), SIZE)
+    return _eager(Segmenter(features, make_predictor("paper", [10], 16)).eval(), SIZE, device)
 
 
-def _peer(model: str) -> Subject:
+def _peer(model: str, device: torch.device) -> Subject:
     """Return a model of anomalib with random weights."""
     module = importlib.import_module(f"anomalib.models.image.{model}.torch_model")
     if model == "patchcore":
@@ -136,24 +145,27 @@ def _peer(model: str) -> Subject:
         network.memory_bank = torch.rand(16384, 1536)
     else:
         network = module.STFPMModel(["layer1", "layer2", "layer3"], "resnet18")
-    network.eval()
+    facts = _facts(network.eval(), SIZE)
+    network = network.to(device)
 
     @torch.no_grad()
     def score(images: Batch) -> Maps:
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-        return network(pixels).anomaly_map.reshape(len(images), *SIZE).numpy()
+        pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255
+        return network(pixels).anomaly_map.reshape(len(images), *SIZE).cpu().numpy()
 
-    return Subject(score, *_facts(network, SIZE))
+    return Subject(score, *facts)
 
 
-SUBJECTS: dict[str, Callable[[Path | None], Subject]] = {
-    "fast, PyTorch": lambda run: _eager(*_ours(run)),
-    "fast, ONNX Runtime": lambda run: _exported("onnx", run),
-    "fast, OpenVINO": lambda run: _exported("openvino", run),
-    "paper preset, PyTorch": lambda _: _eager(untrained(preset_config("paper")), SIZE),
+SUBJECTS: dict[str, Callable[[Path | None, torch.device], Subject]] = {
+    "fast, PyTorch": lambda run, device: _eager(*_ours(run), device),
+    "fast, ONNX Runtime": lambda run, _: _exported("onnx", run),
+    "fast, OpenVINO": lambda run, _: _exported("openvino", run),
+    "paper preset, PyTorch": lambda _, device: _eager(
+        untrained(preset_config("paper")), SIZE, device
+    ),
     "the paper's networks, PyTorch": _papers_networks,
-    "anomalib PatchCore, PyTorch": lambda _: _peer("patchcore"),
-    "anomalib STFPM, PyTorch": lambda _: _peer("stfpm"),
+    "anomalib PatchCore, PyTorch": lambda _, device: _peer("patchcore", device),
+    "anomalib STFPM, PyTorch": lambda _, device: _peer("stfpm", device),
 }
 """By name, in the order of the table."""
 

@@ -24,10 +24,10 @@ BATCH_SIZE = 8
 """Images at a time where as many a second as possible are asked for."""
 
 
-def measure(name: str, run: Path | None, num_threads: int) -> dict[str, float]:
+def measure(name: str, run: Path | None, device: str, num_threads: int) -> dict[str, float]:
     """Return the figures of one subject."""
     torch.set_num_threads(num_threads)
-    subject = build(name, run)
+    subject = build(name, run, torch.device(device))
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (BATCH_SIZE, *SIZE, 3)).astype(np.uint8)
     one = median_seconds(lambda: subject.score(images[:1]))
@@ -57,4 +57,4 @@ def median_seconds(action: Callable[[], object]) -> float:
 if __name__ == "__main__":
     order = json.load(sys.stdin)
     run = Path(order["run"]) if order["run"] else None
-    json.dump(measure(order["name"], run, order["threads"]), sys.stdout)
+    json.dump(measure(order["name"], run, order["device"], order["threads"]), sys.stdout)
