@@ -123,7 +123,8 @@ def test_a_failed_job_is_reported_and_the_others_go_on(benchmark, files, tmp_pat
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of another kind")
-def test_ctrl_c_leaves_what_is_finished_and_the_command_goes_on(benchmark, tmp_path):
+@pytest.mark.parametrize("by", ["SIGINT", "SIGTERM"])
+def test_a_stop_leaves_what_is_finished_and_the_command_goes_on(benchmark, tmp_path, by):
     out = tmp_path / "results"
     command = [sys.executable, "-m", "patchscout.cli"]
     command += benchmark(out, "--seeds", "1,2,3", "--jobs", "1")
@@ -134,7 +135,7 @@ def test_ctrl_c_leaves_what_is_finished_and_the_command_goes_on(benchmark, tmp_p
     end = time.monotonic() + 120
     while not first.exists() and process.poll() is None and time.monotonic() < end:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.Signals[by])
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "Stopped. The same command goes on" in said

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from patchscout.arguments import BenchmarkArguments, parse
 from patchscout.benchmark.command import Request, make_plan, run_benchmark
 from patchscout.commands.shell import console, typed
@@ -21,4 +25,17 @@ def run(arguments: list[str]) -> int:
         for line in plan.lines():
             console.print(line)
         return 0
-    return run_benchmark(request, plan, Monitor(quiet=options.quiet), console.print)
+    with _stopped_by_signals():
+        return run_benchmark(request, plan, Monitor(quiet=options.quiet), console.print)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Let a request to end, and Ctrl-C in the background too, stop the jobs as Ctrl-C does."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.default_int_handler) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
