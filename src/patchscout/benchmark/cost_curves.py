@@ -1,0 +1,154 @@
+"""How cost grows: training with the number of normal images, scoring with that of pixels.
+
+    python -m patchscout.benchmark.cost_curves [--out FOLDER] [--picture FILE]
+
+Beside each curve stands the arithmetic lower bound: the floating-point operations of the networks
+over the rate at which this machine multiplies large matrices.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+import tyro
+from matplotlib import pyplot
+from torch.utils.flop_counter import FlopCounterMode
+
+from patchscout.atomic import write_json_atomic
+from patchscout.benchmark.machine import commit, machine_line, num_cores, today
+from patchscout.benchmark.speed_subjects import CPU, untrained
+from patchscout.benchmark.speed_worker import median_seconds
+from patchscout.config import Config, preset_config
+from patchscout.data.synthetic import write_sample
+from patchscout.detector import PatchScout
+from patchscout.inference import score_image
+
+SIDES_PX = (128, 192, 256, 384, 512, 768, 1024, 1536)
+NORMALS = (32, 64, 128, 256, 512)
+SHORT = {"predictor_updates": 400}
+"""Schedule of the trainings; all 400 steps of sampler and autoencoder are made."""
+
+MATRIX = 2048
+BACKWARD = 3
+"""An update takes about three times the operations of a forward pass."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measure and draw the cost of training and scoring."""
+
+    out: Path = Path("benchmarks/results/speed")
+    """Folder for cost_curves.json."""
+    picture: Path = Path("docs/images/cost.png")
+    """Where the curves are drawn."""
+
+
+def main(arguments: Arguments) -> dict[str, Any]:
+    """Measure, write the JSON file and the picture; returns what is in the file."""
+    peak = peak_flops()
+    result = {
+        "date": today(),
+        "commit": commit(),
+        "machine": machine_line(CPU),
+        "threads": num_cores(),
+        "peak_gflops": peak / 1e9,
+        "scoring": [scoring(side, peak) for side in SIDES_PX],
+        "training": trainings(peak),
+    }
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_json_atomic(arguments.out / "cost_curves.json", result)
+    draw(result, arguments.picture)
+    return result
+
+
+def peak_flops() -> float:
+    """Return the operations a second of a product of large float32 matrices."""
+    a, b = torch.rand(MATRIX, MATRIX), torch.rand(MATRIX, MATRIX)
+    return 2 * MATRIX**3 / median_seconds(lambda: a @ b)
+
+
+@torch.no_grad()
+def scoring(side_px: int, peak: float) -> dict[str, float]:
+    """Return the seconds to score a square image worked on at its own size, and the bound."""
+    segmenter, size = untrained(preset_config("fast")), (side_px, side_px)
+    image = np.random.default_rng(0).random((*size, 3), np.float32)
+    flops = _flops(segmenter, torch.zeros(1, 3, *size))
+    return {
+        "pixels": side_px**2,
+        "seconds": median_seconds(lambda: score_image(segmenter, image, size, CPU)),
+        "bound": flops / peak,
+    }
+
+
+def trainings(peak: float) -> list[dict[str, float]]:
+    """Return the seconds to train on so many normal images, and the bound."""
+    points = []
+    with tempfile.TemporaryDirectory() as folder:
+        data = write_sample(Path(folder), num_train=max(NORMALS))
+        for count in NORMALS:
+            config = preset_config("fast", device="cpu", max_normal=count, training=SHORT)
+            scout = PatchScout(config).fit(data)
+            bound = _training_flops(scout.config) / peak
+            points.append({"normals": count, "seconds": scout.record.seconds, "bound": bound})
+    return points
+
+
+def _training_flops(config: Config) -> float:
+    """Return the operations of the predictor's and the autoencoder's updates alone."""
+    segmenter, training = untrained(config), config.training
+    crop, patch = config.predictor.crop_px, config.sampler.patch_px
+    features = torch.zeros(config.predictor.batch_size, _num_channels(segmenter), crop, crop)
+    profiles = segmenter.features.profiles
+    assert profiles is not None
+    autoencoder = profiles.sources[0][0]
+    patches = torch.zeros(config.sampler.num_walkers, 3, patch, patch)
+    steps = training.num_cycles * training.steps_per_cycle
+    return BACKWARD * (
+        training.predictor_updates * _flops(segmenter.predictor, features)
+        + steps * _flops(autoencoder, patches)
+    )
+
+
+def _num_channels(segmenter: torch.nn.Module) -> int:
+    return segmenter.get_submodule("features")(torch.rand(1, 3, 96, 96)).shape[1]
+
+
+@torch.no_grad()
+def _flops(network: torch.nn.Module, inputs: torch.Tensor) -> int:
+    with FlopCounterMode(display=False) as counter:
+        network(inputs)
+    return counter.get_total_flops()
+
+
+def draw(result: dict[str, Any], path: Path) -> None:
+    """Draw both curves, each with its bound."""
+    mpl.use("Agg")
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), constrained_layout=True)
+    for panel, points, across, what in (
+        (axes[0], result["training"], "normals", "normal images"),
+        (axes[1], result["scoring"], "pixels", "pixels"),
+    ):
+        x = [point[across] for point in points]
+        panel.plot(x, [point["seconds"] for point in points], "o-", label="measured")
+        panel.plot(x, [point["bound"] for point in points], "--", color="gray", label="arithmetic")
+        panel.set_xscale("log", base=2)
+        panel.set_xlabel(what)
+        panel.set_ylabel("seconds")
+        panel.legend(frameon=False)
+    axes[0].set_ylim(bottom=0)
+    axes[0].set_title("training, 400 updates of the predictor")
+    axes[1].set_yscale("log")
+    axes[1].set_title("scoring one image")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
