@@ -55,7 +55,12 @@ def write_json_atomic(path: Path, data: object) -> None:
     Raises:
         TypeError: For any other kind of object.
     """
-    write_text_atomic(path, json.dumps(_json_ready(data), indent=2, allow_nan=False) + "\n")
+    write_text_atomic(path, json_text(data) + "\n")
+
+
+def json_text(data: object) -> str:
+    """Return `data` as `write_json_atomic` writes it."""
+    return json.dumps(_json_ready(data), indent=2, allow_nan=False)
 
 
 def _json_ready(value: object) -> Any:

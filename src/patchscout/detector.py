@@ -27,13 +27,13 @@ from patchscout.devices import choose_device
 from patchscout.evaluation import EvaluationSize, evaluate
 from patchscout.export import Parity, export_model
 from patchscout.exported import ExportFormat, ModelFacts, PixelType
-from patchscout.inference import make_prediction, resize_map, score_image
+from patchscout.inference import resize_map, score_image
 from patchscout.monitor import Monitor
 from patchscout.networks.segmenter import Segmenter
 from patchscout.training.adaptation import adapt
 from patchscout.training.loop import train
 from patchscout.training.working_size import without_vanished
-from patchscout.types import Dataset, Prediction, Split
+from patchscout.types import Dataset, Prediction, Split, make_prediction
 
 AnyImage = np.ndarray | PIL.Image.Image | str | Path
 """An RGB or grey array, a Pillow image, or the path of an image file."""

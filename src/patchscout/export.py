@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,10 @@ from patchscout.exported import (
     ExportFormat,
     ModelFacts,
 )
-from patchscout.inference import make_prediction, resize_map, score_image
+from patchscout.inference import resize_map, score_image
 from patchscout.networks.deployable import DeployableModel
 from patchscout.networks.segmenter import Segmenter
-from patchscout.types import Image
+from patchscout.types import Image, make_prediction
 
 TOLERANCE = 1e-4
 """Largest difference of two anomaly maps that is put down to rounding."""
@@ -132,6 +133,10 @@ def _write_torch(model: DeployableModel, facts: ModelFacts, path: Path) -> None:
 
 def _write_onnx(model: DeployableModel, facts: ModelFacts, path: Path) -> None:
     _need("onnx", "onnxscript", "onnxruntime", extra="onnx")
+    _save_onnx(model, facts, path)
+
+
+def _save_onnx(model: DeployableModel, facts: ModelFacts, path: Path) -> None:
     program: Any = torch.onnx.export(
         _program(model, facts),
         dynamo=True,
@@ -149,7 +154,7 @@ def _write_openvino(model: DeployableModel, facts: ModelFacts, path: Path) -> No
     import openvino
 
     onnx_path = path.with_suffix(".onnx")
-    _write_onnx(model, facts, onnx_path)
+    _save_onnx(model, facts, onnx_path)
     converted = openvino.Core().read_model(onnx_path)
     converted.set_rt_info(facts.to_json(), METADATA_KEY)
     openvino.save_model(converted, path, compress_to_fp16=False)
@@ -169,8 +174,6 @@ def _need(*libraries: str, extra: str) -> None:
     Raises:
         InputNotFoundError: If one is not installed.
     """
-    from importlib.util import find_spec
-
     for name in libraries:
         if find_spec(name) is None:
             raise InputNotFoundError(

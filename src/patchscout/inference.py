@@ -10,7 +10,7 @@ from patchscout.data.images import resize, resize_image
 from patchscout.data.loader import to_tensor
 from patchscout.networks.segmenter import Segmenter
 from patchscout.networks.tiles import segment
-from patchscout.types import AnomalyMap, Image, Prediction
+from patchscout.types import AnomalyMap, Image
 
 WorkingMap = Float[np.ndarray, "working_height working_width"]
 """An anomaly map at the size that the model works at."""
@@ -37,13 +37,3 @@ def resize_map(anomaly_map: WorkingMap, size: tuple[int, int]) -> AnomalyMap:
     if anomaly_map.shape == size:
         return anomaly_map
     return np.clip(resize(anomaly_map, size), 0.0, 1.0, dtype=np.float32)
-
-
-def make_prediction(anomaly_map: AnomalyMap, threshold: float) -> Prediction:
-    """Apply the threshold to an anomaly map."""
-    return Prediction(
-        anomaly_map=anomaly_map,
-        pred_mask=anomaly_map >= threshold,
-        pred_score=float(anomaly_map.max()),
-        threshold=threshold,
-    )

@@ -17,7 +17,7 @@ import numpy as np
 import PIL.Image
 import tifffile
 
-from patchscout.atomic import atomic_path
+from patchscout.atomic import atomic_path, json_text
 from patchscout.checks import InputValueError
 from patchscout.regions import find_regions
 from patchscout.types import Prediction
@@ -252,7 +252,7 @@ class Rows:
             file.write("[")
             for number, row in enumerate(self):
                 file.write(",\n" if number else "\n")
-                file.write(textwrap.indent(json.dumps(row, indent=2), "  "))
+                file.write(textwrap.indent(json_text(row), "  "))
             file.write("\n]\n")
 
 

@@ -126,13 +126,17 @@ class Prediction:
     pred_score: float
     threshold: float
 
-    def at(self, threshold: float) -> Prediction:
-        """Return what is found with another threshold."""
-        return Prediction(
-            self.anomaly_map, self.anomaly_map >= threshold, self.pred_score, threshold
-        )
-
     @property
     def is_anomalous(self) -> bool:
         """Whether any pixel reaches the threshold."""
         return self.pred_score >= self.threshold
+
+
+def make_prediction(anomaly_map: AnomalyMap, threshold: float) -> Prediction:
+    """Apply the threshold to an anomaly map."""
+    return Prediction(
+        anomaly_map=anomaly_map,
+        pred_mask=anomaly_map >= threshold,
+        pred_score=float(anomaly_map.max()),
+        threshold=threshold,
+    )

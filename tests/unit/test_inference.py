@@ -6,7 +6,8 @@ import torch
 
 from patchscout.checks import InputValueError
 from patchscout.devices import choose_device
-from patchscout.inference import make_prediction, resize_map
+from patchscout.inference import resize_map
+from patchscout.types import make_prediction
 
 MAP = np.array([[0.0, 1.0], [0.5, 0.5]], np.float32)
 

@@ -18,16 +18,16 @@ import numpy as np
 import torch
 import tyro
 from matplotlib import pyplot
-from torch.utils.flop_counter import FlopCounterMode
 
 from patchscout.atomic import write_json_atomic
 from patchscout.benchmark.machine import commit, machine_line, num_cores, today
-from patchscout.benchmark.speed_subjects import CPU, untrained
+from patchscout.benchmark.speed_subjects import CPU, count_flops, untrained
 from patchscout.benchmark.speed_worker import median_seconds
 from patchscout.config import Config, preset_config
 from patchscout.data.synthetic import write_sample
 from patchscout.detector import PatchScout
 from patchscout.inference import score_image
+from patchscout.networks.segmenter import num_features
 
 SIDES_PX = (128, 192, 256, 384, 512, 768, 1024, 1536)
 NORMALS = (32, 64, 128, 256, 512)
@@ -78,7 +78,7 @@ def scoring(side_px: int, peak: float) -> dict[str, float]:
     """Return the seconds to score a square image worked on at its own size, and the bound."""
     segmenter, size = untrained(preset_config("fast")), (side_px, side_px)
     image = np.random.default_rng(0).random((*size, 3), np.float32)
-    flops = _flops(segmenter, torch.zeros(1, 3, *size))
+    flops = count_flops(segmenter, torch.zeros(1, 3, *size))
     return {
         "pixels": side_px**2,
         "seconds": median_seconds(lambda: score_image(segmenter, image, size, CPU)),
@@ -103,27 +103,17 @@ def _training_flops(config: Config) -> float:
     """Return the operations of the predictor's and the autoencoder's updates alone."""
     segmenter, training = untrained(config), config.training
     crop, patch = config.predictor.crop_px, config.sampler.patch_px
-    features = torch.zeros(config.predictor.batch_size, _num_channels(segmenter), crop, crop)
+    channels = num_features(config.profile.length, config.predictor.inputs, config.profile.error)
+    features = torch.zeros(config.predictor.batch_size, channels, crop, crop)
     profiles = segmenter.features.profiles
     assert profiles is not None
     autoencoder = profiles.sources[0][0]
     patches = torch.zeros(config.sampler.num_walkers, 3, patch, patch)
     steps = training.num_cycles * training.steps_per_cycle
     return BACKWARD * (
-        training.predictor_updates * _flops(segmenter.predictor, features)
-        + steps * _flops(autoencoder, patches)
+        training.predictor_updates * count_flops(segmenter.predictor, features)
+        + steps * count_flops(autoencoder, patches)
     )
-
-
-def _num_channels(segmenter: torch.nn.Module) -> int:
-    return segmenter.get_submodule("features")(torch.rand(1, 3, 96, 96)).shape[1]
-
-
-@torch.no_grad()
-def _flops(network: torch.nn.Module, inputs: torch.Tensor) -> int:
-    with FlopCounterMode(display=False) as counter:
-        network(inputs)
-    return counter.get_total_flops()
 
 
 def draw(result: dict[str, Any], path: Path) -> None:

@@ -17,14 +17,14 @@ from jaxtyping import Float, UInt
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from patchscout.checkpoint import load_model
+from patchscout.checkpoint import build_segmenter, load_model
 from patchscout.config import Config, preset_config
 from patchscout.export import export_model
 from patchscout.exported import SUFFIXES, ExportedModel, ExportFormat, ModelFacts
 from patchscout.inference import resize_map, score_image
 from patchscout.networks import make_autoencoder, make_predictor
 from patchscout.networks.loss_profile import ProfileExtractor
-from patchscout.networks.segmenter import FeatureExtractor, Segmenter, num_features
+from patchscout.networks.segmenter import FeatureExtractor, Segmenter
 from patchscout.training.snapshots import draw_dropout_masks
 
 SIZE = (256, 256)
@@ -80,9 +80,15 @@ def _facts(network: nn.Module, image_size: tuple[int, int]) -> tuple[int, int, i
     """Return how many parameters a network has, their bytes, and its operations for an image."""
     parameters = sum(parameter.numel() for parameter in network.parameters())
     size = sum(tensor.nbytes for tensor in network.state_dict().values())
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(1, 3, *image_size))
-    return parameters, size, counter.get_total_flops()
+    return parameters, size, count_flops(network, torch.zeros(1, 3, *image_size))
+
+
+@torch.no_grad()
+def count_flops(network: nn.Module, inputs: torch.Tensor) -> int:
+    """Return the floating-point operations of a forward pass."""
+    with FlopCounterMode(display=False) as counter:
+        network(inputs)
+    return counter.get_total_flops()
 
 
 def _ours(run: Path | None) -> tuple[Segmenter, tuple[int, int]]:
@@ -94,26 +100,12 @@ def _ours(run: Path | None) -> tuple[Segmenter, tuple[int, int]]:
 
 def untrained(config: Config) -> Segmenter:
     """Return a model of these settings with random weights."""
-    profile, settings = config.profile, config.autoencoder
-    masks, count = None, profile.length
+    profile, state = config.profile, {}
     if profile.diversity == "dropout":
-        channels = make_autoencoder(settings.architecture, 16, 32).bottleneck_channels
-        masks, count = draw_dropout_masks(profile.length, channels, profile.dropout_rate, 0), 1
-    autoencoders = [
-        make_autoencoder(
-            settings.architecture, settings.base_channels, settings.bottleneck_channels
-        ).folded()
-        for _ in range(count)
-    ]
-    profiles = ProfileExtractor(
-        autoencoders, masks, profile.error_scale, settings.downscale, profile.error
-    )
-    predictor, mean, std = config.predictor, torch.full((3,), 0.4), torch.full((3,), 0.2)
-    inputs = [num_features(profile.length, i, profile.error) for i in predictor.member_inputs]
-    network = make_predictor(predictor.architecture, inputs, predictor.base_channels)
-    network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    features = FeatureExtractor(profiles, predictor.inputs, mean, std)
-    return Segmenter(features, network, mirrored=predictor.mirrored).eval()
+        channels = make_autoencoder(config.autoencoder.architecture, 16, 32).bottleneck_channels
+        masks = draw_dropout_masks(profile.length, channels, profile.dropout_rate, 0)
+        state["features.profiles.masks"] = masks
+    return build_segmenter(config, state).eval()
 
 
 def _exported(file_format: ExportFormat, run: Path | None) -> Subject:

@@ -32,14 +32,15 @@ def run(arguments: list[str]) -> int:
     if not path.parent.is_dir():
         raise InputValueError(f"`--out` folder {path.parent} is not there. Make it first.")
     files = [path, path.with_suffix(".bin")] if options.format == "openvino" else [path]
-    if options.out is None:
-        for file in files:
-            claim(options.run, file.name)
-    elif there := [file for file in files if file.exists() and not options.overwrite]:
+    there = [file for file in files if file.exists()]
+    if options.out is not None and there and not options.overwrite:
         raise InputValueError(
             f"{there[0]} is there already. Name another file, or give `--overwrite`."
         )
     images = _evenly(_images(options))
+    if options.out is None:
+        for file in files:
+            claim(options.run, file.name)
     parity = scout.export(
         path, options.format, pixel_type=options.pixels, images=[read_image(i) for i in images]
     )

@@ -14,7 +14,7 @@ from patchscout.data.layout import check_holds_patch
 from patchscout.exported import ExportedModel
 from patchscout.monitor import Monitor
 from patchscout.outputs import PredictionWriter, check_free
-from patchscout.types import Image, Prediction
+from patchscout.types import Image, Prediction, make_prediction
 
 
 def run(arguments: list[str]) -> int:
@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> int:
             image = read_image(path)
             found = find_defects(image)
             if options.threshold is not None:
-                found = found.at(options.threshold)
+                found = make_prediction(found.anomaly_map, options.threshold)
             writer.write(path, image, found, folder)
             num_anomalous += found.is_anomalous
     console.print(f"{num_anomalous} of {len(images)} images are defective. See {options.out}.")
