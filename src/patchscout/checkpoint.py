@@ -15,11 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from patchscout.atomic import atomic_path, write_json_atomic
+from patchscout.channels import predictor_channels
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
 from patchscout.config import Config, parse_config
 from patchscout.networks import make_autoencoder, make_predictor
 from patchscout.networks.loss_profile import ProfileExtractor
-from patchscout.networks.segmenter import FeatureExtractor, Segmenter, num_features
+from patchscout.networks.normality import NormalityModel
+from patchscout.networks.segmenter import FeatureExtractor, Segmenter
 from patchscout.outputs import check_claim, check_free, claim, make_folder, reserve_folder
 
 FORMAT_VERSION = 3
@@ -164,10 +166,13 @@ def build_segmenter(config: Config, state: dict[str, Tensor]) -> Segmenter:
     """Return a model of the right shape, its weights not yet loaded."""
     predictor = config.predictor
     profiles = None if predictor.inputs == "image" else _build_profiles(config, state)
-    profile = config.profile
-    channels = [num_features(profile.length, i, profile.error) for i in predictor.member_inputs]
-    features = FeatureExtractor(profiles, predictor.inputs, torch.zeros(3), torch.ones(3))
-    network = make_predictor(predictor.architecture, channels, predictor.base_channels)
+    ranks = config.normality.ranks
+    normality = NormalityModel.blank(config.data.working_size, ranks) if ranks else None
+    colors = torch.zeros(3), torch.ones(3)
+    features = FeatureExtractor(profiles, predictor.inputs, *colors, normality)
+    network = make_predictor(
+        predictor.architecture, predictor_channels(config), predictor.base_channels
+    )
     # As in training: faster on a CPU, and what is loaded answers exactly as what was saved.
     network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return Segmenter(features, network, mirrored=predictor.mirrored)

@@ -115,6 +115,22 @@ class ProfileSettings(Settings):
     """Share of bottleneck channels that structured dropout deletes."""
 
 
+class NormalitySettings(Settings):
+    """What is usual at each place of an image, learned from the normal images."""
+
+    ranks: tuple[Annotated[int, Field(ge=1, le=512)], ...] = (5, 20, 80)
+    """Principal components taken off for each deviation map, ever more; none: no such maps."""
+    max_images: Annotated[int, Field(ge=2)] = 400
+    """At most so many normal images, evenly chosen, are learned from."""
+
+    @field_validator("ranks")
+    @classmethod
+    def _ascending(cls, ranks: tuple[int, ...]) -> tuple[int, ...]:
+        if list(ranks) != sorted(set(ranks)):
+            raise ValueError(f"must be ascending numbers; got {ranks}. Use {sorted(set(ranks))}")
+        return ranks
+
+
 class PredictorSettings(Settings):
     """The predictor and how it is trained."""
 
@@ -252,7 +268,7 @@ class TrainingSettings(Settings):
     """Sampler and autoencoder steps of a cycle."""
     predictor_updates_per_step: Annotated[int, Field(ge=0)] = 1
     """Predictor updates after each step, from the first complete profile on."""
-    predictor_updates: Count = 2500
+    predictor_updates: Count = 2300
     """Predictor updates in all, of all members; those not made beside the steps are made after the
     last cycle."""
     alpha: LinearSchedule = LinearSchedule(steps=9000)
@@ -281,6 +297,7 @@ class Config(Settings):
     data: DataSettings = DataSettings()
     autoencoder: AutoencoderSettings = AutoencoderSettings()
     profile: ProfileSettings = ProfileSettings()
+    normality: NormalitySettings = NormalitySettings()
     predictor: PredictorSettings = PredictorSettings()
     views: ViewSettings = ViewSettings()
     buffer: BufferSettings = BufferSettings()
@@ -387,6 +404,7 @@ PAPER: dict[str, Any] = {
         "error_scale": "linear",
         "diversity": "dropout",
     },
+    "normality": {"ranks": []},
     "predictor": {
         "architecture": "paper",
         "inputs": "profile",
@@ -432,6 +450,7 @@ PAPER: dict[str, Any] = {
 BEFORE: dict[str, Any] = {
     "autoencoder": {"downscale": 1},
     "profile": {"error": "absolute"},
+    "normality": {"ranks": []},
     "predictor": {"mirrored": False},
 }
 """What was done before a setting existed, where that is not its default.

@@ -23,11 +23,12 @@ from patchscout.atomic import write_json_atomic
 from patchscout.benchmark.machine import commit, machine_line, num_cores, today
 from patchscout.benchmark.speed_subjects import CPU, count_flops, untrained
 from patchscout.benchmark.speed_worker import median_seconds
+from patchscout.channels import predictor_channels
 from patchscout.config import Config, preset_config
 from patchscout.data.synthetic import write_sample
 from patchscout.detector import PatchScout
 from patchscout.inference import score_image
-from patchscout.networks.segmenter import num_features
+
 
 SIDES_PX = (128, 192, 256, 384, 512, 768, 1024, 1536)
 NORMALS = (32, 64, 128, 256, 512)
@@ -76,7 +77,8 @@ def peak_flops() -> float:
 @torch.no_grad()
 def scoring(side_px: int, peak: float) -> dict[str, float]:
     """Return the seconds to score a square image worked on at its own size, and the bound."""
-    segmenter, size = untrained(preset_config("fast")), (side_px, side_px)
+    size = (side_px, side_px)
+    segmenter = untrained(preset_config("fast", data={"image_size": size}))
     image = np.random.default_rng(0).random((*size, 3), np.float32)
     flops = count_flops(segmenter, torch.zeros(1, 3, *size))
     return {
@@ -103,7 +105,7 @@ def _training_flops(config: Config) -> float:
     """Return the operations of the predictor's and the autoencoder's updates alone."""
     segmenter, training = untrained(config), config.training
     crop, patch = config.predictor.crop_px, config.sampler.patch_px
-    channels = num_features(config.profile.length, config.predictor.inputs, config.profile.error)
+    (channels,) = predictor_channels(config)
     features = torch.zeros(config.predictor.batch_size, channels, crop, crop)
     profiles = segmenter.features.profiles
     assert profiles is not None

@@ -93,13 +93,13 @@ def count_flops(network: nn.Module, inputs: torch.Tensor) -> int:
 
 def _ours(run: Path | None) -> tuple[Segmenter, tuple[int, int]]:
     if run is None:
-        return untrained(preset_config("fast")), SIZE
+        return untrained(preset_config("fast", data={"image_size": SIZE})), SIZE
     segmenter, config, _ = load_model(run, CPU)
     return segmenter, config.data.working_size
 
 
 def untrained(config: Config) -> Segmenter:
-    """Return a model of these settings with random weights."""
+    """Return a model of these settings, working size included, with random weights."""
     profile, state = config.profile, {}
     if profile.diversity == "dropout":
         channels = make_autoencoder(config.autoencoder.architecture, 16, 32).bottleneck_channels
@@ -153,7 +153,7 @@ SUBJECTS: dict[str, Callable[[Path | None, torch.device], Subject]] = {
     "fast, ONNX Runtime": lambda run, _: _exported("onnx", run),
     "fast, OpenVINO": lambda run, _: _exported("openvino", run),
     "paper preset, PyTorch": lambda _, device: _eager(
-        untrained(preset_config("paper")), SIZE, device
+        untrained(preset_config("paper", data={"image_size": SIZE})), SIZE, device
     ),
     "the paper's networks, PyTorch": _papers_networks,
     "anomalib PatchCore, PyTorch": lambda _, device: _peer("patchcore", device),

@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from patchscout.networks.loss_profile import ProfileExtractor, num_error_channels
+from patchscout.networks.normality import NUM_GRIDS, NormalityModel
 
 Images = Float[Tensor, "batch 3 height width"]
 Lighting = Float[Tensor, "batch 4 1 1"]
 """Mean of red, green and blue, and spread, of each image."""
 
+Deviations = Float[Tensor, "batch maps height width"]
+
 SMALLEST_SPREAD = 0.02
 """A spread is taken for no less, so that noise in a flat image is not blown up."""
+
+
+class Context(NamedTuple):
+    """What the features of a part of an image need of the whole image.
+
+    Attributes:
+        lighting: That of the whole image.
+        deviations: Of the part from what is normal there, as of the whole image.
+    """
+
+    lighting: Lighting
+    deviations: Deviations
 
 
 class FeatureExtractor(nn.Module):
     """What the predictor sees of an image: its loss profile, its RGB values, or both.
 
     RGB values are standardized over the normal training images and, so that lighting does not
-    matter, a second time over the image itself.
+    matter, a second time over the image itself. Deviations from what is normal come first.
 
     Args:
         profiles: Makes loss profiles; None if only the image is seen.
         inputs: `profile`, `image` or `both`.
         channel_mean: Mean of each color over the normal training images, (3,).
         channel_std: Standard deviation likewise.
+        normality: Makes deviations; None if they are not seen.
     """
 
     channel_mean: Tensor
@@ -38,39 +56,46 @@ class FeatureExtractor(nn.Module):
         inputs: str,
         channel_mean: Tensor,
         channel_std: Tensor,
+        normality: NormalityModel | None = None,
     ) -> None:
         super().__init__()
         self.profiles = profiles
         self.inputs = inputs
+        self.normality = normality
         self.register_buffer("channel_mean", channel_mean.float())
         self.register_buffer("channel_std", channel_std.float())
 
     def forward(
-        self, images: Images, lighting: Lighting | None = None
+        self, images: Images, context: Context | None = None
     ) -> Float[Tensor, "batch channels height width"]:
         """Return the features of images in [0, 1].
 
         Args:
             images: Whole images, or parts of them.
-            lighting: That of the whole images, if these are parts.
+            context: That of the whole images, if these are parts.
         """
         profiles = images[:, :0] if self.profiles is None else self.profiles(images)
-        return self.assemble(images, profiles, lighting)
+        return self.assemble(images, profiles, context or self.context(images))
+
+    def context(self, images: Images) -> Context:
+        """Return what is measured over whole images."""
+        deviations = images[:, :0] if self.normality is None else self.normality(images)
+        return Context(measure_lighting(images), deviations)
 
     def assemble(
         self,
         images: Images,
         profiles: Float[Tensor, "batch profile_channels height width"],
-        lighting: Lighting | None = None,
+        context: Context,
     ) -> Float[Tensor, "batch channels height width"]:
         """Return the features of images whose loss profiles are known."""
-        features = []
+        features = [context.deviations]
         if self.inputs != "image":
             features.append(profiles)
         if self.inputs != "profile":
             mean, std = self.channel_mean[:, None, None], self.channel_std[:, None, None]
             features.append((images - mean) / std)
-            own = measure_lighting(images) if lighting is None else lighting
+            own = context.lighting
             features.append((images - own[:, :3]) / own[:, 3:])
         return torch.cat(features, dim=1)
 
@@ -81,10 +106,13 @@ def measure_lighting(images: Images) -> Lighting:
     return torch.cat([images.mean(dim=(2, 3), keepdim=True), spread], dim=1)
 
 
-def num_features(profile_length: int, inputs: str, error: str = "absolute") -> int:
+def num_features(
+    profile_length: int, inputs: str, error: str = "absolute", num_ranks: int = 0
+) -> int:
     """Return how many channels a `FeatureExtractor` gives."""
     num_profile = profile_length * num_error_channels(error)
-    return {"profile": num_profile, "image": 6, "both": num_profile + 6}[inputs]
+    num_seen = {"profile": num_profile, "image": 6, "both": num_profile + 6}[inputs]
+    return num_seen + NUM_GRIDS * num_ranks
 
 
 class Segmenter(nn.Module):
@@ -108,14 +136,18 @@ class Segmenter(nn.Module):
         """Return the probability of being anomalous for each pixel of images in [0, 1]."""
         profiles = self.features.profiles
         maps = images[:, :0] if profiles is None else profiles.small_maps(images)
-        probability = self._probability(images, maps)
+        context = self.features.context(images)
+        probability = self._probability(images, maps, context)
         if self.mirrored:  # small maps are flipped, which is cheaper than large ones
-            mirror_image = self._probability(images.flip(-1), maps.flip(-1))
+            flipped = Context(context.lighting, context.deviations.flip(-1))
+            mirror_image = self._probability(images.flip(-1), maps.flip(-1), flipped)
             probability = (probability + mirror_image.flip(-1)) / 2
         return probability
 
-    def _probability(self, images: Images, maps: Tensor) -> Float[Tensor, "batch height width"]:
+    def _probability(
+        self, images: Images, maps: Tensor, context: Context
+    ) -> Float[Tensor, "batch height width"]:
         """Return the probability for each pixel of images whose small error maps are known."""
         profiles = self.features.profiles
         enlarged = maps if profiles is None else profiles.enlarge(maps)
-        return self.predictor(self.features.assemble(images, enlarged)).sigmoid()
+        return self.predictor(self.features.assemble(images, enlarged, context)).sigmoid()

@@ -13,13 +13,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from patchscout.channels import predictor_channels
 from patchscout.config import Config
 from patchscout.devices import mixed_precision
 from patchscout.losses import dice_loss, weighted_cross_entropy
 from patchscout.networks import make_autoencoder, make_predictor
 from patchscout.networks.autoencoder import Autoencoder
 from patchscout.networks.loss_profile import ProfileExtractor, absolute_error
-from patchscout.networks.segmenter import FeatureExtractor, Segmenter, num_features
+from patchscout.networks.segmenter import FeatureExtractor, Segmenter
 from patchscout.training.patch_credit import patch_credit
 from patchscout.training.profile_buffer import ProfileBuffer
 from patchscout.training.reward_probe import RewardProbe
@@ -55,6 +56,7 @@ class ProfileLearner:
         self.num_predictor_updates = 0
         self.figures: dict[str, float] = {}
         self._color_statistics = color_statistics
+        self._normality = None if views.normality is None else views.normality.model
         self._features: FeatureExtractor | None = None
         if config.predictor.inputs == "image":
             self._features = self._feature_extractor(None)
@@ -74,10 +76,10 @@ class ProfileLearner:
         downscale = config.autoencoder.downscale
         self.recorder = SnapshotRecorder(config.profile, num_steps, masks, downscale)
 
-        profile, inputs = config.profile, config.predictor.member_inputs
-        channels = [num_features(profile.length, seen, profile.error) for seen in inputs]
         self.predictor = make_predictor(
-            config.predictor.architecture, channels, config.predictor.base_channels
+            config.predictor.architecture,
+            predictor_channels(config),
+            config.predictor.base_channels,
         ).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.averaged = AveragedModel(
             self.predictor,
@@ -185,7 +187,8 @@ class ProfileLearner:
     def _feature_extractor(self, profiles: ProfileExtractor | None) -> FeatureExtractor:
         """Return what the predictor sees through these profiles."""
         inputs = self.config.predictor.inputs
-        features = FeatureExtractor(profiles, inputs, *self._color_statistics)
+        normality = self._normality
+        features = FeatureExtractor(profiles, inputs, *self._color_statistics, normality)
         return features.to(self.device).eval()
 
     def _measure_reward(self) -> None:
@@ -198,7 +201,7 @@ class ProfileLearner:
         weights = list(newest[1].parameters()) if newest and self.config.gives_credit else []
         with torch.set_grad_enabled(bool(weights)):
             profiles = probe.profiles(self.recorder.extractor(self._features.profiles), newest)
-            logits = self.predictor(self._features.assemble(probe.images, profiles, probe.lighting))
+            logits = self.predictor(self._features.assemble(probe.images, profiles, probe.context))
             loss = self._predictor_loss(logits, probe.masks)
         self._reward_pred = -loss.item()
         if weights:

@@ -18,6 +18,7 @@ from patchscout.networks.segmenter import Segmenter
 from patchscout.training.calibration import choose_threshold, hold_out
 from patchscout.training.environment import PatchEnvironment
 from patchscout.training.learner import ProfileLearner
+from patchscout.training.normality import CrossFittedNormality
 from patchscout.training.samplers import make_sampler
 from patchscout.training.views import ViewSource
 from patchscout.types import Sample, Split
@@ -68,7 +69,12 @@ def train(
     loader = ImageLoader(config.data.working_size, config.data.cache_mib)
     normal, calibration_normal = hold_out(split.train_normal, config.seed)
     pool = ImagePool(config, normal, split.labeled, loader, device)
-    views = ViewSource(normal, split.labeled, loader, config.views, seed=config.seed)
+    normality = None
+    if config.normality.ranks:
+        normality = CrossFittedNormality(normal, loader, config.normality)
+    views = ViewSource(
+        normal, split.labeled, loader, config.views, seed=config.seed, normality=normality
+    )
     statistics = color_statistics(normal, loader)
     learner = ProfileLearner(config, views, statistics, device)
     environment = PatchEnvironment(

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from patchscout.config import MARGIN_PX, Config
-from patchscout.networks.segmenter import FeatureExtractor, measure_lighting
-from patchscout.training.views import Image, Mask, ViewSource
-
-Region = Float[Tensor, "3 region_height region_width"]
-RegionMask = Bool[Tensor, "region_height region_width"]
+from patchscout.networks.segmenter import Context, FeatureExtractor, measure_lighting
+from patchscout.training.views import View, ViewSource
 
 CHUNK = 8
 """Profiles that are made at a time; at most so many before the first update, which may therefore be
@@ -67,14 +64,17 @@ class ProfileBuffer:
     def _add(self, extractor: FeatureExtractor, count: int) -> None:
         """Make entries, in the place of the oldest ones if there is no room."""
         views = [self.views.draw() for _ in range(count)]
-        regions = [self._region(*view) for view in views]
-        images = torch.stack([image for image, _, _ in regions]).to(self.device)
-        lighting = measure_lighting(torch.stack([image for image, _ in views])).to(self.device)
-        features = extractor(images, lighting).half()
-        for one, (_, mask, inside) in zip(features, regions, strict=True):
+        regions = [self._region(view) for view in views]
+        images, masks, deviations = (
+            torch.stack(parts).to(self.device)
+            for parts in zip(*(region for region, _ in regions), strict=True)
+        )
+        lighting = measure_lighting(torch.stack([view.image for view in views])).to(self.device)
+        features = extractor(images, Context(lighting, deviations)).half()
+        for one, mask, (_, inside) in zip(features, masks, regions, strict=True):
             # A copy, not a view that keeps the whole chunk, in the order that a batch has.
             inner = one[None, :, *inside].clone(memory_format=torch.channels_last)[0]
-            entry = inner, mask[inside].to(self.device)
+            entry = inner, mask[inside].clone()
             if len(self._entries) < self.capacity:
                 self._entries.append(entry)
             else:
@@ -97,13 +97,13 @@ class ProfileBuffer:
             features[index], target[index] = self._crop(*self._entries[number])
         return features, target
 
-    def _region(self, image: Image, mask: Mask) -> tuple[Region, RegionMask, tuple[slice, slice]]:
+    def _region(self, view: View) -> tuple[View, tuple[slice, slice]]:
         """Cut a region from a large view; also return which part of it is clear of the cuts."""
-        anomalous = mask.nonzero()
+        anomalous = view.mask.nonzero()
         has_target = len(anomalous) > 0 and self._rng.random() < 0.5
         target = anomalous[self._rng.integers(len(anomalous))].tolist() if has_target else None
         region, inside = [], []
-        for axis, side in enumerate(mask.shape):
+        for axis, side in enumerate(view.mask.shape):
             size, most = min(side, self.region_px), side - min(side, self.region_px)
             start = int(self._rng.integers(most + 1))
             if target is not None and most:  # anywhere that has the target clear of the cuts
@@ -113,7 +113,7 @@ class ProfileBuffer:
             first = MARGIN_PX if start > 0 else 0
             last = size - (MARGIN_PX if start < most else 0)
             inside.append(slice(first, last))
-        return image[:, *region], mask[*region], tuple(inside)
+        return view.part(region[0], region[1]), (inside[0], inside[1])
 
     def _crop(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Cut the same random square from features and mask, and flip and turn both alike."""

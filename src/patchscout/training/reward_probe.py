@@ -10,8 +10,8 @@ from torch import Tensor
 
 from patchscout.networks.autoencoder import Autoencoder
 from patchscout.networks.loss_profile import ProfileExtractor
-from patchscout.networks.segmenter import measure_lighting
-from patchscout.training.views import Image, Mask
+from patchscout.networks.segmenter import Context, measure_lighting
+from patchscout.training.views import View
 
 PROBE_PX = 128
 """Side of the square about each defect that is looked at; at most the image."""
@@ -21,16 +21,19 @@ class RewardProbe:
     """Squares about defects, and those of their error maps that are still valid.
 
     Args:
-        views: Images with their masks.
+        views: Images with masks and deviations.
         device: Where to keep them.
     """
 
-    def __init__(self, views: Iterable[tuple[Image, Mask]], device: torch.device) -> None:
+    def __init__(self, views: Iterable[View], device: torch.device) -> None:
         whole = list(views)
-        squares = [_about_defect(image, mask.float()) for image, mask in whole]
-        self.lighting = torch.cat([measure_lighting(image[None]) for image, _ in whole]).to(device)
-        self.images = torch.stack([image for image, _ in squares]).to(device)
-        self.masks = torch.stack([mask for _, mask in squares]).to(device)
+        squares = [_about_defect(view) for view in whole]
+        images, masks, deviations = (
+            torch.stack(parts).to(device) for parts in zip(*squares, strict=True)
+        )
+        lighting = torch.cat([measure_lighting(view.image[None]) for view in whole]).to(device)
+        self.images, self.masks = images, masks.float()
+        self.context = Context(lighting, deviations)
         self._known: dict[Autoencoder, Tensor] = {}
 
     def profiles(
@@ -59,13 +62,13 @@ class RewardProbe:
         return torch.cat(channels, dim=1)
 
 
-def _about_defect(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Cut a square about the middle of the mask's pixels from an image and its mask."""
-    rows_and_columns = mask.nonzero().float()
+def _about_defect(view: View) -> View:
+    """Cut a square about the middle of the mask's pixels from a view."""
+    rows_and_columns = view.mask.nonzero().float()
     middle = rows_and_columns.mean(dim=0) if len(rows_and_columns) else torch.zeros(2)
     window: list[slice] = []
-    for center, side in zip(middle.tolist(), mask.shape, strict=True):
+    for center, side in zip(middle.tolist(), view.mask.shape, strict=True):
         size = min(PROBE_PX, side)
         start = min(max(round(center) - size // 2, 0), side - size)
         window.append(slice(start, start + size))
-    return image[:, window[0], window[1]], mask[window[0], window[1]]
+    return view.part(window[0], window[1])

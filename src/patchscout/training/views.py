@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from patchscout.config import ViewSettings
 from patchscout.data.augment import Augmentation, change_lighting, draw_augmentation
 from patchscout.data.loader import ImageLoader
 from patchscout.data.simulated import Image, Mask, simulate_defect
+from patchscout.training.normality import CrossFittedNormality
 from patchscout.types import Sample
 
 SEAM_PX = 5
@@ -23,8 +25,29 @@ KEPT_TILT = 0.25
 """Share of rotation and shear that is left where the direction of the surface is kept."""
 
 
+class View(NamedTuple):
+    """An image to train on.
+
+    Attributes:
+        image: In [0, 1].
+        mask: What is anomalous in it.
+        deviations: From what is normal at each place; no maps if the predictor does not see them.
+    """
+
+    image: Image
+    mask: Mask
+    deviations: Float[Tensor, "maps height width"]
+
+    def part(self, rows: slice, columns: slice) -> View:
+        """Return a part of it."""
+        return View(*(maps[..., rows, columns] for maps in self))
+
+
 class ViewSource:
     """Draws training views: an image with its mask, moved together by one augmentation.
+
+    Deviations are measured before that, since they depend on where in the image things are, and
+    move with the image.
 
     Without labeled images, simulated defects take the place of labeled and pasted ones.
 
@@ -34,6 +57,7 @@ class ViewSource:
         loader: Reads them.
         settings: Which views, and how far they are augmented.
         seed: Seed of every draw.
+        normality: What deviations are measured with; None for none.
     """
 
     def __init__(
@@ -44,62 +68,83 @@ class ViewSource:
         settings: ViewSettings,
         *,
         seed: int,
+        normality: CrossFittedNormality | None = None,
     ) -> None:
         self.normal = normal
         self.labeled = labeled
         self.loader = loader
         self.settings = settings
+        self.normality = normality
         self._rng = np.random.default_rng(seed)
 
-    def draw(self) -> tuple[Image, Mask]:
-        """Return an image in [0, 1] and its mask."""
+    def draw(self) -> View:
+        """Return an augmented view."""
         kind, shares = self._rng.random(), self.settings
         simulated = shares.normal_fraction + shares.simulated_fraction
+        number = self._number_of(self.normal)
         if kind < shares.normal_fraction:
-            image = self._normal()
+            image = self.loader.image(self.normal[number])
             mask = torch.zeros(image.shape[-2:], dtype=torch.bool)
         elif kind < simulated or not self.labeled:
-            image, mask = self._simulated()
+            image, mask = self._simulated(number)
         elif kind < simulated + shares.pasted_fraction:
-            image, mask = self._pasted()
+            image, mask = self._pasted(number)
         else:
             image, mask = self._labeled()
-        image, mask = self._augment(image, mask)
-        return change_lighting(image, self._rng, self.settings.max_lighting_change), mask
+        # A labeled image, which no model was fitted to, is shown through that of any fold.
+        maps = self._deviations(image, number)
+        moved, mask = self._augment(torch.cat([image, maps]), mask)
+        image = change_lighting(moved[:3], self._rng, self.settings.max_lighting_change)
+        return View(image, mask, moved[3:])
 
     def unaugmented(self) -> Iterator[tuple[Image, Mask]]:
         """Yield every normal image and every labeled one (or as many simulated defects) once."""
         for sample in self.normal:
             image = self.loader.image(sample)
             yield image, torch.zeros(image.shape[-2:], dtype=torch.bool)
-        yield from self.defects(len(self.labeled) or len(self.normal))
+        for view in self.defects(len(self.labeled) or len(self.normal)):
+            yield view.image, view.mask
 
-    def defects(self, count: int) -> list[tuple[Image, Mask]]:
+    def defects(self, count: int) -> list[View]:
         """Return labeled images, one of each type in turn; without labels, simulated defects."""
         if not self.labeled:
             return [self._visibly_simulated() for _ in range(count)]
         chosen = spread_over_types(self.labeled, count)
-        return [(self.loader.image(sample), self.loader.mask(sample)) for sample in chosen]
+        return [self._unaugmented(sample) for sample in chosen]
 
-    def _simulated(self) -> tuple[Image, Mask]:
-        return simulate_defect(self._normal(), self._normal(), self._rng)
+    def _unaugmented(self, sample: Sample) -> View:
+        """Return a labeled image as the trained model sees it."""
+        image, maps = self.loader.image(sample), None
+        if self.normality is not None:
+            maps = self.normality.model(image[None])[0]
+        return View(image, self.loader.mask(sample), image[:0] if maps is None else maps)
 
-    def _visibly_simulated(self) -> tuple[Image, Mask]:
-        image, mask = self._simulated()
+    def _simulated(self, number: int) -> tuple[Image, Mask]:
+        image = self.loader.image(self.normal[number])
+        other = self.loader.image(self.normal[self._number_of(self.normal)])
+        return simulate_defect(image, other, self._rng)
+
+    def _visibly_simulated(self) -> View:
+        number = self._number_of(self.normal)
+        image, mask = self._simulated(number)
         while not mask.any():
-            image, mask = self._simulated()
-        return image, mask
+            image, mask = self._simulated(number)
+        return View(image, mask, self._deviations(image, number))
 
-    def _normal(self) -> Image:
-        return self.loader.image(self._any(self.normal))
+    def _deviations(self, image: Image, number: int) -> Float[Tensor, "maps height width"]:
+        """Return the deviations of an image that was made of the normal one of a number."""
+        if self.normality is None:
+            return image[:0]
+        model = self.normality.without(self.normality.fold_of(number))
+        return model(image[None])[0]
 
     def _labeled(self) -> tuple[Image, Mask]:
-        sample = self._any(self.labeled)
+        sample = self.labeled[self._number_of(self.labeled)]
         return self.loader.image(sample), self.loader.mask(sample)
 
-    def _pasted(self) -> tuple[Image, Mask]:
+    def _pasted(self, number: int) -> tuple[Image, Mask]:
         """Return a normal image with a labeled defect in it."""
-        background = self._normal()
+        background = self.loader.image(self.normal[number])
         defective, mask = self._augment(*self._labeled())
         opacity = soft_edge(mask)
         return background + opacity * (defective - background), mask
@@ -120,8 +165,8 @@ class ViewSource:
         resamples = self._rng.random() < self.settings.resampled_fraction
         return augmentation if resamples else augmentation.without_resampling()
 
-    def _any(self, samples: Sequence[Sample]) -> Sample:
-        return samples[int(self._rng.integers(len(samples)))]
+    def _number_of(self, samples: Sequence[Sample]) -> int:
+        return int(self._rng.integers(len(samples)))
 
 
 def spread_over_types(samples: Sequence[Sample], count: int) -> list[Sample]:
