@@ -404,7 +404,7 @@ PAPER: dict[str, Any] = {
         "error_scale": "linear",
         "diversity": "dropout",
     },
-    "normality": {"ranks": []},
+    "normality": {"ranks": ()},
     "predictor": {
         "architecture": "paper",
         "inputs": "profile",
@@ -450,7 +450,7 @@ PAPER: dict[str, Any] = {
 BEFORE: dict[str, Any] = {
     "autoencoder": {"downscale": 1},
     "profile": {"error": "absolute"},
-    "normality": {"ranks": []},
+    "normality": {"ranks": ()},
     "predictor": {"mirrored": False},
 }
 """What was done before a setting existed, where that is not its default.

@@ -8,12 +8,13 @@ import torch
 from torch.nn import functional as F
 
 from patchscout import devices
-from patchscout.config import parse_config
+from patchscout.config import ViewSettings, parse_config
 from patchscout.data.loader import ImageLoader
 from patchscout.devices import has_fast_bfloat16
 from patchscout.networks import LeanAutoencoder
 from patchscout.networks.loss_profile import ProfileExtractor, scale_errors
 from patchscout.training.learner import ProfileLearner
+from patchscout.training.normality import CrossFittedNormality
 from patchscout.training.reward_probe import PROBE_PX, RewardProbe
 from patchscout.training.views import ViewSource
 from patchscout.types import Sample
@@ -67,7 +68,10 @@ def make(diversity="reset", *, updates_per_step=0, predictor=None, **groups):
         }
     )
     loader = Spots((SIZE, SIZE), 0)
-    views = ViewSource(LABELED, LABELED, loader, config.views, seed=0)
+    normality = None
+    if config.normality.ranks:
+        normality = CrossFittedNormality(LABELED, loader, config.normality)
+    views = ViewSource(LABELED, LABELED, loader, config.views, seed=0, normality=normality)
     torch.manual_seed(0)
     return ProfileLearner(config, views, (MEAN, STD), CPU)
 
@@ -106,7 +110,10 @@ def complete(diversity="reset", num_updates=3, **settings):
 def reward_worked_out(learner, profiles):
     """R_pred by its formula: cross-entropy with alpha on normal pixels, and half the Dice loss."""
     images, masks = probe_images()
-    assembled = learner._features.assemble(images, profiles)  # worked out in test_loss_profile
+    context = learner._features.context(images)
+    assembled = learner._features.assemble(
+        images, profiles, context
+    )  # worked out in test_loss_profile
     with torch.no_grad():
         logits = learner.predictor.eval()(assembled)
     p, alpha = logits.double().sigmoid(), 1 - learner.num_steps / 20
@@ -367,7 +374,7 @@ def test_credits_are_standardized_over_the_patches():
 
 
 def labeled_views(loader):
-    return [(loader.image(sample), loader.mask(sample)) for sample in LABELED]
+    return ViewSource(LABELED, LABELED, loader, ViewSettings(), seed=0).defects(2)
 
 
 class Counting(LeanAutoencoder):

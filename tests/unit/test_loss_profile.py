@@ -18,6 +18,7 @@ from patchscout.networks.loss_profile import (
 )
 from patchscout.networks.segmenter import (
     SMALLEST_SPREAD,
+    Context,
     FeatureExtractor,
     Segmenter,
     measure_lighting,
@@ -201,7 +202,8 @@ def test_brightness_and_contrast_do_not_matter_to_the_second_standardization():
 def test_a_part_is_standardized_as_the_whole_is():
     features = FeatureExtractor(None, "image", torch.zeros(3), torch.ones(3))
     part = (..., slice(2, 10), slice(5, 20))
-    found = features(IMAGES[part], measure_lighting(IMAGES))
+    context = Context(measure_lighting(IMAGES), IMAGES[part][:, :0])
+    found = features(IMAGES[part], context)
     torch.testing.assert_close(found, features(IMAGES)[part])
     assert not torch.allclose(features(IMAGES[part]), found)
 

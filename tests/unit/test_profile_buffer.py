@@ -7,7 +7,7 @@ from patchscout.config import Config, ViewSettings, parse_config
 from patchscout.data.loader import ImageLoader
 from patchscout.networks.segmenter import FeatureExtractor, measure_lighting
 from patchscout.training.profile_buffer import MARGIN_PX, ProfileBuffer
-from patchscout.training.views import ViewSource
+from patchscout.training.views import View, ViewSource
 from patchscout.types import Sample
 
 HEIGHT, WIDTH = 64, 96
@@ -27,7 +27,7 @@ class NumberedViews(ViewSource):
         place = torch.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 2048 / 2048  # exact in half
         number = torch.full((HEIGHT, WIDTH), self.count / 64)
         self.count += 1
-        return torch.stack([mask.float(), number, place]), mask
+        return View(torch.stack([mask.float(), number, place]), mask, number[None])
 
 
 class Echo(FeatureExtractor):
@@ -36,11 +36,13 @@ class Echo(FeatureExtractor):
     def __init__(self):
         super().__init__(None, "image", torch.zeros(3), torch.ones(3))
         self.sizes = []
-        self.lightings = []
+        self.contexts = []
+        self.images = []
 
-    def forward(self, images, lighting=None):
+    def forward(self, images, context=None):
         self.sizes.append(tuple(images.shape[-2:]))
-        self.lightings.append(lighting)
+        self.contexts.append(context)
+        self.images.append(images)
         return images
 
 
@@ -143,7 +145,7 @@ class LargeViews(NumberedViews):
 
     def draw(self):
         self.count += 1
-        return torch.cat([self.places, self.mask[None].float()]), self.mask
+        return View(torch.cat([self.places, self.mask[None].float()]), self.mask, self.places)
 
 
 def regions(tmp_path, size, extractor, defect=None, count=80):
@@ -215,17 +217,21 @@ def test_a_region_is_drawn_about_every_part_of_a_defect(tmp_path, extractor):
     buffer.region_px = 160
     middles = []
     for _ in range(200):
-        region, mask, inside = buffer._region(*views.draw())
-        assert region.shape[-2:] == mask.shape == (160, 160)
-        if mask[inside].any():
-            middles.append(float(region[1].mean()) * 1024)
+        region, inside = buffer._region(views.draw())
+        assert region.image.shape[-2:] == region.mask.shape == (160, 160)
+        if region.mask[inside].any():
+            middles.append(float(region.image[1].mean()) * 1024)
     counts = torch.histogram(torch.tensor(middles), bins=3, range=(0.0, 704.0)).hist
     assert len(middles) > 80
     assert (counts > 0.15 * len(middles)).all()
 
 
-def test_the_lighting_of_a_region_is_that_of_the_whole_view(tmp_path, extractor):
+def test_lighting_is_that_of_the_whole_view_and_deviations_are_those_of_the_region(
+    tmp_path, extractor
+):
     regions(tmp_path, (512, 704), extractor, (7, 9), count=5)
-    view = LargeViews(tmp_path, (512, 704), (7, 9)).draw()[0]
-    for lighting in extractor.lightings:
-        torch.testing.assert_close(lighting, measure_lighting(view[None]).expand_as(lighting))
+    view = LargeViews(tmp_path, (512, 704), (7, 9)).draw()
+    expected = measure_lighting(view.image[None])
+    for images, (lighting, deviations) in zip(extractor.images, extractor.contexts, strict=True):
+        torch.testing.assert_close(lighting, expected.expand_as(lighting))
+        assert torch.equal(deviations, images[:, :2])  # both show each pixel's place

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from patchscout.benchmark import speed
+from patchscout.benchmark import cost_curves, speed
 from patchscout.benchmark.speed_subjects import REFERENCE, SIZE, SUBJECTS, build
 
 FIGURES = {
@@ -23,8 +23,9 @@ def test_a_subject_scores_images_and_counts_its_operations():
     images = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3)).astype(np.uint8)
     assert subject.score(images).shape == (2, *SIZE)
     # Two for each multiplication and sum: five small autoencoders once, the predictor twice.
-    assert subject.flops == pytest.approx(2.15e9, rel=0.01)
-    assert subject.num_parameters * 4 == pytest.approx(subject.size_bytes, rel=0.01)
+    assert subject.flops == pytest.approx(2.25e9, rel=0.01)
+    components = 80 * 6 * (32**2 + 16**2)  # which are not parameters
+    assert (subject.num_parameters + components) * 4 == pytest.approx(subject.size_bytes, rel=0.03)
 
 
 def test_the_papers_networks_have_the_papers_size():
@@ -44,3 +45,18 @@ def test_every_subject_is_in_the_table_with_how_much_faster_it_is(tmp_path, monk
     assert text in capsys.readouterr().out
     result = json.loads((tmp_path / "speed.json").read_text())
     assert list(result["scoring"]) == [name for name in SUBJECTS if "anomalib" not in name]
+
+
+def test_cost_curves_have_a_point_for_each_size_and_number(tmp_path, monkeypatch):
+    short = {"num_cycles": 1, "steps_per_cycle": 6, "predictor_updates": 4}
+    monkeypatch.setattr(cost_curves, "SHORT", short)
+    arguments = cost_curves.Arguments(tmp_path, tmp_path / "cost.png", (128, 256), (8, 12))
+    result = cost_curves.main(arguments)
+    assert json.loads((tmp_path / "cost_curves.json").read_text()) == result
+    assert [point["pixels"] for point in result["scoring"]] == [128**2, 256**2]
+    assert [point["normals"] for point in result["training"]] == [8, 12]
+    for point in result["scoring"] + result["training"]:
+        assert 0 < point["bound"] < point["seconds"]
+    few, many = (point["bound"] for point in result["scoring"])
+    assert many == pytest.approx(4 * few, rel=0.1)  # operations grow with pixels
+    assert (tmp_path / "cost.png").stat().st_size > 10_000

@@ -5,20 +5,30 @@ import torch
 
 from patchscout.networks import make_autoencoder, make_predictor
 from patchscout.networks.loss_profile import ProfileExtractor
+from patchscout.networks.normality import NormalityModel
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter
 from patchscout.networks.tiles import MARGIN_PX, TILE_PX, segment
 
 
-def make_segmenter(kind="lean", members=1, mirrored=True, error="signed"):
+def make_segmenter(kind="lean", members=1, mirrored=True, error="signed", seen_as_normal=None):
     torch.manual_seed(0)
     autoencoders = [make_autoencoder("lean", 4, 8) for _ in range(2)]
     channels = 2 * (3 if error == "signed" else 1) + 6
+    normality = None
+    if seen_as_normal is not None:
+        ranks = (1, 3)
+        normality = NormalityModel.blank(seen_as_normal, ranks)
+        channels += 2 * len(ranks)
+        for subspace in normality.subspaces:
+            torch.nn.init.normal_(subspace.get_buffer("components"), std=0.02)
+            torch.nn.init.uniform_(subspace.get_buffer("mean"))
     predictor = make_predictor(kind, [channels] * members, 4)
     for module in predictor.modules():
         if isinstance(module, torch.nn.BatchNorm2d):  # so that depth does not dampen what is far
             torch.nn.init.constant_(module.get_buffer("running_var"), 0.1)
     profiles = ProfileExtractor(autoencoders, None, "log", 2, error)
     features = FeatureExtractor(profiles, "both", torch.full((3,), 0.4), torch.full((3,), 0.2))
+    features.normality = normality
     return Segmenter(features, predictor, mirrored=mirrored).eval()
 
 
@@ -39,7 +49,7 @@ CASES = [
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("size", [(64, 1328), (1328, 80)])
 def test_tiles_give_what_the_whole_image_gives(case, size):
-    segmenter, batch = make_segmenter(**case), images(*size)
+    segmenter, batch = make_segmenter(**case, seen_as_normal=size), images(*size)
     with torch.no_grad():
         whole = segmenter(batch)
     assert whole.std() > 0.01

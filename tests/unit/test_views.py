@@ -69,7 +69,7 @@ def test_a_labeled_view_and_its_mask_move_together(source):
     views, shapes = source(), set()
     middle = level(LABELED_LEVEL + DEFECT_LEVEL) / 2
     for _ in range(10):
-        image, mask = views.draw()
+        image, mask, _ = views.draw()
         assert (image.shape, mask.shape) == ((3, SIDE, SIDE), (SIDE, SIDE))
         # Bilinear sampling of a two-level image crosses the middle where that of the mask does.
         assert ((image[0] >= middle) != mask).float().mean() < 1e-3
@@ -78,7 +78,7 @@ def test_a_labeled_view_and_its_mask_move_together(source):
 
 
 def test_a_normal_view_has_an_empty_mask(source):
-    for image, mask in (source(normal_fraction=1.0).draw() for _ in range(5)):
+    for image, mask, _ in (source(normal_fraction=1.0).draw() for _ in range(5)):
         assert not mask.any()
         torch.testing.assert_close(
             image, torch.full_like(image, level(NORMAL_LEVEL)), atol=1e-3, rtol=0
@@ -86,7 +86,7 @@ def test_a_normal_view_has_an_empty_mask(source):
 
 
 def test_a_pasted_mask_is_what_changed(source):
-    image, mask = source(pasted_fraction=1.0, **STILL).draw()
+    image, mask, _ = source(pasted_fraction=1.0, **STILL).draw()
     assert mask.sum() == 20 * 36
     changed = (image - level(NORMAL_LEVEL)).abs().amax(dim=0)
     torch.testing.assert_close(
@@ -103,7 +103,7 @@ def test_pasted_masks_mark_the_defect_when_everything_moves(source):
     views = source(pasted_fraction=1.0)
     middle = level(LABELED_LEVEL + DEFECT_LEVEL) / 2
     for _ in range(10):
-        image, mask = views.draw()
+        image, mask, _ = views.draw()
         assert mask.any()
         assert ((image[0] >= middle) != mask).float().mean() < 0.01  # moved twice, resampled twice
         assert image.median() == pytest.approx(level(NORMAL_LEVEL), abs=1e-3)
@@ -128,9 +128,8 @@ def test_the_shares_of_views(source, monkeypatch, shares, is_labeled):
     settings = {f"{kind}_fraction": share for kind, share in zip(KINDS, shares, strict=False)}
     views = source(is_labeled=is_labeled, **settings)
     blank = torch.zeros(3, 8, 8), torch.zeros(8, 8, dtype=torch.bool)
-    monkeypatch.setattr(views, "_normal", lambda: drawn.append("normal") or blank[0])
-    for kind in KINDS[1:]:
-        monkeypatch.setattr(views, f"_{kind}", lambda kind=kind: drawn.append(kind) or blank)
+    for kind in KINDS:
+        monkeypatch.setattr(views, f"_{kind}", lambda *_, kind=kind: drawn.append(kind) or blank)
     for _ in range(count):
         views.draw()
     normal, pasted, simulated = shares
@@ -145,7 +144,7 @@ def test_the_shares_of_views(source, monkeypatch, shares, is_labeled):
 
 def moved_share(views, count=300):
     """Return which share of views shows the labeled defect neither where it was nor flipped."""
-    _, still = views.defects(1)[0]
+    still = views.defects(1)[0].mask
     flips = [still, still.flip(0), still.flip(1), still.flip(0, 1)]
     masks = [views.draw()[1] for _ in range(count)]
     return sum(not any(torch.equal(mask, flip) for flip in flips) for mask in masks) / count
@@ -162,7 +161,7 @@ def test_views_that_are_only_flipped_are_not_blurred(source):
     levels = {level(LABELED_LEVEL), level(DEFECT_LEVEL)}
     corners = set()
     for _ in range(20):
-        image, mask = views.draw()
+        image, mask, _ = views.draw()
         assert image.unique().tolist() == pytest.approx(sorted(levels), abs=1e-3)
         corners.add(tuple(mask.nonzero()[0].tolist()))
     assert corners == {(40, 30), (36, 30)}  # the mask is its own mirror image across
@@ -185,7 +184,7 @@ def test_the_light_changes_and_the_mask_does_not(source):
     plain, lit = source(**STILL), source(**STILL, max_lighting_change=0.5)
     brightness = []
     for _ in range(30):
-        image, mask = lit.draw()
+        image, mask, _ = lit.draw()
         assert mask.sum() == 20 * 36
         assert 0 <= image.min() <= image.max() <= 1
         brightness.append(image[:, ~mask].mean().item())
@@ -208,7 +207,10 @@ def test_without_labels_simulated_defects_stand_in_and_can_be_seen(source):
     normal, *defects = views.unaugmented()
     assert not normal[1].any()
     assert len(defects) == 1
-    for image, mask in [*defects, *views.defects(200)]:  # among so many draws, some are invisible
+    for image, mask, *_ in [
+        *defects,
+        *views.defects(200),
+    ]:
         assert mask.any()
         assert (image[:, mask] != normal[0][:, mask]).any()
 

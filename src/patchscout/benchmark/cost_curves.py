@@ -9,15 +9,15 @@ over the rate at which this machine multiplies large matrices.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import torch
 import tyro
-from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 from patchscout.atomic import write_json_atomic
 from patchscout.benchmark.machine import commit, machine_line, num_cores, today
@@ -29,9 +29,6 @@ from patchscout.data.synthetic import write_sample
 from patchscout.detector import PatchScout
 from patchscout.inference import score_image
 
-
-SIDES_PX = (128, 192, 256, 384, 512, 768, 1024, 1536)
-NORMALS = (32, 64, 128, 256, 512)
 SHORT = {"predictor_updates": 400}
 """Schedule of the trainings; all 400 steps of sampler and autoencoder are made."""
 
@@ -48,6 +45,10 @@ class Arguments:
     """Folder for cost_curves.json."""
     picture: Path = Path("docs/images/cost.png")
     """Where the curves are drawn."""
+    sides_px: tuple[int, ...] = (128, 192, 256, 384, 512, 768, 1024, 1536)
+    """Sides of the images to score."""
+    normals: tuple[int, ...] = (32, 64, 128, 256, 512)
+    """Numbers of normal images to train on."""
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
@@ -59,8 +60,8 @@ def main(arguments: Arguments) -> dict[str, Any]:
         "machine": machine_line(CPU),
         "threads": num_cores(),
         "peak_gflops": peak / 1e9,
-        "scoring": [scoring(side, peak) for side in SIDES_PX],
-        "training": trainings(peak),
+        "scoring": [scoring(side, peak) for side in arguments.sides_px],
+        "training": trainings(arguments.normals, peak),
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_json_atomic(arguments.out / "cost_curves.json", result)
@@ -88,12 +89,12 @@ def scoring(side_px: int, peak: float) -> dict[str, float]:
     }
 
 
-def trainings(peak: float) -> list[dict[str, float]]:
-    """Return the seconds to train on so many normal images, and the bound."""
+def trainings(numbers: Sequence[int], peak: float) -> list[dict[str, float]]:
+    """Return the seconds to train on each number of normal images, and the bound."""
     points = []
     with tempfile.TemporaryDirectory() as folder:
-        data = write_sample(Path(folder), num_train=max(NORMALS))
-        for count in NORMALS:
+        data = write_sample(Path(folder), num_train=max(numbers))
+        for count in numbers:
             config = preset_config("fast", device="cpu", max_normal=count, training=SHORT)
             scout = PatchScout(config).fit(data)
             bound = _training_flops(scout.config) / peak
@@ -120,8 +121,8 @@ def _training_flops(config: Config) -> float:
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """Draw both curves, each with its bound."""
-    mpl.use("Agg")
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), constrained_layout=True)
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    axes = figure.subplots(1, 2)
     for panel, points, across, what in (
         (axes[0], result["training"], "normals", "normal images"),
         (axes[1], result["scoring"], "pixels", "pixels"),
@@ -139,7 +140,6 @@ def draw(result: dict[str, Any], path: Path) -> None:
     axes[1].set_title("scoring one image")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
 
 
 if __name__ == "__main__":

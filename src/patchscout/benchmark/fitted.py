@@ -54,5 +54,5 @@ def _calibration_images(split: Split, config: Config) -> Iterator[tuple[Image, M
     if not split.labeled:
         loader = ImageLoader(config.data.working_size, config.data.cache_mib)
         views = ViewSource(normal, (), loader, config.views, seed=config.seed)
-        for image, mask in views.defects(len(normal)):
-            yield image.permute(1, 2, 0).contiguous().numpy(), mask.numpy()
+        for view in views.defects(len(normal)):
+            yield view.image.permute(1, 2, 0).contiguous().numpy(), view.mask.numpy()

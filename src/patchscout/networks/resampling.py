@@ -1,10 +1,13 @@
-"""Resizing as multiplication by matrices: exact for every size, and the same in an exported graph."""
+"""Resizing as multiplication by matrices: exact for every size, and the same once exported."""
 
 from __future__ import annotations
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+Size = list[Int[Tensor, "_"]]
+"""The positions of rows and of columns."""
 
 
 def positions(side_px: int, like: Tensor) -> Int[Tensor, " side"]:
@@ -14,8 +17,8 @@ def positions(side_px: int, like: Tensor) -> Int[Tensor, " side"]:
 
 def resized(
     maps: Float[Tensor, "*stack old_height old_width"],
-    old_size: list[Int[Tensor, " side"]],
-    new_size: list[Int[Tensor, " side"]],
+    old_size: Size,
+    new_size: Size,
 ) -> Float[Tensor, "*stack new_height new_width"]:
     """Resize maps from the positions of one size (rows, columns) to those of another."""
     rows, columns = map(resampling, old_size, new_size)

@@ -90,7 +90,8 @@ def choose_threshold(
         return Choice(*best_threshold(scored), is_complete=True)
     except KeyboardInterrupt:
         if not any(mask.any() for _, mask in scored):
-            score(*views.defects(1)[0])
+            defect = views.defects(1)[0]
+            score(defect.image, defect.mask)
         monitor.say(
             f"Stopped while the threshold was chosen: it is the best on {len(scored)} of {total}"
             " images."

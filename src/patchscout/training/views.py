@@ -18,6 +18,9 @@ from patchscout.data.simulated import Image, Mask, simulate_defect
 from patchscout.training.normality import CrossFittedNormality
 from patchscout.types import Sample
 
+Stack = Float[Tensor, "channels height width"]
+"""An image, or one and maps over it."""
+
 SEAM_PX = 5
 """Width over which a pasted defect is blended into the image around it."""
 
@@ -83,8 +86,7 @@ class ViewSource:
         simulated = shares.normal_fraction + shares.simulated_fraction
         number = self._number_of(self.normal)
         if kind < shares.normal_fraction:
-            image = self.loader.image(self.normal[number])
-            mask = torch.zeros(image.shape[-2:], dtype=torch.bool)
+            image, mask = self._normal(number)
         elif kind < simulated or not self.labeled:
             image, mask = self._simulated(number)
         elif kind < simulated + shares.pasted_fraction:
@@ -99,9 +101,8 @@ class ViewSource:
 
     def unaugmented(self) -> Iterator[tuple[Image, Mask]]:
         """Yield every normal image and every labeled one (or as many simulated defects) once."""
-        for sample in self.normal:
-            image = self.loader.image(sample)
-            yield image, torch.zeros(image.shape[-2:], dtype=torch.bool)
+        for number in range(len(self.normal)):
+            yield self._normal(number)
         for view in self.defects(len(self.labeled) or len(self.normal)):
             yield view.image, view.mask
 
@@ -114,10 +115,13 @@ class ViewSource:
 
     def _unaugmented(self, sample: Sample) -> View:
         """Return a labeled image as the trained model sees it."""
-        image, maps = self.loader.image(sample), None
-        if self.normality is not None:
-            maps = self.normality.model(image[None])[0]
-        return View(image, self.loader.mask(sample), image[:0] if maps is None else maps)
+        image = self.loader.image(sample)
+        maps = image[:0] if self.normality is None else self.normality.model(image[None])[0]
+        return View(image, self.loader.mask(sample), maps)
+
+    def _normal(self, number: int) -> tuple[Image, Mask]:
+        image = self.loader.image(self.normal[number])
+        return image, torch.zeros(image.shape[-2:], dtype=torch.bool)
 
     def _simulated(self, number: int) -> tuple[Image, Mask]:
         image = self.loader.image(self.normal[number])
@@ -149,10 +153,10 @@ class ViewSource:
         opacity = soft_edge(mask)
         return background + opacity * (defective - background), mask
 
-    def _augment(self, image: Image, mask: Mask) -> tuple[Image, Mask]:
+    def _augment(self, stack: Stack, mask: Mask) -> tuple[Stack, Mask]:
         augmentation = self._augmentation()
         moved_mask = augmentation.apply(mask[None].float())[0] >= 0.5
-        return augmentation.apply(image), moved_mask
+        return augmentation.apply(stack), moved_mask
 
     def _augmentation(self) -> Augmentation:
         tilt = KEPT_TILT if self.settings.keeps_direction else 1.0
