@@ -22,7 +22,7 @@ def default(config: Config, name: str) -> str:
     if value is None:
         return "unset"
     if isinstance(value, tuple):
-        return " ".join(map(str, value))
+        return " ".join(map(str, value)) or "none"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -48,7 +48,7 @@ def test_every_subject_is_in_the_table_with_how_much_faster_it_is(tmp_path, monk
 
 
 def test_cost_curves_have_a_point_for_each_size_and_number(tmp_path, monkeypatch):
-    short = {"num_cycles": 1, "steps_per_cycle": 6, "predictor_updates": 4}
+    short = {"num_cycles": 1, "steps_per_cycle": 20, "predictor_updates": 4}
     monkeypatch.setattr(cost_curves, "SHORT", short)
     arguments = cost_curves.Arguments(tmp_path, tmp_path / "cost.png", (128, 256), (8, 12))
     result = cost_curves.main(arguments)

@@ -76,7 +76,7 @@ def peak_flops() -> float:
 
 
 @torch.no_grad()
-def scoring(side_px: int, peak: float) -> dict[str, float]:
+def scoring(side_px: int, peak: float) -> dict[str, int | float]:
     """Return the seconds to score a square image worked on at its own size, and the bound."""
     size = (side_px, side_px)
     segmenter = untrained(preset_config("fast", data={"image_size": size}))
@@ -89,9 +89,9 @@ def scoring(side_px: int, peak: float) -> dict[str, float]:
     }
 
 
-def trainings(numbers: Sequence[int], peak: float) -> list[dict[str, float]]:
+def trainings(numbers: Sequence[int], peak: float) -> list[dict[str, int | float]]:
     """Return the seconds to train on each number of normal images, and the bound."""
-    points = []
+    points: list[dict[str, int | float]] = []
     with tempfile.TemporaryDirectory() as folder:
         data = write_sample(Path(folder), num_train=max(numbers))
         for count in numbers:
@@ -102,7 +102,7 @@ def trainings(numbers: Sequence[int], peak: float) -> list[dict[str, float]]:
     return points
 
 
-def _training_flops(config: Config) -> float:
+def _training_flops(config: Config) -> int:
     """Return the operations of the predictor's and the autoencoder's updates alone."""
     segmenter, training = untrained(config), config.training
     crop, patch = config.predictor.crop_px, config.sampler.patch_px
