@@ -56,7 +56,8 @@ class ProfileLearner:
         self.num_predictor_updates = 0
         self.figures: dict[str, float] = {}
         self._color_statistics = color_statistics
-        self._normality = None if views.normality is None else views.normality.model
+        # A copy, since views are made on the CPU.
+        self._normality = copy.deepcopy(views.normality.model) if views.normality else None
         self._features: FeatureExtractor | None = None
         if config.predictor.inputs == "image":
             self._features = self._feature_extractor(None)

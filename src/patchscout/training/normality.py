@@ -38,14 +38,15 @@ class CrossFittedNormality:
     def __init__(
         self, normal: Sequence[Sample], loader: ImageLoader, settings: NormalitySettings
     ) -> None:
-        self.ranks = settings.ranks
         self.num_normal = len(normal)
         self.num_folds = min(NUM_FOLDS, len(normal))
         chosen = range(0, len(normal), math.ceil(len(normal) / settings.max_images))
         folds = torch.tensor([self.fold_of(number) for number in chosen])
-        levels = self._describe([normal[number] for number in chosen], loader)
-        fitted = [_fit_level(cells, folds, self.num_folds, self.ranks) for cells in levels]
-        self.model, *self._folds = (NormalityModel(levels) for levels in zip(*fitted, strict=True))
+        fitted = [
+            _fit_level(cells, folds, self.num_folds, settings.ranks)
+            for cells in _describe_all([normal[number] for number in chosen], loader)
+        ]
+        self.model, *self._folds = map(NormalityModel, zip(*fitted, strict=True))
 
     def fold_of(self, number: int) -> int:
         """Return the fold of a normal image."""
@@ -55,19 +56,12 @@ class CrossFittedNormality:
         """Return the model that the images of a fold have no part in; of a single image, all."""
         return self._folds[fold] if self._folds else self.model
 
-    def _describe(self, samples: Sequence[Sample], loader: ImageLoader) -> list[Tensor]:
-        """Return the cells of images, (images, traits, rows, columns), on each grid."""
-        levels = grids(*loader.image_size)
-        return [
-            torch.cat(cells)
-            for cells in zip(
-                *(
-                    [describe(image[None], grid) for grid in levels]
-                    for image in map(loader.image, samples)
-                ),
-                strict=True,
-            )
-        ]
+
+def _describe_all(samples: Sequence[Sample], loader: ImageLoader) -> list[Tensor]:
+    """Return the cells of images, (images, traits, rows, columns), on each grid."""
+    images, grid_sizes = map(loader.image, samples), grids(*loader.image_size)
+    cells = [[describe(image[None], grid) for grid in grid_sizes] for image in images]
+    return [torch.cat(level) for level in zip(*cells, strict=True)]
 
 
 def _fit_level(
