@@ -85,14 +85,23 @@ def test_the_config_of_a_run_is_a_config_file(tmp_path):
     assert file_config(path) == config
 
 
-def test_a_run_from_before_downscale_is_repeated_at_full_size(tmp_path):
+def test_a_run_from_before_a_setting_existed_is_repeated_as_it_was(tmp_path):
     config = preset_config("fast", seed=9).model_dump(mode="json")
     del config["autoencoder"]["downscale"]
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"format_version": 1, "config": config, "training": None}))
     assert file_config(path) == preset_config("fast", seed=9, autoencoder={"downscale": 1})
+    del config["normality"]
+    path.write_text(json.dumps({"format_version": 1, "config": config, "training": None}))
+    assert file_config(path).normality.ranks == ()
     path.write_text(json.dumps(config))  # settings that a person wrote
     assert file_config(path) == preset_config("fast", seed=9)
+
+
+def test_ranks_ascend():
+    assert preset_config("fast", normality={"ranks": [1, 9]}).normality.ranks == (1, 9)
+    with pytest.raises(InputValueError, match=r"normality.ranks.*Use \[5, 20\]"):
+        preset_config("fast", normality={"ranks": [20, 5, 5]})
 
 
 def test_settings_survive_json():

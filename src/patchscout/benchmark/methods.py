@@ -1,6 +1,7 @@
 """The methods that are compared, behind one function: fit.
 
-The U-Net on RGB alone is no method of its own but `patchscout` with `predictor.inputs image`.
+The U-Net on RGB alone is no method of its own but `patchscout` with `predictor.inputs image`
+and no `normality.ranks`.
 """
 
 from __future__ import annotations
