@@ -17,7 +17,7 @@ from torch import Tensor
 from patchscout.atomic import atomic_path, write_json_atomic
 from patchscout.channels import predictor_channels
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
-from patchscout.config import Config, parse_config
+from patchscout.config import Config, as_it_was, parse_config
 from patchscout.networks import make_autoencoder, make_predictor
 from patchscout.networks.loss_profile import ProfileExtractor
 from patchscout.networks.normality import NormalityModel
@@ -131,7 +131,7 @@ def load_config(folder: Path) -> tuple[Config, TrainingRecord | None]:
             f" Train again; `--config {path}` takes the settings over."
         )
     try:
-        config = parse_config(data["config"], str(path))
+        config = parse_config(as_it_was(data["config"]), str(path))
         return config, _record(data["training"])
     except (KeyError, TypeError, ValueError) as error:
         raise (error if isinstance(error, InputError) else _damaged(path, error)) from None

@@ -518,6 +518,11 @@ def parse_config(data: Any, source: str = "the settings") -> Config:
         raise InputValueError(f"{first_problem(error)} (in {source})") from None
 
 
+def as_it_was(data: Any) -> Any:
+    """Return the settings of a run with those that did not exist yet; what is no dict, as it is."""
+    return merged(BEFORE, data) if isinstance(data, dict) else data
+
+
 def read_config_file(path: Path) -> dict[str, Any]:
     """Return the settings in a YAML or JSON file as nested dicts, not yet validated.
 
@@ -527,8 +532,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
     """
     data = read_yaml(path, "--config")
     if isinstance(data, dict) and "format_version" in data:  # a run's config.json
-        data = data.get("config")
-        data = merged(BEFORE, data) if isinstance(data, dict) else data
+        data = as_it_was(data.get("config"))
     if data is None:
         return {}
     if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):

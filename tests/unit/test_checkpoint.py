@@ -55,6 +55,21 @@ def configuration(downscale=1, **profile):
     )
 
 
+def test_a_run_from_before_deviations_answers_without_them(trained_run, tmp_path):
+    config = preset_config(
+        "fast", data={"image_size": [64, 64]}, sampler={"patch_px": 16}, normality={"ranks": []}
+    )
+    saved = build_segmenter(config, {}).eval()
+    _, record = load_config(trained_run)
+    assert record is not None
+    save_model(tmp_path, saved, config, record)
+    settings = config.model_dump(mode="json")
+    del settings["normality"]
+    edit_config(tmp_path, config=settings)
+    with torch.no_grad():
+        assert torch.equal(load_model(tmp_path, CPU)[0](IMAGES), saved(IMAGES))
+
+
 @pytest.mark.parametrize("downscale", [1, 2])
 @pytest.mark.parametrize(
     ("diversity", "error"), [("reset", "signed"), ("reset", "absolute"), ("dropout", "signed")]
