@@ -111,9 +111,8 @@ def reward_worked_out(learner, profiles):
     """R_pred by its formula: cross-entropy with alpha on normal pixels, and half the Dice loss."""
     images, masks = probe_images()
     context = learner._features.context(images)
-    assembled = learner._features.assemble(
-        images, profiles, context
-    )  # worked out in test_loss_profile
+    # What is assembled is worked out in test_loss_profile.
+    assembled = learner._features.assemble(images, profiles, context)
     with torch.no_grad():
         logits = learner.predictor.eval()(assembled)
     p, alpha = logits.double().sigmoid(), 1 - learner.num_steps / 20

@@ -14,9 +14,9 @@ from patchscout.networks.normality import (
     NormalityModel,
     Subspace,
     describe,
-    enlarge,
     grids,
 )
+from patchscout.networks.resampling import resized_to
 from patchscout.training.normality import SPREAD_FLOOR, CrossFittedNormality, fit_subspace
 from patchscout.training.views import ViewSource
 from patchscout.types import Sample
@@ -58,7 +58,7 @@ def test_cells_are_described_by_colors_steepness_and_contrast():
     image = torch.zeros(1, 3, 16, 32)
     image[:, 0] = 0.5
     image[:, 1, :8, 16:] = torch.tensor([0.0, 0.6]).repeat(8)  # stripes in one of eight cells
-    cells = describe(image, (2, 4))
+    (cells,) = describe(image, [(2, 4)])
     assert cells.shape == (1, 6, 2, 4)
     torch.testing.assert_close(cells[0, 0], torch.full((2, 4), 0.5))
     torch.testing.assert_close(cells[0, 1, 0], torch.tensor([0.0, 0.0, 0.3, 0.3]))
@@ -83,7 +83,7 @@ def test_cells_have_8_px_or_more_if_there_would_be_too_many(size, expected):
 
 def test_a_subspace_is_that_of_the_singular_vectors():
     cells = torch.randn(20, 6, 3, 4, generator=torch.Generator().manual_seed(0))
-    subspace = fit_subspace(cells, torch.ones(2, 6, 3, 4), (2, 5))
+    subspace = fit_subspace(cells, (2, 5))
     left = (cells - cells.mean(dim=0)).flatten(1)
     vectors = torch.linalg.svd(left, full_matrices=False)[2]
     for rank, residual in zip((2, 5), subspace.residuals(cells), strict=True):
@@ -93,12 +93,12 @@ def test_a_subspace_is_that_of_the_singular_vectors():
 
 def test_components_that_few_images_do_not_have_are_zero():
     cells = torch.randn(4, 6, 3, 4, generator=torch.Generator().manual_seed(0))
-    subspace = fit_subspace(cells, torch.ones(1, 6, 3, 4), (9,))
+    subspace = fit_subspace(cells, (9,))
     assert subspace.components.shape == (9, 72)
     norms = subspace.components.norm(dim=1)
     torch.testing.assert_close(norms, torch.tensor([1.0] * 3 + [0.0] * 6), atol=1e-4, rtol=0)
     assert subspace.residuals(cells)[0].abs().max() < 1e-4
-    alike = fit_subspace(cells[:1].expand(4, -1, -1, -1), torch.ones(1, 6, 3, 4), (9,))
+    alike = fit_subspace(cells[:1].expand(4, -1, -1, -1), (9,))
     assert not alike.components.any()
 
 
@@ -107,7 +107,7 @@ def test_a_deviation_is_how_many_times_its_usual_size_the_residual_is():
     image = new_image()[None]
     fine = model.get_submodule("subspaces.0")
     assert isinstance(fine, Subspace)
-    residual = fine.residuals(describe(image, GRID))[1]
+    residual = fine.residuals(describe(image, [GRID])[0])[1]
     expected = ((residual / fine.spread[1]).square().mean(dim=1).sqrt() + LOG_FLOOR).log()
     torch.testing.assert_close(model.small_maps(image)[:, 1], expected + LOG_SHIFT)
     assert model(image).shape == (1, 4, HEIGHT, WIDTH)
@@ -189,10 +189,10 @@ def test_no_more_images_are_read_than_asked_for():
 
 def test_a_part_of_enlarged_maps_is_that_part():
     maps = torch.rand(1, 2, 5, 7, generator=torch.Generator().manual_seed(0))
-    whole = enlarge(maps, (40, 50))
-    part = enlarge(maps, (40, 50), slice(8, 31), slice(3, 17))
+    whole = resized_to(maps, (40, 50))
+    part = resized_to(maps, (40, 50), slice(8, 31), slice(3, 17))
     torch.testing.assert_close(part, whole[..., 8:31, 3:17])
-    torch.testing.assert_close(enlarge(maps.flip(-1), (40, 50)), whole.flip(-1))
+    torch.testing.assert_close(resized_to(maps.flip(-1), (40, 50)), whole.flip(-1))
 
 
 def test_a_blank_model_takes_the_buffers_of_a_trained_one():

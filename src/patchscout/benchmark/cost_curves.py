@@ -135,7 +135,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         panel.set_ylabel("seconds")
         panel.legend(frameon=False)
     axes[0].set_ylim(bottom=0)
-    axes[0].set_title("training, 400 updates of the predictor")
+    axes[0].set_title(f"training, {SHORT['predictor_updates']} updates of the predictor")
     axes[1].set_yscale("log")
     axes[1].set_title("scoring one image")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from patchscout.networks.resampling import positions, resampling, resized
+from patchscout.networks.resampling import resized_to
 
 Images = Float[Tensor, "batch 3 height width"]
 Cells = Float[Tensor, "batch 6 rows columns"]
@@ -49,22 +50,24 @@ def grids(height: int, width: int) -> list[tuple[int, int]]:
     ]
 
 
-def describe(images: Images, grid: tuple[int, int]) -> Cells:
-    """Return the traits of each cell of images in [0, 1].
+def describe(images: Images, grid_sizes: Sequence[tuple[int, int]]) -> list[Cells]:
+    """Return the traits of each cell of images in [0, 1], on each grid.
 
     Args:
         images: Whole images.
-        grid: Rows and columns of the cells.
+        grid_sizes: Rows and columns of the cells.
     """
     grey = images.mean(dim=1, keepdim=True)
     across = F.pad((grey[..., 1:] - grey[..., :-1]).abs(), (0, 1))
     down = F.pad((grey[..., 1:, :] - grey[..., :-1, :]).abs(), (0, 0, 0, 1))
-    size = [positions(side, images) for side in images.shape[-2:]]
-    cells = [positions(side, images) for side in grid]
-    mean = resized(torch.cat([images, 4 * across, 4 * down, grey, grey.square()], 1), size, cells)
-    variance = mean[:, 6:] - mean[:, 5:6].square()
-    contrast = 2 * (variance.clamp_min(0) + 1e-5).sqrt()
-    return torch.cat([mean[:, :5], contrast], dim=1)
+    pixels = torch.cat([images, 4 * across, 4 * down, grey, grey.square()], dim=1)
+    described = []
+    for grid in grid_sizes:
+        mean = resized_to(pixels, grid)
+        variance = mean[:, 6:] - mean[:, 5:6].square()
+        contrast = 2 * (variance.clamp_min(0) + 1e-5).sqrt()
+        described.append(torch.cat([mean[:, :5], contrast], dim=1))
+    return described
 
 
 class Subspace(nn.Module):
@@ -107,12 +110,11 @@ class Subspace(nn.Module):
             first = rank
         return found
 
-    def forward(self, images: Images) -> Float[Tensor, "batch ranks rows columns"]:
+    def forward(self, cells: Cells) -> Float[Tensor, "batch ranks rows columns"]:
         """Return how many times its usual size what is left is, as a logarithm."""
-        residuals = self.residuals(describe(images, self.grid))
         deviations = [
             (residual / spread).square().mean(dim=1).sqrt()
-            for residual, spread in zip(residuals, self.spread, strict=True)
+            for residual, spread in zip(self.residuals(cells), self.spread, strict=True)
         ]
         return (torch.stack(deviations, dim=1) + LOG_FLOOR).log() + LOG_SHIFT
 
@@ -131,14 +133,15 @@ class NormalityModel(nn.Module):
     @torch.no_grad()
     def forward(self, images: Images) -> Float[Tensor, "batch maps height width"]:
         """Return the deviations of whole images in [0, 1]."""
-        return enlarge(self.small_maps(images), (images.shape[-2], images.shape[-1]))
+        return resized_to(self.small_maps(images), (images.shape[-2], images.shape[-1]))
 
     @torch.no_grad()
     def small_maps(self, images: Images) -> Maps:
         """Return the deviations on the fine grid."""
-        fine, *coarse = (subspace(images) for subspace in self.subspaces)
-        size = fine.shape[-2], fine.shape[-1]
-        return torch.cat([fine, *(enlarge(maps, size) for maps in coarse)], dim=1)
+        subspaces = cast(list[Subspace], list(self.subspaces))
+        cells = describe(images, [subspace.grid for subspace in subspaces])
+        maps = [subspace(one) for subspace, one in zip(subspaces, cells, strict=True)]
+        return torch.cat([maps[0], *(resized_to(m, subspaces[0].grid) for m in maps[1:])], dim=1)
 
     @classmethod
     def blank(cls, image_size: tuple[int, int], ranks: Sequence[int]) -> NormalityModel:
@@ -149,17 +152,3 @@ class NormalityModel(nn.Module):
             return Subspace(torch.zeros(shape), components, torch.ones(len(ranks), *shape), ranks)
 
         return cls([subspace((NUM_TRAITS, *grid)) for grid in grids(*image_size)])
-
-
-def enlarge(
-    maps: Maps,
-    size: tuple[int, int],
-    rows: slice = slice(None),
-    columns: slice = slice(None),
-) -> Float[Tensor, "batch maps part_height part_width"]:
-    """Return maps at a larger size (height, width), or the given part of that."""
-    matrices = [
-        resampling(positions(old, maps), positions(new, maps))[part]
-        for old, new, part in zip(maps.shape[-2:], size, (rows, columns), strict=True)
-    ]
-    return matrices[0] @ maps @ matrices[1].T

@@ -25,6 +25,20 @@ def resized(
     return rows @ maps @ columns.T
 
 
+def resized_to(
+    maps: Float[Tensor, "batch maps old_height old_width"],
+    size: tuple[int, int],
+    rows: slice = slice(None),
+    columns: slice = slice(None),
+) -> Float[Tensor, "batch maps part_height part_width"]:
+    """Resize maps to a size (height, width), or to the given part of what that would be."""
+    matrices = [
+        resampling(positions(old, maps), positions(new, maps))[part]
+        for old, new, part in zip(maps.shape[-2:], size, (rows, columns), strict=True)
+    ]
+    return matrices[0] @ maps @ matrices[1].T
+
+
 def resampling(
     old: Int[Tensor, " old_side"], new: Int[Tensor, " new_side"]
 ) -> Float[Tensor, "new_side old_side"]:

@@ -138,7 +138,7 @@ class Segmenter(nn.Module):
         maps = images[:, :0] if profiles is None else profiles.small_maps(images)
         context = self.features.context(images)
         probability = self._probability(images, maps, context)
-        if self.mirrored:  # small maps are flipped, which is cheaper than large ones
+        if self.mirrored:  # small error maps are flipped, cheaper than large ones
             flipped = Context(context.lighting, context.deviations.flip(-1))
             mirror_image = self._probability(images.flip(-1), maps.flip(-1), flipped)
             probability = (probability + mirror_image.flip(-1)) / 2

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from patchscout.networks.normality import enlarge
 from patchscout.networks.predictor import PredictorEnsemble
+from patchscout.networks.resampling import resized_to
 from patchscout.networks.segmenter import Context, Segmenter, measure_lighting
 
 TILE_PX = 1024
@@ -69,9 +69,12 @@ def segment(
         return segmenter(images)
     rows, columns = (_spans(side, tile_px, margin_px) for side in images.shape[-2:])
     tiles = list(product(rows, columns))
-    probability = _segment(segmenter, images, tiles, mirrored=False)
+    lighting, normality = measure_lighting(images), segmenter.features.normality
+    maps = images[:, :0] if normality is None else normality.small_maps(images)
+    probability = _segment(segmenter, images, Context(lighting, maps), tiles, mirrored=False)
     if segmenter.mirrored:
-        mirror_image = _segment(segmenter, images.flip(-1), tiles, mirrored=True)
+        flipped = Context(lighting, maps.flip(-1))
+        mirror_image = _segment(segmenter, images.flip(-1), flipped, tiles, mirrored=True)
         probability = (probability + mirror_image.flip(-1)) / 2
     return probability
 
@@ -79,27 +82,21 @@ def segment(
 def _segment(
     segmenter: Segmenter,
     images: Float[Tensor, "batch 3 height width"],
+    whole: Context,
     tiles: list[tuple[Span, Span]],
     *,
     mirrored: bool,
 ) -> Float[Tensor, "batch height width"]:
-    """Score images, or their mirror images, tile by tile."""
-    lighting, extractor = measure_lighting(images), segmenter.features
+    """Score images, or their mirror images, tile by tile; deviations are small maps."""
     size = images.shape[-2], images.shape[-1]
-    maps = None
-    if extractor.normality is not None:
-        maps = extractor.normality.small_maps(images.flip(-1) if mirrored else images)
-        maps = maps.flip(-1) if mirrored else maps
 
     def features(rows: Span, columns: Span) -> Tensor:
         part = images[..., rows.outer, columns.outer]
-        deviations = part[:, :0]
-        if maps is not None:
-            deviations = enlarge(maps, size, rows.outer, columns.outer)
+        deviations = resized_to(whole.deviations, size, rows.outer, columns.outer)
         if mirrored:  # profiles are always those of the image as it is
-            context = Context(lighting, deviations.flip(-1))
-            return extractor(part.flip(-1), context).flip(-1)
-        return extractor(part, Context(lighting, deviations))
+            context = Context(whole.lighting, deviations.flip(-1))
+            return segmenter.features(part.flip(-1), context).flip(-1)
+        return segmenter.features(part, Context(whole.lighting, deviations))
 
     predictor = cast(PredictorEnsemble, segmenter.predictor)
     step = predictor.coarsest_px

@@ -60,7 +60,7 @@ class CrossFittedNormality:
 def _describe_all(samples: Sequence[Sample], loader: ImageLoader) -> list[Tensor]:
     """Return the cells of images, (images, traits, rows, columns), on each grid."""
     images, grid_sizes = map(loader.image, samples), grids(*loader.image_size)
-    cells = [[describe(image[None], grid) for grid in grid_sizes] for image in images]
+    cells = [describe(image[None], grid_sizes) for image in images]
     return [torch.cat(level) for level in zip(*cells, strict=True)]
 
 
@@ -71,27 +71,28 @@ def _fit_level(
     ranks: Sequence[int],
 ) -> list[Subspace]:
     """Return the subspace of all images and, of more than one, that without each fold."""
-    unit = torch.ones(len(ranks), *cells.shape[1:])
+    whole = fit_subspace(cells, ranks)
     if num_folds == 1:
-        return [fit_subspace(cells, SPREAD_FLOOR * unit, ranks)]
-    without = [fit_subspace(cells[folds != fold], unit, ranks) for fold in range(num_folds)]
+        whole.spread = SPREAD_FLOOR * whole.spread
+        return [whole]
+    without = [fit_subspace(cells[folds != fold], ranks) for fold in range(num_folds)]
     squares = sum(
-        torch.stack(subspace.residuals(cells[folds == fold])).square().sum(dim=1)
-        for fold, subspace in enumerate(without)
+        (
+            torch.stack(subspace.residuals(cells[folds == fold])).square().sum(dim=1)
+            for fold, subspace in enumerate(without)
+        ),
+        start=torch.zeros(()),
     )
-    assert isinstance(squares, Tensor)
     spread = (squares / len(cells)).sqrt() + SPREAD_FLOOR
-    for subspace in without:
+    for subspace in (whole, *without):
         subspace.spread = spread
-    return [fit_subspace(cells, spread, ranks), *without]
+    return [whole, *without]
 
 
 def fit_subspace(
-    cells: Float[Tensor, "images traits rows columns"],
-    spread: Float[Tensor, "ranks traits rows columns"],
-    ranks: Sequence[int],
+    cells: Float[Tensor, "images traits rows columns"], ranks: Sequence[int]
 ) -> Subspace:
-    """Return the subspace of images.
+    """Return the subspace of images, with a spread of 1.
 
     With fewer images than components those that are missing are zero.
     """
@@ -104,4 +105,4 @@ def fit_subspace(
     weights = torch.where(counts, strengths.clamp_min(1e-12).rsqrt(), 0)
     components = torch.zeros(max(ranks), centered.shape[1])
     components[: len(weights)] = ((directions * weights).T @ centered).float()
-    return Subspace(mean, components, spread, ranks)
+    return Subspace(mean, components, torch.ones(len(ranks), *mean.shape), ranks)

@@ -116,8 +116,7 @@ class ViewSource:
     def _unaugmented(self, sample: Sample) -> View:
         """Return a labeled image as the trained model sees it."""
         image = self.loader.image(sample)
-        maps = image[:0] if self.normality is None else self.normality.model(image[None])[0]
-        return View(image, self.loader.mask(sample), maps)
+        return View(image, self.loader.mask(sample), self._deviations(image, None))
 
     def _normal(self, number: int) -> tuple[Image, Mask]:
         image = self.loader.image(self.normal[number])
@@ -135,11 +134,13 @@ class ViewSource:
             image, mask = self._simulated(number)
         return View(image, mask, self._deviations(image, number))
 
-    def _deviations(self, image: Image, number: int) -> Float[Tensor, "maps height width"]:
-        """Return the deviations of an image that was made of the normal one of a number."""
+    def _deviations(self, image: Image, number: int | None) -> Float[Tensor, "maps height width"]:
+        """Return the deviations of an image that was made of the normal one of a number, or new."""
         if self.normality is None:
             return image[:0]
-        model = self.normality.without(self.normality.fold_of(number))
+        model = self.normality.model
+        if number is not None:
+            model = self.normality.without(self.normality.fold_of(number))
         return model(image[None])[0]
 
     def _labeled(self) -> tuple[Image, Mask]:
