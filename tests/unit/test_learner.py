@@ -11,6 +11,7 @@ from patchscout import devices
 from patchscout.config import ViewSettings, parse_config
 from patchscout.data.loader import ImageLoader
 from patchscout.devices import has_fast_bfloat16
+from patchscout.monitor import Monitor
 from patchscout.networks import LeanAutoencoder
 from patchscout.networks.loss_profile import ProfileExtractor, scale_errors
 from patchscout.training.learner import ProfileLearner
@@ -70,7 +71,7 @@ def make(diversity="reset", *, updates_per_step=0, predictor=None, **groups):
     loader = Spots((SIZE, SIZE), 0)
     normality = None
     if config.normality.ranks:
-        normality = CrossFittedNormality(LABELED, loader, config.normality)
+        normality = CrossFittedNormality(LABELED, loader, config.normality, Monitor())
     views = ViewSource(LABELED, LABELED, loader, config.views, seed=0, normality=normality)
     torch.manual_seed(0)
     return ProfileLearner(config, views, (MEAN, STD), CPU)

@@ -8,6 +8,7 @@ import torch
 
 from patchscout.config import NormalitySettings, ViewSettings
 from patchscout.data.loader import ImageLoader
+from patchscout.monitor import Monitor
 from patchscout.networks.normality import (
     LOG_FLOOR,
     LOG_SHIFT,
@@ -47,7 +48,8 @@ LOADER = Waves((HEIGHT, WIDTH), 0)
 
 
 def fitted(count=24, **settings):
-    return CrossFittedNormality(samples(*range(count)), LOADER, NormalitySettings(**settings))
+    normal = samples(*range(count))
+    return CrossFittedNormality(normal, LOADER, NormalitySettings(**settings), Monitor())
 
 
 def new_image(number=1000):
@@ -67,8 +69,19 @@ def test_cells_are_described_by_colors_steepness_and_contrast():
     torch.testing.assert_close(cells[0, 3, 0], 4 * grey * torch.tensor([0, 0, 1, 7 / 8]))
     assert cells[0, 3, 1].max() == 0
     torch.testing.assert_close(cells[0, 4, 0], 4 * grey / 2 / 8 * torch.tensor([0, 0, 1.0, 1.0]))
-    expected = 2 * ((grey / 2) ** 2 + 1e-5) ** 0.5
-    torch.testing.assert_close(cells[0, 5, 0, 2:], torch.full((2,), expected), atol=1e-4, rtol=0)
+    assert (cells[0, 5, 0, 2:] > 10 * cells[0, 5, 1, :1]).all()
+
+
+def test_contrast_is_twice_the_spread_of_what_is_finer_than_cells():
+    stripes = torch.tensor([0.2, 0.6]).repeat(16).expand(1, 3, 16, 32)
+    (cells,) = describe(stripes, [(2, 4)])
+    torch.testing.assert_close(cells[0, 5], torch.full((2, 4), 2 * (0.2**2 + 1e-5) ** 0.5))
+
+
+def test_contrast_of_a_bright_flat_image_is_not_lost_to_rounding():
+    noise = 1e-3 * torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    bright, dark = (describe((level + noise).expand(1, 3, -1, -1), [(8, 8)])[0] for level in (1, 0))
+    torch.testing.assert_close(bright[0, 5], dark[0, 5], rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +178,9 @@ def test_what_never_varies_has_the_least_spread():
         def image(self, sample):
             return super().image(samples(0)[0])
 
-    crossed = CrossFittedNormality(samples(*range(5)), Same(LOADER.image_size, 0), SETTINGS)
+    crossed = CrossFittedNormality(
+        samples(*range(5)), Same(LOADER.image_size, 0), SETTINGS, Monitor()
+    )
     for subspace in crossed.model.subspaces:
         spread = subspace.get_buffer("spread")
         torch.testing.assert_close(spread, torch.full_like(spread, SPREAD_FLOOR))
@@ -183,7 +198,7 @@ def test_no_more_images_are_read_than_asked_for():
             return super().image(sample)
 
     loader = Counting(LOADER.image_size, 0)
-    CrossFittedNormality(samples(*range(30)), loader, NormalitySettings(max_images=10))
+    CrossFittedNormality(samples(*range(30)), loader, NormalitySettings(max_images=10), Monitor())
     assert loader.read == 10
 
 

@@ -28,7 +28,7 @@ Cells = Float[Tensor, "batch 6 rows columns"]
 Maps = Float[Tensor, "batch maps rows columns"]
 
 NUM_TRAITS = 6
-"""Of a cell: mean of each color, steepness along both axes, and contrast."""
+"""Of a cell: mean of each color, steepness along both axes, and contrast of finer detail."""
 
 NUM_GRIDS = 2
 
@@ -57,15 +57,16 @@ def describe(images: Images, grid_sizes: Sequence[tuple[int, int]]) -> list[Cell
         images: Whole images.
         grid_sizes: Rows and columns of the cells.
     """
+    size = images.shape[-2], images.shape[-1]
     grey = images.mean(dim=1, keepdim=True)
     across = F.pad((grey[..., 1:] - grey[..., :-1]).abs(), (0, 1))
     down = F.pad((grey[..., 1:, :] - grey[..., :-1, :]).abs(), (0, 0, 0, 1))
-    pixels = torch.cat([images, 4 * across, 4 * down, grey, grey.square()], dim=1)
+    pixels = torch.cat([images, 4 * across, 4 * down, grey], dim=1)
     described = []
     for grid in grid_sizes:
         mean = resized_to(pixels, grid)
-        variance = mean[:, 6:] - mean[:, 5:6].square()
-        contrast = 2 * (variance.clamp_min(0) + 1e-5).sqrt()
+        detail = grey - resized_to(mean[:, 5:], size)
+        contrast = 2 * (resized_to(detail.square(), grid) + 1e-5).sqrt()
         described.append(torch.cat([mean[:, :5], contrast], dim=1))
     return described
 

@@ -71,7 +71,7 @@ def train(
     pool = ImagePool(config, normal, split.labeled, loader, device)
     normality = None
     if config.normality.ranks:
-        normality = CrossFittedNormality(normal, loader, config.normality)
+        normality = CrossFittedNormality(normal, loader, config.normality, monitor)
     views = ViewSource(
         normal, split.labeled, loader, config.views, seed=config.seed, normality=normality
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from patchscout.config import NormalitySettings
 from patchscout.data.loader import ImageLoader
+from patchscout.monitor import Monitor
 from patchscout.networks.normality import NormalityModel, Subspace, describe, grids
 from patchscout.types import Sample
 
@@ -33,10 +34,15 @@ class CrossFittedNormality:
         normal: Normal training images.
         loader: Reads them.
         settings: For how many components.
+        monitor: Shows progress.
     """
 
     def __init__(
-        self, normal: Sequence[Sample], loader: ImageLoader, settings: NormalitySettings
+        self,
+        normal: Sequence[Sample],
+        loader: ImageLoader,
+        settings: NormalitySettings,
+        monitor: Monitor,
     ) -> None:
         self.num_normal = len(normal)
         self.num_folds = min(NUM_FOLDS, len(normal))
@@ -44,7 +50,7 @@ class CrossFittedNormality:
         folds = torch.tensor([self.fold_of(number) for number in chosen])
         fitted = [
             _fit_level(cells, folds, self.num_folds, settings.ranks)
-            for cells in _describe_all([normal[number] for number in chosen], loader)
+            for cells in _describe_all([normal[number] for number in chosen], loader, monitor)
         ]
         self.model, *self._folds = map(NormalityModel, zip(*fitted, strict=True))
 
@@ -57,10 +63,11 @@ class CrossFittedNormality:
         return self._folds[fold] if self._folds else self.model
 
 
-def _describe_all(samples: Sequence[Sample], loader: ImageLoader) -> list[Tensor]:
+def _describe_all(samples: Sequence[Sample], loader: ImageLoader, monitor: Monitor) -> list[Tensor]:
     """Return the cells of images, (images, traits, rows, columns), on each grid."""
-    images, grid_sizes = map(loader.image, samples), grids(*loader.image_size)
-    cells = [describe(image[None], grid_sizes) for image in images]
+    grid_sizes = grids(*loader.image_size)
+    tracked = monitor.track(samples, "learning what is normal", len(samples), "image")
+    cells = [describe(loader.image(sample)[None], grid_sizes) for sample in tracked]
     return [torch.cat(level) for level in zip(*cells, strict=True)]
 
 

@@ -121,12 +121,12 @@ class ProfileBuffer:
         top = int(self._rng.integers(height - self.crop_px + 1))
         left = int(self._rng.integers(width - self.crop_px + 1))
         window = (..., slice(top, top + self.crop_px), slice(left, left + self.crop_px))
-        quarter_turns, is_flipped = int(self._rng.integers(4)), bool(self._rng.integers(2))
-        if not self.turns:
-            quarter_turns -= quarter_turns % 2
-        return tuple(  # pyright: ignore[reportReturnType]
-            torch.rot90(
-                part[window].flip(-1) if is_flipped else part[window], quarter_turns, (-2, -1)
-            )
-            for part in (features, mask)
-        )
+        flipped = [axis for axis in (-2, -1) if self._rng.integers(2)]
+        # Flips with and without an exchange of the axes are all eight ways to lay a square.
+        is_turned = self.turns and bool(self._rng.integers(2))
+
+        def laid(part: Tensor) -> Tensor:
+            part = part[window].transpose(-2, -1) if is_turned else part[window]
+            return part.flip(flipped) if flipped else part
+
+        return laid(features), laid(mask)
