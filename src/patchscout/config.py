@@ -144,8 +144,8 @@ class PredictorSettings(Settings):
     """Predictors that are trained in turn, each update one of them, and averaged."""
     image_members: Annotated[int, Field(ge=0, le=16)] = 0
     """How many of them see the RGB image alone, where `inputs` is both."""
-    mirrored: bool = True
-    """Whether an image is scored with its mirror image, and both are averaged."""
+    mirrored: bool = False
+    """Whether an image is scored with its mirror image too, and both are averaged."""
     learning_rate: Positive = 2e-3
     """Adam's step size; the largest one with `one_cycle`."""
     schedule: Literal["one_cycle", "constant"] = "one_cycle"
@@ -408,7 +408,6 @@ PAPER: dict[str, Any] = {
     "predictor": {
         "architecture": "paper",
         "inputs": "profile",
-        "mirrored": False,
         "learning_rate": 1e-3,
         "schedule": "constant",
         "weight_decay": 0.0,
@@ -451,7 +450,6 @@ BEFORE: dict[str, Any] = {
     "autoencoder": {"downscale": 1},
     "profile": {"error": "absolute"},
     "normality": {"ranks": ()},
-    "predictor": {"mirrored": False},
 }
 """What was done before a setting existed, where that is not its default.
 
