@@ -38,8 +38,8 @@ docs: $(DOCS_INSTALLED)  ## build the documentation into site/
 bench: install  ## time training and scoring beside the paper's networks
 	$(BIN)/python -m patchscout.benchmark.speed
 
-benchmark-docs: install  ## make the tables of docs/benchmarks.md anew from benchmarks/results/
-	$(BIN)/python -m patchscout.benchmark.document docs/benchmarks.md benchmarks/results
+benchmark-docs: install  ## make the tables of the documentation anew from benchmarks/results/
+	$(BIN)/python -m patchscout.benchmark.document docs/benchmarks.md docs/trials.md benchmarks/results
 
 clean:  ## remove build output, caches and demo/; keeps .venv and runs/
 	rm -rf build dist site demo .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -250,14 +250,14 @@ def test_bad_blocks_are_told(results, tmp_path, capsys):
     assert "holds no results" in capsys.readouterr().err
 
 
-def test_the_documentation_agrees_with_the_committed_results():
-    page = ROOT / "docs" / "benchmarks.md"
+@pytest.mark.parametrize("page", [ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "trials.md"])
+def test_the_documentation_agrees_with_the_committed_results(page):
     text = page.read_text(encoding="utf-8")
     try:
         made = fill(text, ROOT / "benchmarks" / "results")
     except InputError as error:
         pytest.fail(str(error))
-    assert made == text, "docs/benchmarks.md is not made of the results: run `make benchmark-docs`"
+    assert made == text, f"{page} is not made of the results: run `make benchmark-docs`"
 
 
 def test_score_all_gives_maps_in_order(sample_data):

@@ -15,7 +15,7 @@ from patchscout.monitor import Monitor
 from patchscout.networks import LeanAutoencoder
 from patchscout.networks.loss_profile import ProfileExtractor, scale_errors
 from patchscout.training.learner import ProfileLearner
-from patchscout.training.normality import CrossFittedNormality
+from patchscout.training.normality import fit_normality
 from patchscout.training.reward_probe import PROBE_PX, RewardProbe
 from patchscout.training.views import ViewSource
 from patchscout.types import Sample
@@ -69,9 +69,7 @@ def make(diversity="reset", *, updates_per_step=0, predictor=None, **groups):
         }
     )
     loader = Spots((SIZE, SIZE), 0)
-    normality = None
-    if config.normality.ranks:
-        normality = CrossFittedNormality(LABELED, loader, config.normality, Monitor())
+    normality = fit_normality(LABELED, loader, config.normality, Monitor())
     views = ViewSource(LABELED, LABELED, loader, config.views, seed=0, normality=normality)
     torch.manual_seed(0)
     return ProfileLearner(config, views, (MEAN, STD), CPU)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from patchscout.benchmark import cost_curves, speed
+from patchscout.benchmark import cost_curves, memory, speed
 from patchscout.benchmark.speed_subjects import REFERENCE, SIZE, SUBJECTS, build
 
 FIGURES = {
@@ -22,8 +22,8 @@ def test_a_subject_scores_images_and_counts_its_operations():
     subject = build("fast, PyTorch")
     images = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3)).astype(np.uint8)
     assert subject.score(images).shape == (2, *SIZE)
-    # Two for each multiplication and sum: five small autoencoders once, the predictor twice.
-    assert subject.flops == pytest.approx(2.25e9, rel=0.01)
+    # Two for each multiplication and sum: five small autoencoders once, and the predictor.
+    assert subject.flops == pytest.approx(1.42e9, rel=0.01)
     components = 80 * 6 * (32**2 + 16**2)  # which are not parameters
     assert (subject.num_parameters + components) * 4 == pytest.approx(subject.size_bytes, rel=0.03)
 
@@ -60,3 +60,15 @@ def test_cost_curves_have_a_point_for_each_size_and_number(tmp_path, monkeypatch
     few, many = (point["bound"] for point in result["scoring"])
     assert many == pytest.approx(4 * few, rel=0.1)  # operations grow with pixels
     assert (tmp_path / "cost.png").stat().st_size > 10_000
+
+
+def test_memory_is_measured_for_each_command_and_number(tmp_path, monkeypatch, capsys):
+    brief = ["--training.steps-per-cycle", "20", "--training.predictor-updates", "4"]
+    monkeypatch.setattr(memory, "SETTINGS", [*memory.SETTINGS[:3], *brief])
+    result = memory.main(memory.Arguments(numbers=(6, 60), out=tmp_path))
+    assert json.loads((tmp_path / "memory.json").read_text()) == result
+    assert list(result["peak_mib"]) == ["train", "evaluate", "predict"]
+    for peaks in result["peak_mib"].values():
+        assert list(peaks) == ["6", "60"]
+        assert all(100 < peak < 4000 for peak in peaks.values())
+    assert "|  | 6 images | 60 images |" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Puts tables made from committed results into a page, between its markers.
+"""Puts tables made from committed results into pages, between their markers.
 
 A block begins with `<!-- results: NAME -->`, `<!-- results: NAME TABLES -->` or
 `<!-- results: NAME TABLES of VARIANTS -->` and ends with `<!-- end -->`. NAME is a folder of
@@ -93,13 +93,14 @@ def fill(text: str, results: Path) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Fill a page: its path, then the folder that holds the folders of results."""
-    page, results = map(Path, arguments)
-    try:
-        write_text_atomic(page, fill(page.read_text(encoding="utf-8"), results))
-    except InputError as error:
-        print(f"{page}: {error}", file=sys.stderr)
-        return 2
+    """Fill pages: their paths, then the folder that holds the folders of results."""
+    *pages, results = map(Path, arguments)
+    for page in pages:
+        try:
+            write_text_atomic(page, fill(page.read_text(encoding="utf-8"), results))
+        except InputError as error:
+            print(f"{page}: {error}", file=sys.stderr)
+            return 2
     return 0
 
 

@@ -100,9 +100,11 @@ def _ours(run: Path | None) -> tuple[Segmenter, tuple[int, int]]:
 
 def untrained(config: Config) -> Segmenter:
     """Return a model of these settings, working size included, with random weights."""
-    profile, state = config.profile, {}
+    profile, settings, state = config.profile, config.autoencoder, {}
     if profile.diversity == "dropout":
-        channels = make_autoencoder(config.autoencoder.architecture, 16, 32).bottleneck_channels
+        channels = make_autoencoder(
+            settings.architecture, settings.base_channels, settings.bottleneck_channels
+        ).bottleneck_channels
         masks = draw_dropout_masks(profile.length, channels, profile.dropout_rate, 0)
         state["features.profiles.masks"] = masks
     return build_segmenter(config, state).eval()

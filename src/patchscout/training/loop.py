@@ -18,7 +18,7 @@ from patchscout.networks.segmenter import Segmenter
 from patchscout.training.calibration import choose_threshold, hold_out
 from patchscout.training.environment import PatchEnvironment
 from patchscout.training.learner import ProfileLearner
-from patchscout.training.normality import CrossFittedNormality
+from patchscout.training.normality import fit_normality
 from patchscout.training.samplers import make_sampler
 from patchscout.training.views import ViewSource
 from patchscout.types import Sample, Split
@@ -69,9 +69,7 @@ def train(
     loader = ImageLoader(config.data.working_size, config.data.cache_mib)
     normal, calibration_normal = hold_out(split.train_normal, config.seed)
     pool = ImagePool(config, normal, split.labeled, loader, device)
-    normality = None
-    if config.normality.ranks:
-        normality = CrossFittedNormality(normal, loader, config.normality, monitor)
+    normality = fit_normality(normal, loader, config.normality, monitor)
     views = ViewSource(
         normal, split.labeled, loader, config.views, seed=config.seed, normality=normality
     )

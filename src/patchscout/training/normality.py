@@ -63,6 +63,13 @@ class CrossFittedNormality:
         return self._folds[fold] if self._folds else self.model
 
 
+def fit_normality(
+    normal: Sequence[Sample], loader: ImageLoader, settings: NormalitySettings, monitor: Monitor
+) -> CrossFittedNormality | None:
+    """Return the model of normality, or None where the settings want no deviations."""
+    return CrossFittedNormality(normal, loader, settings, monitor) if settings.ranks else None
+
+
 def _describe_all(samples: Sequence[Sample], loader: ImageLoader, monitor: Monitor) -> list[Tensor]:
     """Return the cells of images, (images, traits, rows, columns), on each grid."""
     grid_sizes = grids(*loader.image_size)
