@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch.export import Dim, ExportedProgram
 
 from patchscout.checks import InputNotFoundError, InputValueError
@@ -29,7 +30,10 @@ from patchscout.exported import (
 from patchscout.inference import resize_map, score_image
 from patchscout.networks.deployable import DeployableModel
 from patchscout.networks.segmenter import Segmenter
-from patchscout.types import Image, make_prediction
+from patchscout.types import make_prediction
+
+ImageOfAnySize = Float[np.ndarray, "_ _ 3"]
+"""As `Image`, but those of a sequence may differ in size."""
 
 TOLERANCE = 1e-4
 """Largest difference of two anomaly maps that is put down to rounding."""
@@ -67,7 +71,7 @@ def export_model(
     facts: ModelFacts,
     path: Path,
     file_format: ExportFormat,
-    images: Sequence[Image],
+    images: Sequence[ImageOfAnySize],
 ) -> Parity:
     """Write a model file, after checking on images that it finds what the model finds.
 
@@ -101,7 +105,9 @@ def export_model(
     return parity
 
 
-def compare(segmenter: Segmenter, exported: ExportedModel, images: Sequence[Image]) -> Parity:
+def compare(
+    segmenter: Segmenter, exported: ExportedModel, images: Sequence[ImageOfAnySize]
+) -> Parity:
     """Return how far an exported model is from a model on the CPU, given the same pixels."""
     facts = exported.facts
     largest = np.iinfo(facts.pixel_type).max
