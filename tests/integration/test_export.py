@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image as PillowImage
 
 from patchscout.cli import main
-from patchscout.data.images import to_image
+from patchscout.config import preset_config
+from patchscout.data.images import read_image, to_image
 from patchscout.detector import PatchScout
-from patchscout.export import TOLERANCE
+from patchscout.export import TOLERANCE, compare
 from patchscout.exported import SUFFIXES, ExportedModel
 
 FORMATS = ["onnx", "openvino", "torch"]
@@ -214,3 +216,30 @@ def test_another_file_is_no_model_and_takes_no_device(tmp_path, exported, capsys
     image = str(Path(exported("onnx")))
     assert main(["predict", image, image, *out, "--device", "cpu"]) == 2
     assert "`--device` is for run folders" in capsys.readouterr().err
+
+
+@pytest.fixture(
+    scope="module", params=["mvtec_ad/bottle", "kolektorsdd/commutator", "magnetic_tile/tile"]
+)
+def scout(request, real_data):
+    """A model of a real category, briefly trained."""
+    category = real_data / request.param
+    if not category.is_dir():
+        pytest.skip(f"no {category}")
+    torch.set_num_threads(1)
+    brief = {"steps_per_cycle": 60, "predictor_updates": 200}
+    return PatchScout(preset_config("fast", device="cpu", training=brief)).fit(category)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file_format", ["onnx", "openvino"])
+def test_anomaly_maps_of_all_real_test_images_agree(scout, file_format, tmp_path):
+    run, path = tmp_path / "run", tmp_path / f"model{SUFFIXES[file_format]}"
+    scout.save(run)
+    made = command("export", run, "--format", file_format, "--out", path)
+    assert made.returncode == 0, made.stderr
+    test = [read_image(sample.image_path) for sample in scout.split.test]
+    parity = compare(scout.segmenter, ExportedModel.load(path), test)
+    print(f"{scout.record.category}, {file_format}: {parity}")
+    assert parity.num_images == len(test)
+    assert parity.largest_difference <= TOLERANCE

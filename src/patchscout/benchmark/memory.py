@@ -54,21 +54,22 @@ class Arguments:
 
 def main(arguments: Arguments) -> dict[str, Any]:
     """Measure, write the file and print the table; returns what is in the file."""
-    peaks: dict[str, dict[str, float]] = {"train": {}, "evaluate": {}, "predict": {}}
+    peaks: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         sample = write_sample(root, num_train=50, num_test_normal=20, size_px=SIZE_PX)
         for number in arguments.numbers:
             data, run, found = root / f"{number}", root / f"run-{number}", root / f"found-{number}"
             _multiply(sample, data, number)
-            for command in (
-                ["train", data, "--out", run, *SETTINGS],
-                ["evaluate", run, data],
-                ["predict", run, data / "test" / "good", "--out", found],
-            ):
-                name = str(command[0])
-                peaks[name][str(number)] = _peak_mib([*map(str, command), "--quiet"])
-                print(f"{name}, {number} images: {peaks[name][str(number)]:.0f} MiB", flush=True)
+            commands: dict[str, list[str | Path]] = {
+                "train": [data, "--out", run, *SETTINGS],
+                "evaluate": [run, data],
+                "predict": [run, data / "test" / "good", "--out", found],
+            }
+            for name, options in commands.items():
+                peak = _peak_mib([name, *map(str, options), "--quiet"])
+                peaks.setdefault(name, {})[str(number)] = peak
+                print(f"{name}, {number} images: {peak:.0f} MiB", flush=True)
             shutil.rmtree(found)
     result = {
         "date": today(),
