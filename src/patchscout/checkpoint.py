@@ -18,7 +18,7 @@ from patchscout.atomic import atomic_path, write_json_atomic
 from patchscout.channels import predictor_channels
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
 from patchscout.config import Config, as_it_was, parse_config
-from patchscout.networks import make_autoencoder, make_predictor
+from patchscout.networks import Backbone, make_autoencoder, make_predictor
 from patchscout.networks.loss_profile import ProfileExtractor
 from patchscout.networks.normality import NormalityModel
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter
@@ -171,7 +171,10 @@ def build_segmenter(config: Config, state: dict[str, Tensor]) -> Segmenter:
     colors = torch.zeros(3), torch.ones(3)
     features = FeatureExtractor(profiles, predictor.inputs, *colors, normality)
     network = make_predictor(
-        predictor.architecture, predictor_channels(config), predictor.base_channels
+        predictor.architecture,
+        predictor_channels(config),
+        predictor.base_channels,
+        Backbone() if predictor.sees_backbone else None,
     )
     # As in training: faster on a CPU, and what is loaded answers exactly as what was saved.
     network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

@@ -140,6 +140,9 @@ class PredictorSettings(Settings):
     """What it sees: the loss profile, the RGB image, or both."""
     base_channels: Annotated[int, Field(ge=4, le=256)] = 16
     """Channels of the lean one at half resolution."""
+    backbone: Literal["efficientnet_lite0", "none"] = "efficientnet_lite0"
+    """A network pretrained on ImageNet whose features the lean one sees too, if it sees the image;
+    or none."""
     num_members: Annotated[int, Field(ge=1, le=16)] = 1
     """Predictors that are trained in turn, each update one of them, and averaged."""
     image_members: Annotated[int, Field(ge=0, le=16)] = 0
@@ -160,6 +163,12 @@ class PredictorSettings(Settings):
     """Side of the square cut from each profile, a multiple of 16; at most the image."""
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.98
     """Decay of the running average of weights that is kept for scoring; 0 keeps the last."""
+
+    @property
+    def sees_backbone(self) -> bool:
+        """Whether features of a pretrained network are seen."""
+        sees_image = self.architecture == "lean" and self.inputs != "profile"
+        return sees_image and self.backbone != "none"
 
     @property
     def member_inputs(self) -> list[str]:
@@ -268,7 +277,7 @@ class TrainingSettings(Settings):
     """Sampler and autoencoder steps of a cycle."""
     predictor_updates_per_step: Annotated[int, Field(ge=0)] = 1
     """Predictor updates after each step, from the first complete profile on."""
-    predictor_updates: Count = 2300
+    predictor_updates: Count = 1800
     """Predictor updates in all, of all members; those not made beside the steps are made after the
     last cycle."""
     alpha: LinearSchedule = LinearSchedule(steps=9000)
@@ -408,6 +417,7 @@ PAPER: dict[str, Any] = {
     "predictor": {
         "architecture": "paper",
         "inputs": "profile",
+        "backbone": "none",
         "learning_rate": 1e-3,
         "schedule": "constant",
         "weight_decay": 0.0,
@@ -450,6 +460,7 @@ BEFORE: dict[str, Any] = {
     "autoencoder": {"downscale": 1},
     "profile": {"error": "absolute"},
     "normality": {"ranks": ()},
+    "predictor": {"backbone": "none"},
 }
 """What was done before a setting existed, where that is not its default.
 

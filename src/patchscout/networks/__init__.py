@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 from patchscout.networks.autoencoder import Autoencoder, LeanAutoencoder, PaperAutoencoder
+from patchscout.networks.backbone import Backbone
 from patchscout.networks.predictor import LeanPredictor, PaperPredictor, PredictorEnsemble
 from patchscout.networks.sampler import LeanPolicy, PaperPolicy, PolicyNetwork
 
 __all__ = [
     "Autoencoder",
+    "Backbone",
     "LeanAutoencoder",
     "LeanPolicy",
     "LeanPredictor",
@@ -31,7 +33,10 @@ def make_autoencoder(
 
 
 def make_predictor(
-    architecture: str, in_channels: Sequence[int], base_channels: int
+    architecture: str,
+    in_channels: Sequence[int],
+    base_channels: int,
+    backbone: Backbone | None = None,
 ) -> PredictorEnsemble:
     """Return new predictors that answer together.
 
@@ -39,8 +44,12 @@ def make_predictor(
         architecture: `paper` or `lean`.
         in_channels: How many of the last channels of the features each of them sees.
         base_channels: Channels of the `lean` ones.
+        backbone: Whose features of the image the `lean` ones see too.
     """
-    return PredictorEnsemble(
-        PaperPredictor(count) if architecture == "paper" else LeanPredictor(count, base_channels)
-        for count in in_channels
-    )
+    if architecture == "paper":
+        return PredictorEnsemble(PaperPredictor(count) for count in in_channels)
+    general = () if backbone is None else backbone.channels
+    members = [
+        LeanPredictor(count, base_channels, general_channels=general) for count in in_channels
+    ]
+    return PredictorEnsemble(members, backbone)

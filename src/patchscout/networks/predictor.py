@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
+from itertools import pairwise, zip_longest
 from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from patchscout.networks.backbone import Backbone
 
 NEGATIVE_SLOPE = 0.2
 
@@ -46,7 +48,9 @@ class PaperPredictor(nn.Module):
         )
 
     def coarsest(
-        self, features: Float[Tensor, "batch channels height width"]
+        self,
+        features: Float[Tensor, "batch channels height width"],
+        general: Sequence[Tensor] = (),
     ) -> Float[Tensor, "batch 0 height width"]:
         """Return what is averaged over the whole image: nothing."""
         return features[:, :0]
@@ -54,6 +58,7 @@ class PaperPredictor(nn.Module):
     def forward(
         self,
         features: Float[Tensor, "batch channels height width"],
+        general: Sequence[Tensor] = (),
         scene: Float[Tensor, "batch 0"] | None = None,
     ) -> Float[Tensor, "batch height width"]:
         """Return the logit of being anomalous for each pixel."""
@@ -73,17 +78,29 @@ class LeanPredictor(nn.Module):
         in_channels: Channels of the input.
         base_channels: Channels at half resolution; doubled at each of the first three levels below.
         num_levels: How often the resolution is halved again.
+        general_channels: Of a backbone's features at a quarter of the resolution and at each level
+            below; they are added to what the level itself has found.
     """
 
     size_multiple = 2
 
-    def __init__(self, in_channels: int, base_channels: int = 16, num_levels: int = 4) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        base_channels: int = 16,
+        num_levels: int = 4,
+        general_channels: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         self.in_channels = in_channels
         widths = [base_channels * min(2**level, 8) for level in range(num_levels + 1)]
         fold = nn.Conv2d(in_channels, widths[0], 2, 2, bias=False)
         self.stem = nn.Sequential(_normalized(fold), _block(widths[0], widths[0]))
         self.down = nn.ModuleList(ResidualBlock(a, b) for a, b in pairwise(widths))
+        self.lateral = nn.ModuleList(
+            nn.Sequential(nn.BatchNorm2d(count), nn.Conv2d(count, width, 1, bias=False))
+            for count, width in zip(general_channels, widths[1:], strict=False)
+        )
         self.context = nn.Sequential(
             nn.Linear(widths[-1], widths[-1]),
             nn.LeakyReLU(NEGATIVE_SLOPE),
@@ -100,23 +117,27 @@ class LeanPredictor(nn.Module):
         return 2 ** (1 + len(self.down))
 
     def coarsest(
-        self, features: Float[Tensor, "batch channels height width"]
+        self,
+        features: Float[Tensor, "batch channels height width"],
+        general: Sequence[Tensor] = (),
     ) -> Float[Tensor, "batch coarse_channels coarse_rows coarse_columns"]:
         """Return the coarsest level, whose mean over the whole image is its scene."""
-        return self._downward(features)[-1]
+        return self._downward(features, general)[-1]
 
     def forward(
         self,
         features: Float[Tensor, "batch channels height width"],
+        general: Sequence[Tensor] = (),
         scene: Float[Tensor, "batch coarse_channels"] | None = None,
     ) -> Float[Tensor, "batch height width"]:
         """Return the logit of being anomalous for each pixel.
 
         Args:
             features: Those of whole images, or of a part of them.
+            general: A backbone's features of the same images, one of each level that takes them.
             scene: The mean of the coarsest level over the whole image, if this is a part.
         """
-        *skips, x = self._downward(features)
+        *skips, x = self._downward(features, general)
         scene = x.mean(dim=(2, 3)) if scene is None else scene
         x = x + self.context(scene)[:, :, None, None]
         for narrow, up, skip in zip(self.narrow, self.up, reversed(skips), strict=True):
@@ -124,11 +145,13 @@ class LeanPredictor(nn.Module):
             x = up(x + skip)
         return F.pixel_shuffle(self.head(x), 2).squeeze(1)
 
-    def _downward(self, features: Tensor) -> list[Tensor]:
+    def _downward(self, features: Tensor, general: Sequence[Tensor]) -> list[Tensor]:
         """Return every level, from half resolution to the coarsest."""
+        added = [lateral(one) for lateral, one in zip(self.lateral, general, strict=True)]
         levels = [self.stem(features)]
-        for down in self.down:
-            levels.append(down(F.max_pool2d(levels[-1], 2, ceil_mode=True)))
+        for down, more in zip_longest(self.down, added):
+            x = down(F.max_pool2d(levels[-1], 2, ceil_mode=True))
+            levels.append(x if more is None else x + more)
         return levels
 
 
@@ -140,14 +163,21 @@ class PredictorEnsemble(nn.Module):
 
     Args:
         members: Predictors; each sees as many of the last channels of the features as it takes.
+        backbone: Shows the members what it finds in the image, which the last three channels of the
+            features must be; None for members that take nothing of it.
 
     References:
         Deep ensembles (Lakshminarayanan et al., NeurIPS 2017); here logits are averaged.
     """
 
-    def __init__(self, members: Iterable[PaperPredictor | LeanPredictor]) -> None:
+    def __init__(
+        self,
+        members: Iterable[PaperPredictor | LeanPredictor],
+        backbone: Backbone | None = None,
+    ) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+        self.backbone = backbone
 
     @property
     def coarsest_px(self) -> int:
@@ -158,10 +188,10 @@ class PredictorEnsemble(nn.Module):
         self, features: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch coarse_channels coarse_rows coarse_columns"]:
         """Return the coarsest levels of all members, see `LeanPredictor.coarsest`."""
-        return torch.cat(
-            [self._member(n).coarsest(self._seen(n, features)) for n in range(len(self.members))],
-            dim=1,
-        )
+        general = self._general(features)
+        members = range(len(self.members))
+        found = [self._member(n).coarsest(self._seen(n, features), general) for n in members]
+        return torch.cat(found, dim=1)
 
     def forward(
         self,
@@ -176,17 +206,21 @@ class PredictorEnsemble(nn.Module):
         """
         count = len(self.members)
         scenes = [None] * count if scene is None else scene.tensor_split(count, dim=1)
-        logits = [self.answer(number, features, scenes[number]) for number in range(count)]
+        general = self._general(features)
+        logits = [
+            self._member(n)(self._seen(n, features), general, scenes[n]) for n in range(count)
+        ]
         return torch.stack(logits).mean(dim=0)
 
     def answer(
-        self,
-        number: int,
-        features: Float[Tensor, "batch channels height width"],
-        scene: Float[Tensor, "batch coarse_channels"] | None = None,
+        self, number: int, features: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch height width"]:
-        """Return the logits of one member."""
-        return self._member(number)(self._seen(number, features), scene)
+        """Return the logits of one member for whole images."""
+        return self._member(number)(self._seen(number, features), self._general(features))
+
+    def _general(self, features: Tensor) -> list[Tensor]:
+        """Return what the backbone finds."""
+        return [] if self.backbone is None else self.backbone(features[:, -3:])
 
     def _member(self, number: int) -> PaperPredictor | LeanPredictor:
         return cast(PaperPredictor | LeanPredictor, self.members[number])

@@ -17,7 +17,7 @@ from patchscout.channels import predictor_channels
 from patchscout.config import Config
 from patchscout.devices import mixed_precision
 from patchscout.losses import dice_loss, weighted_cross_entropy
-from patchscout.networks import make_autoencoder, make_predictor
+from patchscout.networks import Backbone, make_autoencoder, make_predictor
 from patchscout.networks.autoencoder import Autoencoder
 from patchscout.networks.loss_profile import ProfileExtractor, absolute_error
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter
@@ -81,6 +81,7 @@ class ProfileLearner:
             config.predictor.architecture,
             predictor_channels(config),
             config.predictor.base_channels,
+            Backbone.pretrained() if config.predictor.sees_backbone else None,
         ).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.averaged = AveragedModel(
             self.predictor,
@@ -88,7 +89,7 @@ class ProfileLearner:
             use_buffers=False,
         )
         self.predictor_optimizer = torch.optim.AdamW(
-            self.predictor.parameters(),
+            (one for one in self.predictor.parameters() if one.requires_grad),
             config.predictor.learning_rate,
             weight_decay=config.predictor.weight_decay,
         )
