@@ -10,7 +10,7 @@ from patchscout.checks import InputNotFoundError
 from patchscout.config import preset_config
 from patchscout.networks import Backbone, backbone, make_predictor
 
-BLOCKS = {  # number of the block: whether its convolution halves the size, whether it adds its input
+BLOCKS = {  # number of the block: whether its convolution halves the size, adds its input
     **dict.fromkeys((0, 8), (False, False)),
     **dict.fromkeys((1, 3, 5), (True, False)),
     **dict.fromkeys((2, 4, 6, 7, 9, 10), (False, True)),

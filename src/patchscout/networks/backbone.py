@@ -131,24 +131,21 @@ class _Block(nn.Module):
     def __init__(self, in_channels: int, stage: Stage, stride: int) -> None:
         super().__init__()
         inner = in_channels * stage.expansion
-        self.expand = nn.Identity() if stage.expansion == 1 else _convolution(in_channels, inner, 1)
+        self.expand: nn.Module = nn.Identity()
+        if stage.expansion > 1:
+            self.expand = nn.Sequential(_convolution(in_channels, inner, 1), nn.ReLU6(inplace=True))
         self.depthwise = _convolution(inner, inner, stage.kernel_px, stride, groups=inner)
         self.project = _convolution(inner, stage.channels, 1)
         self.is_residual = stride == 1 and in_channels == stage.channels
 
     def forward(self, x: Tensor) -> Tensor:
-        if isinstance(self.expand, nn.Identity):
-            inner = x
-        else:
-            inner = F.relu6(self.expand(x), inplace=True)
-        inner = F.relu6(self.depthwise(inner), inplace=True)
-        y = self.project(inner)
+        y = self.project(F.relu6(self.depthwise(self.expand(x)), inplace=True))
         return x + y if self.is_residual else y
 
     def load(self, weights: dict[str, Tensor], prefix: str) -> None:
         """Take over the weights of one block of the published network."""
-        if not isinstance(self.expand, nn.Identity):
-            _fold(weights, prefix + "_expand_conv", prefix + "_bn0", self.expand)
+        if isinstance(self.expand, nn.Sequential):
+            _fold(weights, prefix + "_expand_conv", prefix + "_bn0", self.expand[0])
         _fold(weights, prefix + "_depthwise_conv", prefix + "_bn1", self.depthwise)
         _fold(weights, prefix + "_project_conv", prefix + "_bn2", self.project)
 
