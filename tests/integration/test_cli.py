@@ -365,6 +365,8 @@ def test_ctrl_c_in_a_real_terminal(sample_data, tiny, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+        # As in a terminal; a shell's background jobs, which the tests may be, ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     seen = b""
