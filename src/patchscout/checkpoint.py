@@ -21,6 +21,7 @@ from patchscout.config import Config, as_it_was, parse_config
 from patchscout.networks import Backbone, make_autoencoder, make_predictor
 from patchscout.networks.loss_profile import ProfileExtractor
 from patchscout.networks.normality import NormalityModel
+from patchscout.networks.novelty import NoveltyModel
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter
 from patchscout.outputs import check_claim, check_free, claim, make_folder, reserve_folder
 
@@ -178,7 +179,11 @@ def build_segmenter(config: Config, state: dict[str, Tensor]) -> Segmenter:
     )
     # As in training: faster on a CPU, and what is loaded answers exactly as what was saved.
     network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    return Segmenter(features, network, mirrored=predictor.mirrored)
+    novelty = None
+    if config.measures_novelty:
+        rank, weight = config.novelty.rank, config.novelty.weight
+        novelty = NoveltyModel.blank(config.data.working_size, rank, weight)
+    return Segmenter(features, network, novelty, mirrored=predictor.mirrored)
 
 
 def _build_profiles(config: Config, state: dict[str, Tensor]) -> ProfileExtractor:

@@ -131,6 +131,18 @@ class NormalitySettings(Settings):
         return ranks
 
 
+class NoveltySettings(Settings):
+    """What is new to a backbone that has seen the normal images, whatever the predictor says."""
+
+    weight: Fraction = 0.3
+    """Weight of the probability of being new beside the predictor's; 0, or a predictor without a
+    backbone: it is not measured."""
+    rank: Annotated[int, Field(ge=1, le=512)] = 40
+    """Principal components of what the backbone finds in normal images."""
+    max_images: Annotated[int, Field(ge=2)] = 256
+    """At most so many normal images, evenly chosen, are learned from."""
+
+
 class PredictorSettings(Settings):
     """The predictor and how it is trained."""
 
@@ -307,6 +319,7 @@ class Config(Settings):
     autoencoder: AutoencoderSettings = AutoencoderSettings()
     profile: ProfileSettings = ProfileSettings()
     normality: NormalitySettings = NormalitySettings()
+    novelty: NoveltySettings = NoveltySettings()
     predictor: PredictorSettings = PredictorSettings()
     views: ViewSettings = ViewSettings()
     buffer: BufferSettings = BufferSettings()
@@ -318,6 +331,11 @@ class Config(Settings):
     def smallest_px(self) -> int:
         """The shortest side in pixels that an image may have: shrunk, it must hold a patch."""
         return self.sampler.patch_px * self.autoencoder.downscale
+
+    @property
+    def measures_novelty(self) -> bool:
+        """Whether what is new is measured beside what the predictor finds."""
+        return self.novelty.weight > 0 and self.predictor.sees_backbone
 
     @property
     def gives_credit(self) -> bool:
@@ -414,6 +432,7 @@ PAPER: dict[str, Any] = {
         "diversity": "dropout",
     },
     "normality": {"ranks": ()},
+    "novelty": {"weight": 0.0},
     "predictor": {
         "architecture": "paper",
         "inputs": "profile",
@@ -460,6 +479,7 @@ BEFORE: dict[str, Any] = {
     "autoencoder": {"downscale": 1},
     "profile": {"error": "absolute"},
     "normality": {"ranks": ()},
+    "novelty": {"weight": 0.0},
     "predictor": {"backbone": "none"},
 }
 """What was done before a setting existed, where that is not its default.

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PillowImage
-from torch import nn
 
 from patchscout.config import ViewSettings
 from patchscout.data.annotations import MaskFile
 from patchscout.data.loader import ImageLoader
 from patchscout.monitor import Monitor
+from patchscout.networks import PredictorEnsemble
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter
 from patchscout.training.calibration import choose_threshold, hold_out
 from patchscout.training.views import ViewSource
@@ -41,7 +41,7 @@ def test_the_seed_decides_which():
     assert hold_out(samples(100), seed=1) != hold_out(samples(100), seed=2)
 
 
-class Brightness(nn.Module):
+class Brightness(PredictorEnsemble):
     """Takes a pixel's red for its probability of being anomalous.
 
     Args:
@@ -49,10 +49,10 @@ class Brightness(nn.Module):
     """
 
     def __init__(self, interrupted_at=None):
-        super().__init__()
+        super().__init__([])
         self.num_left = interrupted_at
 
-    def forward(self, features):
+    def forward(self, features, scene=None, general=None):
         if self.num_left is not None:
             self.num_left -= 1
             if self.num_left == -1:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from patchscout.networks import Autoencoder, LeanAutoencoder
+from patchscout.networks import Autoencoder, LeanAutoencoder, PredictorEnsemble
 from patchscout.networks.loss_profile import (
     LOG_CENTER,
     LOG_FLOOR,
@@ -221,27 +221,27 @@ def test_the_image_alone_needs_no_profiles():
 
 
 def test_a_segmenter_gives_the_predictors_probability():
-    class First(torch.nn.Module):
-        def forward(self, features):
+    class First(PredictorEnsemble):
+        def forward(self, features, scene=None, general=None):
             return features[:, 0]
 
     profiles = ProfileExtractor([Shift(0.4)], None, "linear")
     segmenter = Segmenter(
-        FeatureExtractor(profiles, "profile", torch.zeros(3), torch.ones(3)), First()
+        FeatureExtractor(profiles, "profile", torch.zeros(3), torch.ones(3)), First([])
     )
     expected = 1 / (1 + math.exp(-0.4))
     torch.testing.assert_close(segmenter(IMAGES), torch.full((2, 16, 24), expected))
 
 
 def test_a_mirrored_segmenter_averages_over_image_and_mirror_image():
-    class Column(torch.nn.Module):
+    class Column(PredictorEnsemble):
         """The share of the width that lies to the left, whatever is seen there."""
 
-        def forward(self, features):
+        def forward(self, features, scene=None, general=None):
             return torch.linspace(-3, 3, features.shape[-1]).expand_as(features[:, 0])
 
     features = FeatureExtractor(None, "image", torch.zeros(3), torch.ones(3))
-    plain = Segmenter(features, Column())(IMAGES)
-    mirrored = Segmenter(features, Column(), mirrored=True)(IMAGES)
+    plain = Segmenter(features, Column([]))(IMAGES)
+    mirrored = Segmenter(features, Column([]), mirrored=True)(IMAGES)
     torch.testing.assert_close(mirrored, (plain + plain.flip(-1)) / 2)
     torch.testing.assert_close(mirrored, torch.full_like(mirrored, 0.5))

@@ -6,6 +6,7 @@ import torch
 from patchscout.networks import Backbone, make_autoencoder, make_predictor
 from patchscout.networks.loss_profile import ProfileExtractor
 from patchscout.networks.normality import NormalityModel
+from patchscout.networks.novelty import NoveltyModel
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter
 from patchscout.networks.tiles import MARGIN_PX, TILE_PX, segment
 
@@ -33,7 +34,14 @@ def make_segmenter(
     profiles = ProfileExtractor(autoencoders, None, "log", 2, error)
     features = FeatureExtractor(profiles, "both", torch.full((3,), 0.4), torch.full((3,), 0.2))
     features.normality = normality
-    return Segmenter(features, predictor, mirrored=mirrored).eval()
+    novelty = None
+    if backbone and seen_as_normal is not None:
+        novelty = NoveltyModel.blank(seen_as_normal, rank=2, weight=0.5)
+        novelty.limits.fill_(0.5)
+        for subspace in novelty.subspaces:
+            torch.nn.init.normal_(subspace.get_buffer("components"), std=0.002)
+            torch.nn.init.uniform_(subspace.get_buffer("mean"))
+    return Segmenter(features, predictor, novelty, mirrored=mirrored).eval()
 
 
 def images(height, width):

@@ -62,6 +62,9 @@ STAGES = (
 SEEN_STAGES = (1, 2, 4)
 """The last stage at a quarter, an eighth and a sixteenth of the resolution."""
 
+STRIDES_PX = (4, 8, 16)
+"""Side of what one place of these covers."""
+
 
 class Backbone(nn.Module):
     """The first eleven blocks of EfficientNet-Lite0, without weights yet; they are never trained.

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from patchscout.networks.resampling import resized_to
 
 Images = Float[Tensor, "batch 3 height width"]
-Cells = Float[Tensor, "batch 6 rows columns"]
+Cells = Float[Tensor, "batch traits rows columns"]
 Maps = Float[Tensor, "batch maps rows columns"]
 
 NUM_TRAITS = 6
@@ -82,9 +82,9 @@ class Subspace(nn.Module):
         ranks: How many components are taken off, each more than the one before.
     """
 
-    mean: Float[Tensor, "6 rows columns"]
+    mean: Float[Tensor, "traits rows columns"]
     components: Float[Tensor, "components size"]
-    spread: Float[Tensor, "ranks 6 rows columns"]
+    spread: Float[Tensor, "ranks traits rows columns"]
 
     def __init__(
         self, mean: Tensor, components: Tensor, spread: Tensor, ranks: Sequence[int]
@@ -113,11 +113,15 @@ class Subspace(nn.Module):
 
     def forward(self, cells: Cells) -> Float[Tensor, "batch ranks rows columns"]:
         """Return how many times its usual size what is left is, as a logarithm."""
-        deviations = [
+        return self.deviations(self.residuals(cells))
+
+    def deviations(self, residuals: Sequence[Cells]) -> Float[Tensor, "batch ranks rows columns"]:
+        """Return the same of what is known to be left."""
+        found = [
             (residual / spread).square().mean(dim=1).sqrt()
-            for residual, spread in zip(self.residuals(cells), self.spread, strict=True)
+            for residual, spread in zip(residuals, self.spread, strict=True)
         ]
-        return (torch.stack(deviations, dim=1) + LOG_FLOOR).log() + LOG_SHIFT
+        return (torch.stack(found, dim=1) + LOG_FLOOR).log() + LOG_SHIFT
 
 
 class NormalityModel(nn.Module):

@@ -188,7 +188,7 @@ class PredictorEnsemble(nn.Module):
         self, features: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch coarse_channels coarse_rows coarse_columns"]:
         """Return the coarsest levels of all members, see `LeanPredictor.coarsest`."""
-        general = self._general(features)
+        general = self.general(features)
         members = range(len(self.members))
         found = [self._member(n).coarsest(self._seen(n, features), general) for n in members]
         return torch.cat(found, dim=1)
@@ -197,30 +197,34 @@ class PredictorEnsemble(nn.Module):
         self,
         features: Float[Tensor, "batch channels height width"],
         scene: Float[Tensor, "batch coarse_channels"] | None = None,
+        general: Sequence[Tensor] | None = None,
     ) -> Float[Tensor, "batch height width"]:
         """Return the mean of the members' logits.
 
         Args:
             features: Those of whole images, or of a part of them.
             scene: The mean of the coarsest levels over the whole image, if this is a part.
+            general: What the backbone finds in the images, if that is known.
         """
         count = len(self.members)
         scenes = [None] * count if scene is None else scene.tensor_split(count, dim=1)
-        general = self._general(features)
+        general = self.general(features) if general is None else general
         logits = [
             self._member(n)(self._seen(n, features), general, scenes[n]) for n in range(count)
         ]
         return torch.stack(logits).mean(dim=0)
 
+    def general(
+        self, features: Float[Tensor, "batch channels height width"]
+    ) -> list[Float[Tensor, "batch found rows columns"]]:
+        """Return what the backbone finds in the image; nothing if there is none."""
+        return [] if self.backbone is None else self.backbone(features[:, -3:])
+
     def answer(
         self, number: int, features: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch height width"]:
         """Return the logits of one member for whole images."""
-        return self._member(number)(self._seen(number, features), self._general(features))
-
-    def _general(self, features: Tensor) -> list[Tensor]:
-        """Return what the backbone finds."""
-        return [] if self.backbone is None else self.backbone(features[:, -3:])
+        return self._member(number)(self._seen(number, features), self.general(features))
 
     def _member(self, number: int) -> PaperPredictor | LeanPredictor:
         return cast(PaperPredictor | LeanPredictor, self.members[number])

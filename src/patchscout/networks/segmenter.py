@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from patchscout.networks.loss_profile import ProfileExtractor, num_error_channels
 from patchscout.networks.normality import NUM_GRIDS, NormalityModel
+from patchscout.networks.novelty import NoveltyModel
+from patchscout.networks.predictor import PredictorEnsemble
 
 Images = Float[Tensor, "batch 3 height width"]
 Lighting = Float[Tensor, "batch 4 1 1"]
@@ -95,8 +97,7 @@ class FeatureExtractor(nn.Module):
         if self.inputs != "profile":
             mean, std = self.channel_mean[:, None, None], self.channel_std[:, None, None]
             features.append((images - mean) / std)
-            own = context.lighting
-            features.append((images - own[:, :3]) / own[:, 3:])
+            features.append(standardized(images, context.lighting))
         return torch.cat(features, dim=1)
 
 
@@ -104,6 +105,11 @@ def measure_lighting(images: Images) -> Lighting:
     """Return the mean of each color of each image, and the standard deviation of all its values."""
     spread = images.std(dim=(1, 2, 3), keepdim=True).clamp_min(SMALLEST_SPREAD)
     return torch.cat([images.mean(dim=(2, 3), keepdim=True), spread], dim=1)
+
+
+def standardized(images: Images, lighting: Lighting) -> Images:
+    """Return images, or parts of them, as the backbone sees them: lighting does not matter."""
+    return (images - lighting[:, :3]) / lighting[:, 3:]
 
 
 def num_features(
@@ -116,20 +122,28 @@ def num_features(
 
 
 class Segmenter(nn.Module):
-    """Feature extractor and predictor.
+    """Feature extractor and predictor, and what is new in the image whatever the predictor says.
 
     Args:
         features: What the predictor sees of an image.
         predictor: Gives logits.
+        novelty: What the predictor's probability is joined with; None for nothing. Its backbone is
+            the predictor's.
         mirrored: Whether the mirror image of the features is scored too, and both averaged.
     """
 
     def __init__(
-        self, features: FeatureExtractor, predictor: nn.Module, *, mirrored: bool = False
+        self,
+        features: FeatureExtractor,
+        predictor: PredictorEnsemble,
+        novelty: NoveltyModel | None = None,
+        *,
+        mirrored: bool = False,
     ) -> None:
         super().__init__()
         self.features = features
         self.predictor = predictor
+        self.novelty = novelty
         self.mirrored = mirrored
 
     def forward(self, images: Images) -> Float[Tensor, "batch height width"]:
@@ -137,17 +151,19 @@ class Segmenter(nn.Module):
         profiles = self.features.profiles
         maps = images[:, :0] if profiles is None else profiles.small_maps(images)
         context = self.features.context(images)
-        probability = self._probability(images, maps, context)
+        features = self._features(images, maps, context)
+        general = self.predictor.general(features)
+        probability = self.predictor(features, general=general).sigmoid()
         if self.mirrored:  # small error maps are flipped, cheaper than large ones
             flipped = Context(context.lighting, context.deviations.flip(-1))
-            mirror_image = self._probability(images.flip(-1), maps.flip(-1), flipped)
-            probability = (probability + mirror_image.flip(-1)) / 2
-        return probability
+            mirror_image = self.predictor(self._features(images.flip(-1), maps.flip(-1), flipped))
+            probability = (probability + mirror_image.sigmoid().flip(-1)) / 2
+        return probability if self.novelty is None else self.novelty.joined(probability, general)
 
-    def _probability(
+    def _features(
         self, images: Images, maps: Tensor, context: Context
-    ) -> Float[Tensor, "batch height width"]:
-        """Return the probability for each pixel of images whose small error maps are known."""
+    ) -> Float[Tensor, "batch channels height width"]:
+        """Return what the predictor sees of images whose small error maps are known."""
         profiles = self.features.profiles
         enlarged = maps if profiles is None else profiles.enlarge(maps)
-        return self.predictor(self.features.assemble(images, enlarged, context)).sigmoid()
+        return self.features.assemble(images, enlarged, context)

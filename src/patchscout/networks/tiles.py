@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from patchscout.networks.predictor import PredictorEnsemble
+from patchscout.networks.backbone import STRIDES_PX
 from patchscout.networks.resampling import resized_to
-from patchscout.networks.segmenter import Context, Segmenter, measure_lighting
+from patchscout.networks.segmenter import (
+    Context,
+    Lighting,
+    Segmenter,
+    measure_lighting,
+    standardized,
+)
 
 TILE_PX = 1024
 """Side of a tile, without its margin; smaller images are scored whole."""
@@ -41,6 +47,10 @@ class Span(NamedTuple):
     def outer(self) -> slice:
         """What the networks are run on."""
         return slice(self.first, self.last)
+
+    def place(self, step: int = 1) -> slice:
+        """Where the result belongs in the whole image, counted in steps."""
+        return slice(self.begin // step, -(-self.end // step))
 
     def inner(self, step: int = 1) -> slice:
         """What is kept of it, counted from its start in steps."""
@@ -76,7 +86,32 @@ def segment(
         flipped = Context(lighting, maps.flip(-1))
         mirror_image = _segment(segmenter, images.flip(-1), flipped, tiles, mirrored=True)
         probability = (probability + mirror_image.flip(-1)) / 2
-    return probability
+    if segmenter.novelty is None:
+        return probability
+    return segmenter.novelty.joined(probability, _general(segmenter, images, lighting, tiles))
+
+
+def _general(
+    segmenter: Segmenter,
+    images: Float[Tensor, "batch 3 height width"],
+    lighting: Lighting,
+    tiles: list[tuple[Span, Span]],
+) -> list[Float[Tensor, "batch channels rows columns"]]:
+    """Return what the backbone finds in whole images, looking at one tile after the other."""
+    backbone = segmenter.predictor.backbone
+    assert backbone is not None, "novelty is measured on what a backbone finds"
+    found: list[Tensor] = []
+    for rows, columns in tiles:
+        part = backbone(standardized(images[..., rows.outer, columns.outer], lighting))
+        if not found:
+            found = [
+                one.new_empty(*one.shape[:2], *(-(-side // step) for side in images.shape[-2:]))
+                for one, step in zip(part, STRIDES_PX, strict=True)
+            ]
+        for whole, one, step in zip(found, part, STRIDES_PX, strict=True):
+            kept = one[..., rows.inner(step), columns.inner(step)]
+            whole[..., rows.place(step), columns.place(step)] = kept
+    return found
 
 
 def _segment(
@@ -98,7 +133,7 @@ def _segment(
             return segmenter.features(part.flip(-1), context).flip(-1)
         return segmenter.features(part, Context(whole.lighting, deviations))
 
-    predictor = cast(PredictorEnsemble, segmenter.predictor)
+    predictor = segmenter.predictor
     step = predictor.coarsest_px
     total, num_places = torch.zeros((), device=images.device), 0
     for rows, columns in tiles:
@@ -109,8 +144,7 @@ def _segment(
     probability = images.new_empty(len(images), *images.shape[-2:])
     for rows, columns in tiles:
         found = predictor(features(rows, columns), total / num_places).sigmoid()
-        into = (..., slice(rows.begin, rows.end), slice(columns.begin, columns.end))
-        probability[into] = found[..., rows.inner(), columns.inner()]
+        probability[..., rows.place(), columns.place()] = found[..., rows.inner(), columns.inner()]
     return probability
 
 

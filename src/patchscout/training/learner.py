@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -17,9 +18,10 @@ from patchscout.channels import predictor_channels
 from patchscout.config import Config
 from patchscout.devices import mixed_precision
 from patchscout.losses import dice_loss, weighted_cross_entropy
-from patchscout.networks import Backbone, make_autoencoder, make_predictor
+from patchscout.networks import Backbone, PredictorEnsemble, make_autoencoder, make_predictor
 from patchscout.networks.autoencoder import Autoencoder
 from patchscout.networks.loss_profile import ProfileExtractor, absolute_error
+from patchscout.networks.novelty import NoveltyModel
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter
 from patchscout.training.patch_credit import patch_credit
 from patchscout.training.profile_buffer import ProfileBuffer
@@ -155,14 +157,19 @@ class ProfileLearner:
         self.num_predictor_updates += 1
         self.figures["predictor/loss"] = loss.item()
 
-    def segmenter(self) -> Segmenter:
-        """Return a copy of the model as it stands, in evaluation mode."""
+    def segmenter(self, novelty: NoveltyModel | None = None) -> Segmenter:
+        """Return a copy of the model as it stands, in evaluation mode.
+
+        Args:
+            novelty: What it is joined with.
+        """
         assert self._features is not None, "there is no complete profile yet"
-        predictor = copy.deepcopy(self.averaged.module)
+        predictor = copy.deepcopy(cast(PredictorEnsemble, self.averaged.module))
         for kept, running in zip(predictor.buffers(), self.predictor.buffers(), strict=True):
             kept.copy_(running)
         mirrored = self.config.predictor.mirrored
-        return Segmenter(self._features, predictor, mirrored=mirrored).eval()
+        segmenter = Segmenter(self._features, predictor, novelty, mirrored=mirrored)
+        return segmenter.to(self.device).eval()
 
     def _new_autoencoder(self) -> None:
         settings = self.config.autoencoder

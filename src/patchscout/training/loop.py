@@ -19,6 +19,7 @@ from patchscout.training.calibration import choose_threshold, hold_out
 from patchscout.training.environment import PatchEnvironment
 from patchscout.training.learner import ProfileLearner
 from patchscout.training.normality import fit_normality
+from patchscout.training.novelty import fit_novelty
 from patchscout.training.samplers import make_sampler
 from patchscout.training.views import ViewSource
 from patchscout.types import Sample, Split
@@ -75,6 +76,11 @@ def train(
     )
     statistics = color_statistics(normal, loader)
     learner = ProfileLearner(config, views, statistics, device)
+    novelty = None
+    if config.measures_novelty and learner.predictor.backbone is not None:
+        novelty = fit_novelty(
+            normal, loader, learner.predictor.backbone, config.novelty, device, monitor
+        )
     environment = PatchEnvironment(
         pool,
         learner,
@@ -109,7 +115,7 @@ def train(
         if not learner.num_predictor_updates:
             return None
 
-    segmenter = learner.segmenter()
+    segmenter = learner.segmenter(novelty)
     calibration = ViewSource(
         calibration_normal, split.labeled, loader, config.views, seed=config.seed
     )
