@@ -96,6 +96,11 @@ class Curve:
         """Whether there is a curve at all: both classes are there."""
         return self.num_normal > 0 and self.num_anomalous > 0
 
+    @property
+    def f1(self) -> Shares:
+        """(k,) the F1 at each threshold; there must be anomalous entries."""
+        return 2 * self.num_hits / (self.num_hits + self.num_false + self.num_anomalous)
+
 
 @dataclass
 class PixelPool:

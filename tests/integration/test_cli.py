@@ -337,18 +337,18 @@ def test_labels_that_vanish_are_not_trained_on(sample_data, tiny, tmp_path, caps
 
 
 def test_ctrl_c_while_the_threshold_is_chosen(train, monkeypatch, sample_data, capsys):
-    choose, presses = calibration.best_threshold, iter([True])
+    choose, presses = calibration.lowest_good_threshold, iter([True])
 
     def pressed(scored):
         if next(presses, False):
             raise KeyboardInterrupt
         return choose(scored)
 
-    monkeypatch.setattr(calibration, "best_threshold", pressed)
+    monkeypatch.setattr(calibration, "lowest_good_threshold", pressed)
     status, run = train()
     shown = capsys.readouterr().out
     assert status == 130
-    assert "Stopped while the threshold was chosen: it is the best on" in shown
+    assert "Stopped while the threshold was chosen: it is chosen on" in shown
     assert "can be evaluated and used" in shown
     assert read_json(run / "config.json")["training"]["is_complete"] is False
     card = (run / "README.md").read_text()

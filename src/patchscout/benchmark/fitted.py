@@ -9,7 +9,7 @@ from patchscout.config import Config
 from patchscout.data.images import read_image
 from patchscout.data.loader import ImageLoader, resized_mask
 from patchscout.evaluation import Score
-from patchscout.training.calibration import best_threshold, hold_out
+from patchscout.training.calibration import hold_out, lowest_good_threshold
 from patchscout.training.views import ViewSource
 from patchscout.types import Image, Mask, Split
 
@@ -42,7 +42,7 @@ def calibrate(score: Score, split: Split, config: Config) -> float:
         config: For the working size and the seed.
     """
     images = _calibration_images(split, config)
-    threshold, _ = best_threshold((score(image), mask) for image, mask in images)
+    threshold, _ = lowest_good_threshold((score(image), mask) for image, mask in images)
     return threshold
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from patchscout.metrics import binary_metrics
+from patchscout.curves import Curve, check_scores
 from patchscout.monitor import Monitor
 from patchscout.networks.segmenter import Segmenter
 from patchscout.networks.tiles import segment
@@ -18,6 +19,9 @@ from patchscout.types import AnomalyMap, Mask, Sample
 
 HELD_OUT_FRACTION = 0.1
 MAX_HELD_OUT = 30
+
+NEARLY_BEST = 0.02
+"""By what share of the best F1 a nearly best one is lower."""
 
 
 class Choice(NamedTuple):
@@ -61,12 +65,11 @@ def num_held_out(num_normal: int) -> int:
 def choose_threshold(
     segmenter: Segmenter, views: ViewSource, device: torch.device, monitor: Monitor
 ) -> Choice:
-    """Choose the threshold with the best pixel F1 over images.
+    """Choose the threshold over images, see `lowest_good_threshold`.
 
     These are the labeled training images and the held-out normal ones; without labels, as many
     simulated defects as there are held-out images take their place. The predictor has seen the
-    former (augmented), so the F1 is higher than on new images; the threshold is usable all the
-    same, because F1 is flat around its maximum.
+    former (augmented), so the F1 is higher than on new images.
 
     Ctrl-C ends the choice with the images scored by then, and a defect if none is among them, so
     that what was trained is not lost.
@@ -87,20 +90,24 @@ def choose_threshold(
     try:
         for image, mask in monitor.track(images, "choosing the threshold", total, "image"):
             score(image, mask)
-        return Choice(*best_threshold(scored), is_complete=True)
+        return Choice(*lowest_good_threshold(scored), is_complete=True)
     except KeyboardInterrupt:
         if not any(mask.any() for _, mask in scored):
             defect = views.defects(1)[0]
             score(defect.image, defect.mask)
         monitor.say(
-            f"Stopped while the threshold was chosen: it is the best on {len(scored)} of {total}"
+            f"Stopped while the threshold was chosen: it is chosen on {len(scored)} of {total}"
             " images."
         )
-        return Choice(*best_threshold(scored), is_complete=False)
+        return Choice(*lowest_good_threshold(scored), is_complete=False)
 
 
-def best_threshold(scored: Iterable[tuple[AnomalyMap, Mask]]) -> tuple[float, float]:
-    """Return the threshold with the best pixel F1 over anomaly maps and their masks, and that F1.
+def lowest_good_threshold(scored: Iterable[tuple[AnomalyMap, Mask]]) -> tuple[float, float]:
+    """Return the lowest threshold whose pixel F1 over maps and masks is nearly best, and that F1.
+
+    The normal images are new to the model. The defects are not: it is surer of them than it will be
+    of others. So of thresholds that are nearly as good the lowest is closest to what is best for
+    other defects.
 
     Both are nan where no pixel is anomalous, or none normal.
     """
@@ -108,5 +115,10 @@ def best_threshold(scored: Iterable[tuple[AnomalyMap, Mask]]) -> tuple[float, fl
     for anomaly_map, mask in scored:
         preds.append(anomaly_map.ravel())
         target.append(mask.ravel())
-    metrics = binary_metrics(np.concatenate(preds), np.concatenate(target))
-    return metrics.threshold, metrics.f1_max
+    scores, is_anomalous = np.concatenate(preds), np.concatenate(target)
+    check_scores(scores, is_anomalous)
+    curve = Curve.of_scores(scores[is_anomalous], scores[~is_anomalous])
+    if not curve.is_defined:
+        return math.nan, math.nan
+    lowest = np.flatnonzero(curve.f1 >= (1 - NEARLY_BEST) * curve.f1.max())[-1]
+    return float(curve.thresholds[lowest]), float(curve.f1[lowest])
