@@ -97,7 +97,7 @@ class AutoencoderSettings(Settings):
 class ProfileSettings(Settings):
     """What a loss profile is made of."""
 
-    length: Annotated[int, Field(ge=1, le=64)] = 5
+    length: Annotated[int, Field(ge=1, le=64)] = 2
     """T: how many snapshots a profile is made of."""
     spacing: Literal["geometric", "last"] = "geometric"
     """Snapshots at geometrically growing steps of a cycle, or at its last T steps."""
