@@ -134,9 +134,9 @@ class NormalitySettings(Settings):
 class NoveltySettings(Settings):
     """What is new to a backbone that has seen the normal images, whatever the predictor says."""
 
-    weight: Fraction = 0.3
-    """Weight of the probability of being new beside the predictor's; 0, or a predictor without a
-    backbone: it is not measured."""
+    weight: Annotated[float, Field(ge=0)] = 0.7
+    """By how much the predictor's log-odds rise with each standard deviation of novelty; 0, or a
+    predictor without a backbone: it is not measured."""
     rank: Annotated[int, Field(ge=1, le=512)] = 40
     """Principal components of what the backbone finds in normal images."""
     max_images: Annotated[int, Field(ge=2)] = 256

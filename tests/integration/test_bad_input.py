@@ -266,7 +266,7 @@ def test_an_image_that_is_damaged_in_the_middle_of_training(
         (["--data.image-size", 100, 64], ["`data.image_size` must be multiples of 16", "Use (96"]),
         (["--sampler.patch-px", 128], ["`sampler.patch_px` must fit", "got 128"]),
         (["--sampler.window-px", 40], ["`sampler.window_px` must be a multiple of 16", "got 40"]),
-        (["--training.steps-per-cycle", 3], ["`training.steps_per_cycle` must leave room for 5"]),
+        (["--training.steps-per-cycle", 3], ["`training.steps_per_cycle` must leave room for 2"]),
         (["--config", "none.yaml"], ["`--config` file none.yaml is not there", "Check the path"]),
         (["--device", "cuda:99"], ["`device` must be", "got 'cuda:99'", "Use `auto` or `cpu`"]),
         (["--device", "gpu"], ["`device` must be", "got 'gpu'", "Use `auto` or `cpu`"]),

@@ -26,8 +26,8 @@ from patchscout.networks.resampling import resized_to
 POOLED = 3
 """Features are averaged over so many places a side, so that a small shift changes little."""
 
-STEEPNESS = 2.0
-"""By how much the log-odds of being new grow with each spread of the deviation of normal images."""
+LEAST_PROBABILITY = 1e-6
+"""No predictor is taken to be surer than this, so that there are log-odds."""
 
 
 class Level(NamedTuple):
@@ -52,7 +52,7 @@ class NoveltyModel(nn.Module):
         subspaces: One of each level, with one rank.
         limits: Deviation that 99 % of the places of normal images stay below, one of each level.
         spreads: Standard deviation of the deviations, likewise.
-        weight: Chance that the predictor does not know what is to be seen, in [0, 1].
+        weight: Log-odds of being anomalous for each standard deviation.
     """
 
     limits: Float[Tensor, " levels"]
@@ -70,30 +70,30 @@ class NoveltyModel(nn.Module):
     def forward(
         self, general: Sequence[Tensor], size: tuple[int, int]
     ) -> Float[Tensor, "batch height width"]:
-        """Return the probability of being new for each pixel.
+        """Return how new each pixel is: 0 where 99 % of normal places are less so.
 
         Args:
             general: What the backbone finds in whole images.
             size: Height and width of the images.
+
+        Returns:
+            The mean over levels, in standard deviations of normal images.
         """
+        seen = look_at(general, self._grids)
         maps = [
             resized_to((subspace(cells) - limit) / spread, size)
             for subspace, cells, limit, spread in zip(
-                self.subspaces,
-                look_at(general, self._grids),
-                self.limits,
-                self.spreads,
-                strict=True,
+                self.subspaces, seen, self.limits, self.spreads, strict=True
             )
         ]
-        return (STEEPNESS * torch.stack(maps).mean(dim=0)).sigmoid().squeeze(1)
+        return torch.stack(maps).mean(dim=0).squeeze(1)
 
     def joined(
         self, probability: Float[Tensor, "batch height width"], general: Sequence[Tensor]
     ) -> Float[Tensor, "batch height width"]:
-        """Return a predictor's probability of being anomalous, joined with that of being new."""
+        """Return a predictor's probability of being anomalous, its log-odds raised by novelty."""
         novelty = self(general, (probability.shape[-2], probability.shape[-1]))
-        return (1 - self.weight) * probability + self.weight * novelty
+        return (torch.logit(probability, LEAST_PROBABILITY) + self.weight * novelty).sigmoid()
 
     @property
     def _grids(self) -> list[tuple[int, int]]:
