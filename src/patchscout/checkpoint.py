@@ -181,8 +181,7 @@ def build_segmenter(config: Config, state: dict[str, Tensor]) -> Segmenter:
     network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     novelty = None
     if config.measures_novelty:
-        rank, weight = config.novelty.rank, config.novelty.weight
-        novelty = NoveltyModel.blank(config.data.working_size, rank, weight)
+        novelty = NoveltyModel.blank(config.data.working_size, config.novelty.rank)
     return Segmenter(features, network, novelty, mirrored=predictor.mirrored)
 
 

@@ -135,8 +135,10 @@ class NoveltySettings(Settings):
     """What is new to a backbone that has seen the normal images, whatever the predictor says."""
 
     weight: Annotated[float, Field(ge=0)] = 0.7
-    """By how much the predictor's log-odds rise with each standard deviation of novelty; 0, or a
-    predictor without a backbone: it is not measured."""
+    """Weight of novelty beside the predictor's log-odds, whose weight is 1; 0, or a predictor
+    without a backbone: it is not measured."""
+    weight_without_labels: Annotated[float, Field(ge=0)] = 3.0
+    """The same where nothing is labeled, and the predictor knows simulated defects alone."""
     rank: Annotated[int, Field(ge=1, le=512)] = 40
     """Principal components of what the backbone finds in normal images."""
     max_images: Annotated[int, Field(ge=2)] = 256

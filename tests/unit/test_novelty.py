@@ -1,5 +1,7 @@
 """Novelty: what normal images never showed, whatever a predictor says of it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -9,13 +11,12 @@ from patchscout.config import NoveltySettings
 from patchscout.data.loader import ImageLoader
 from patchscout.monitor import Monitor
 from patchscout.networks import Backbone
-from patchscout.networks.novelty import LEVELS, NoveltyModel, feature_grids, look_at
+from patchscout.networks.novelty import LARGEST, LEVELS, NoveltyModel, feature_grids, look_at
 from patchscout.networks.segmenter import measure_lighting, standardized
 from patchscout.training.novelty import fit_novelty
 from patchscout.types import Sample
 
 SIZE = (96, 128)
-SQUARE = (slice(32, 56), slice(48, 80))
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +41,13 @@ def samples(folder, numbers):
     return [Sample(folder / f"{number:02d}.png") for number in numbers]
 
 
-def fit(folder, backbone, numbers=range(30), **settings):
+def fit(folder, backbone, numbers: Sequence[int] = range(30), *, has_labels=True, **settings):
     loader = ImageLoader(SIZE, 64)
     settings = NoveltySettings(**{"rank": 4, **settings})
     chosen = samples(folder, numbers)
     device = torch.device("cpu")
-    return fit_novelty(chosen, loader, backbone, settings, device, Monitor(quiet=True))
+    monitor = Monitor(quiet=True)
+    return fit_novelty(chosen, loader, backbone, settings, device, monitor, has_labels=has_labels)
 
 
 def general(backbone, image):
@@ -83,7 +85,7 @@ def test_a_predictor_that_is_sure_is_joined_with_what_is_new(folder, backbone):
     novelty = fit(folder, backbone, weight=0.25)
     probability = torch.rand(10, *SIZE)
     joined = novelty.joined(probability, found)
-    odds = probability / (1 - probability) * (0.25 * novelty(found, SIZE)).exp()
+    odds = (probability / (1 - probability) * (0.25 * novelty(found, SIZE)).exp()) ** 0.8
     torch.testing.assert_close(joined, odds / (1 + odds))
 
 
@@ -92,14 +94,24 @@ def test_a_predictor_that_is_sure_can_be_wrong(folder, backbone):
     novelty = fit(folder, backbone, weight=1.0)
     missed = novelty.joined(torch.zeros(10, *SIZE), found)
     assert (missed > 0).all()
-    assert missed[:, 36:52, 52:68].mean() > 10 * missed[:, :, 112:].mean()
+    assert missed[:, 36:52, 52:68].mean() > 4 * missed[:, :, 112:].mean()
+
+
+def test_without_labels_novelty_counts_for_more(folder, backbone):
+    assert fit(folder, backbone, weight=0.5, weight_without_labels=2.5).weight == 0.5
+    without = fit(folder, backbone, has_labels=False, weight=0.5, weight_without_labels=2.5)
+    assert without.weight == 2.5
 
 
 def test_it_can_be_stored_and_loaded(folder, backbone):
     novelty, found = fit(folder, backbone), general(backbone, unseen(folder))
-    loaded = NoveltyModel.blank(SIZE, rank=4, weight=0.3)
+    loaded = NoveltyModel.blank(SIZE, rank=4)
     loaded.load_state_dict(novelty.state_dict())
-    torch.testing.assert_close(loaded(found, SIZE), novelty(found, SIZE), rtol=0, atol=0)
+    answers = [
+        one.joined(torch.rand(10, *SIZE, generator=torch.Generator().manual_seed(0)), found)
+        for one in (loaded, novelty)
+    ]
+    torch.testing.assert_close(*answers, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("numbers", [[0], [0, 1], [0, 0, 0, 0, 0], range(7)])
@@ -107,6 +119,8 @@ def test_few_and_identical_images_give_finite_novelty(folder, backbone, numbers)
     novelty = fit(folder, backbone, numbers)
     found = novelty(general(backbone, unseen(folder)), SIZE)
     assert found.isfinite().all()
+    assert found.abs().max() <= LARGEST
+    assert novelty.weight == 0  # so few do not tell how much normal images vary
 
 
 def test_so_many_images_are_looked_at_and_no_more(folder, backbone):

@@ -36,7 +36,8 @@ def make_segmenter(
     features.normality = normality
     novelty = None
     if backbone and seen_as_normal is not None:
-        novelty = NoveltyModel.blank(seen_as_normal, rank=2, weight=0.5)
+        novelty = NoveltyModel.blank(seen_as_normal, rank=2)
+        novelty.weight.fill_(0.5)
         novelty.limits.fill_(0.5)
         for subspace in novelty.subspaces:
             torch.nn.init.normal_(subspace.get_buffer("components"), std=0.002)

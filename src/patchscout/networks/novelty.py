@@ -29,6 +29,9 @@ POOLED = 3
 LEAST_PROBABILITY = 1e-6
 """No predictor is taken to be surer than this, so that there are log-odds."""
 
+LARGEST = 14.0
+"""Novelty is no larger, about the log-odds of that; 7 on images of real defects."""
+
 
 class Level(NamedTuple):
     """A level of the backbone that is looked at.
@@ -52,11 +55,12 @@ class NoveltyModel(nn.Module):
         subspaces: One of each level, with one rank.
         limits: Deviation that 99 % of the places of normal images stay below, one of each level.
         spreads: Standard deviation of the deviations, likewise.
-        weight: Log-odds of being anomalous for each standard deviation.
+        weight: Of novelty, where that of the predictor's log-odds is 1.
     """
 
     limits: Float[Tensor, " levels"]
     spreads: Float[Tensor, " levels"]
+    weight: Float[Tensor, ""]
 
     def __init__(
         self, subspaces: Sequence[Subspace], limits: Tensor, spreads: Tensor, weight: float
@@ -65,7 +69,7 @@ class NoveltyModel(nn.Module):
         self.subspaces = nn.ModuleList(subspaces)
         self.register_buffer("limits", limits)
         self.register_buffer("spreads", spreads)
-        self.weight = weight
+        self.register_buffer("weight", torch.tensor(weight))
 
     def forward(
         self, general: Sequence[Tensor], size: tuple[int, int]
@@ -86,21 +90,25 @@ class NoveltyModel(nn.Module):
                 self.subspaces, seen, self.limits, self.spreads, strict=True
             )
         ]
-        return torch.stack(maps).mean(dim=0).squeeze(1)
+        return torch.stack(maps).mean(dim=0).squeeze(1).clamp(-LARGEST, LARGEST)
 
     def joined(
         self, probability: Float[Tensor, "batch height width"], general: Sequence[Tensor]
     ) -> Float[Tensor, "batch height width"]:
-        """Return a predictor's probability of being anomalous, its log-odds raised by novelty."""
+        """Return a predictor's probability of being anomalous, joined with novelty.
+
+        It is the weighted mean of both, as log-odds.
+        """
         novelty = self(general, (probability.shape[-2], probability.shape[-1]))
-        return (torch.logit(probability, LEAST_PROBABILITY) + self.weight * novelty).sigmoid()
+        log_odds = torch.logit(probability, LEAST_PROBABILITY) + self.weight * novelty
+        return (log_odds / (1 + self.weight)).sigmoid()
 
     @property
     def _grids(self) -> list[tuple[int, int]]:
         return [cast(Subspace, subspace).grid for subspace in self.subspaces]
 
     @classmethod
-    def blank(cls, image_size: tuple[int, int], rank: int, weight: float) -> NoveltyModel:
+    def blank(cls, image_size: tuple[int, int], rank: int) -> NoveltyModel:
         """Return one of nothing, for the buffers of a trained one to be loaded into."""
         subspaces = []
         for level, grid in zip(LEVELS, feature_grids(image_size), strict=True):
@@ -109,7 +117,7 @@ class NoveltyModel(nn.Module):
             subspaces.append(
                 Subspace(torch.zeros(shape), components, torch.ones(1, *shape), (rank,))
             )
-        return cls(subspaces, torch.zeros(len(LEVELS)), torch.ones(len(LEVELS)), weight)
+        return cls(subspaces, torch.zeros(len(LEVELS)), torch.ones(len(LEVELS)), 0.0)
 
 
 def feature_grids(image_size: tuple[int, int]) -> list[tuple[int, int]]:

@@ -79,7 +79,13 @@ def train(
     novelty = None
     if config.measures_novelty and learner.predictor.backbone is not None:
         novelty = fit_novelty(
-            normal, loader, learner.predictor.backbone, config.novelty, device, monitor
+            normal,
+            loader,
+            learner.predictor.backbone,
+            config.novelty,
+            device,
+            monitor,
+            has_labels=bool(split.labeled),
         )
     environment = PatchEnvironment(
         pool,

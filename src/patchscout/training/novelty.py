@@ -19,6 +19,9 @@ from patchscout.training.normality import fit_subspace
 from patchscout.types import Sample
 
 NUM_FOLDS = 4
+FEWEST = 8
+"""Of fewer images nobody can tell how much normal ones vary: what is new is left out."""
+
 USUAL = 0.99
 """Share of the places of normal images that are taken for usual."""
 
@@ -34,6 +37,8 @@ def fit_novelty(
     settings: NoveltySettings,
     device: torch.device,
     monitor: Monitor,
+    *,
+    has_labels: bool,
 ) -> NoveltyModel:
     """Learn the subspaces of normal images.
 
@@ -43,9 +48,10 @@ def fit_novelty(
         normal: Normal training images, at least one.
         loader: Reads them.
         backbone: Whose features they are seen by.
-        settings: How many components, and the weight of what is new.
+        settings: How many components, and the weights of novelty.
         device: Where the backbone is.
         monitor: Shows progress.
+        has_labels: Whether the predictor learns from labeled images.
     """
     chosen = normal[:: math.ceil(len(normal) / settings.max_images)]
     grids = feature_grids(loader.image_size)
@@ -56,7 +62,10 @@ def fit_novelty(
         seen.append([cells.cpu() for cells in look_at(general, grids)])
     fitted = [_fit_level(torch.cat(level), settings.rank) for level in zip(*seen, strict=True)]
     subspaces, limits, spreads = zip(*fitted, strict=True)
-    return NoveltyModel(subspaces, torch.stack(limits), torch.stack(spreads), settings.weight)
+    weight = settings.weight if has_labels else settings.weight_without_labels
+    if len(chosen) < FEWEST:
+        weight = 0.0
+    return NoveltyModel(subspaces, torch.stack(limits), torch.stack(spreads), weight)
 
 
 def _fit_level(cells: Cells, rank: int) -> tuple[Subspace, Tensor, Tensor]:
