@@ -55,16 +55,18 @@ def configuration(downscale=1, **profile):
     )
 
 
-def test_a_run_from_before_deviations_answers_without_them(trained_run, tmp_path):
-    config = preset_config(
-        "fast", data={"image_size": [64, 64]}, sampler={"patch_px": 16}, normality={"ranks": []}
-    )
+@pytest.mark.parametrize(
+    ("group", "off"), [("normality", {"ranks": []}), ("novelty", {"weight": 0})]
+)
+def test_a_run_from_before_a_part_existed_answers_without_it(group, off, trained_run, tmp_path):
+    sizes = {"data": {"image_size": [64, 64]}, "sampler": {"patch_px": 16}}
+    config = preset_config("fast", **sizes, **{group: off})
     saved = build_segmenter(config, {}).eval()
     _, record = load_config(trained_run)
     assert record is not None
     save_model(tmp_path, saved, config, record)
     settings = config.model_dump(mode="json")
-    del settings["normality"]
+    del settings[group]
     edit_config(tmp_path, config=settings)
     with torch.no_grad():
         assert torch.equal(load_model(tmp_path, CPU)[0](IMAGES), saved(IMAGES))
