@@ -84,7 +84,7 @@ def write_card(folder: Path, metrics: dict[str, Any] | None = None) -> None:
         "## Threshold",
         "",
         f"A pixel is anomalous from **{record.threshold:.3f}** on; an image is defective if any"
-        " pixel is. The threshold is the one with the best pixel F1"
+        " pixel is. The threshold is the lowest one with a nearly best pixel F1"
         f" ({record.threshold_f1:.3f}) over {labeled} and {held_out}{scored}. No"
         " test image took part. A higher one finds less and raises fewer false alarms.",
         "",

@@ -25,7 +25,8 @@ def test_a_subject_scores_images_and_counts_its_operations():
     # Two for each multiplication and sum:
     # two small autoencoders, the backbone and the predictor, once each.
     assert subject.flops == pytest.approx(1.78e9, rel=0.01)
-    components = 80 * 6 * (32**2 + 16**2)  # which are not parameters
+    # Components, which are not parameters: of deviations, and of novelty with mean and spread.
+    components = 80 * 6 * (32**2 + 16**2) + (40 + 2) * (40 * 32**2 + 112 * 16**2)
     assert (subject.num_parameters + components) * 4 == pytest.approx(subject.size_bytes, rel=0.03)
 
 
