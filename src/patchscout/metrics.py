@@ -200,9 +200,10 @@ def _binary_metrics(curve: Curve) -> BinaryMetrics:
     auroc = np.dot(new_hits, num_below) / curve.num_anomalous / curve.num_normal
     num_predicted = curve.num_hits + curve.num_false
     ap = np.dot(new_hits, curve.num_hits / num_predicted) / curve.num_anomalous
-    best = int(np.argmax(curve.f1))
+    f1_values = curve.f1
+    best = int(np.argmax(f1_values))
     return BinaryMetrics(
-        float(auroc), float(ap), float(curve.f1[best]), float(curve.thresholds[best])
+        float(auroc), float(ap), float(f1_values[best]), float(curve.thresholds[best])
     )
 
 

@@ -95,6 +95,17 @@ class Subspace(nn.Module):
         self.register_buffer("spread", spread)
         self.ranks = tuple(ranks)
 
+    @classmethod
+    def blank(cls, shape: tuple[int, int, int], ranks: Sequence[int]) -> Subspace:
+        """Return one of nothing, for the buffers of a trained one to be loaded into.
+
+        Args:
+            shape: Traits, rows and columns.
+            ranks: How many components are taken off.
+        """
+        components = torch.zeros(max(ranks), math.prod(shape))
+        return cls(torch.zeros(shape), components, torch.ones(len(ranks), *shape), ranks)
+
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns."""
@@ -151,9 +162,4 @@ class NormalityModel(nn.Module):
     @classmethod
     def blank(cls, image_size: tuple[int, int], ranks: Sequence[int]) -> NormalityModel:
         """Return one of nothing, for the buffers of a trained one to be loaded into."""
-
-        def subspace(shape: tuple[int, int, int]) -> Subspace:
-            components = torch.zeros(max(ranks), math.prod(shape))
-            return Subspace(torch.zeros(shape), components, torch.ones(len(ranks), *shape), ranks)
-
-        return cls([subspace((NUM_TRAITS, *grid)) for grid in grids(*image_size)])
+        return cls([Subspace.blank((NUM_TRAITS, *grid), ranks) for grid in grids(*image_size)])

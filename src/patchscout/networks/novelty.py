@@ -10,7 +10,6 @@ References:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
@@ -110,13 +109,10 @@ class NoveltyModel(nn.Module):
     @classmethod
     def blank(cls, image_size: tuple[int, int], rank: int) -> NoveltyModel:
         """Return one of nothing, for the buffers of a trained one to be loaded into."""
-        subspaces = []
-        for level, grid in zip(LEVELS, feature_grids(image_size), strict=True):
-            shape = (Backbone.channels[level.number], *grid)
-            components = torch.zeros(rank, math.prod(shape))
-            subspaces.append(
-                Subspace(torch.zeros(shape), components, torch.ones(1, *shape), (rank,))
-            )
+        subspaces = [
+            Subspace.blank((Backbone.channels[level.number], *grid), (rank,))
+            for level, grid in zip(LEVELS, feature_grids(image_size), strict=True)
+        ]
         return cls(subspaces, torch.zeros(len(LEVELS)), torch.ones(len(LEVELS)), 0.0)
 
 

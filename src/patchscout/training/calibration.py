@@ -120,5 +120,6 @@ def lowest_good_threshold(scored: Iterable[tuple[AnomalyMap, Mask]]) -> tuple[fl
     curve = Curve.of_scores(scores[is_anomalous], scores[~is_anomalous])
     if not curve.is_defined:
         return math.nan, math.nan
-    lowest = np.flatnonzero(curve.f1 >= (1 - NEARLY_BEST) * curve.f1.max())[-1]
-    return float(curve.thresholds[lowest]), float(curve.f1[lowest])
+    f1_values = curve.f1
+    lowest = np.flatnonzero(f1_values >= (1 - NEARLY_BEST) * f1_values.max())[-1]
+    return float(curve.thresholds[lowest]), float(f1_values[lowest])

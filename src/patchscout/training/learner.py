@@ -161,15 +161,14 @@ class ProfileLearner:
         """Return a copy of the model as it stands, in evaluation mode.
 
         Args:
-            novelty: What it is joined with.
+            novelty: What it is joined with, on the same device.
         """
         assert self._features is not None, "there is no complete profile yet"
         predictor = copy.deepcopy(cast(PredictorEnsemble, self.averaged.module))
         for kept, running in zip(predictor.buffers(), self.predictor.buffers(), strict=True):
             kept.copy_(running)
         mirrored = self.config.predictor.mirrored
-        segmenter = Segmenter(self._features, predictor, novelty, mirrored=mirrored)
-        return segmenter.to(self.device).eval()
+        return Segmenter(self._features, predictor, novelty, mirrored=mirrored).eval()
 
     def _new_autoencoder(self) -> None:
         settings = self.config.autoencoder

@@ -65,7 +65,8 @@ def fit_novelty(
     weight = settings.weight if has_labels else settings.weight_without_labels
     if len(chosen) < FEWEST:
         weight = 0.0
-    return NoveltyModel(subspaces, torch.stack(limits), torch.stack(spreads), weight)
+    novelty = NoveltyModel(subspaces, torch.stack(limits), torch.stack(spreads), weight)
+    return novelty.to(device)
 
 
 def _fit_level(cells: Cells, rank: int) -> tuple[Subspace, Tensor, Tensor]:
