@@ -161,7 +161,7 @@ class PredictorSettings(Settings):
     """Predictors that are trained in turn, each update one of them, and averaged."""
     image_members: Annotated[int, Field(ge=0, le=16)] = 0
     """How many of them see the RGB image alone, where `inputs` is both."""
-    mirrored: bool = False
+    mirrored: bool = True
     """Whether an image is scored with its mirror image too, and both are averaged."""
     learning_rate: Positive = 2e-3
     """Adam's step size; the largest one with `one_cycle`."""
@@ -291,7 +291,7 @@ class TrainingSettings(Settings):
     """Sampler and autoencoder steps of a cycle."""
     predictor_updates_per_step: Annotated[int, Field(ge=0)] = 1
     """Predictor updates after each step, from the first complete profile on."""
-    predictor_updates: Count = 1800
+    predictor_updates: Count = 3000
     """Predictor updates in all, of all members; those not made beside the steps are made after the
     last cycle."""
     alpha: LinearSchedule = LinearSchedule(steps=9000)
@@ -439,6 +439,7 @@ PAPER: dict[str, Any] = {
         "architecture": "paper",
         "inputs": "profile",
         "backbone": "none",
+        "mirrored": False,
         "learning_rate": 1e-3,
         "schedule": "constant",
         "weight_decay": 0.0,

@@ -100,6 +100,22 @@ def test_of_nearly_equal_thresholds_the_lowest_is_taken():
     assert lowest_good_threshold([(many_false[None], mask[None])])[0] == 0.5
 
 
+def test_a_lower_threshold_calls_no_more_normal_images_defective():
+    defective = np.array([0.9] * 98 + [0.5, 0.3] + [0.1] * 20)
+    images = [(defective[None], (np.arange(120) < 100)[None])]
+    calm, speckled = np.full((1, 120), 0.1), np.full((1, 120), 0.1)
+    speckled[0, :3] = 0.3  # false at 0.3: 200 / 203, nearly as good as 198 / 199 at 0.5
+    normal = np.zeros((1, 120), bool)
+    assert lowest_good_threshold([*images, (calm, normal)])[0] == 0.3
+    assert lowest_good_threshold([*images, (calm, normal), (speckled, normal)])[0] == 0.5
+    # One in twenty may be.
+    crowd = [(calm, normal)] * 19
+    assert lowest_good_threshold([*images, *crowd, (speckled, normal)])[0] == 0.3
+    # At the best threshold, 0.5, one of two is called defective anyway, and no more at 0.3.
+    speckled[0, 0] = 0.6
+    assert lowest_good_threshold([*images, (calm, normal), (speckled, normal)])[0] == 0.3
+
+
 @pytest.mark.parametrize(
     ("num_scored", "f1", "said"),
     [

@@ -23,6 +23,9 @@ MAX_HELD_OUT = 30
 NEARLY_BEST = 0.02
 """By what share of the best F1 a nearly best one is lower."""
 
+FALSE_ALARMS = 0.05
+"""Share of normal images that may be called defective for the sake of a lower threshold."""
+
 
 class Choice(NamedTuple):
     """A threshold that was chosen.
@@ -107,19 +110,26 @@ def lowest_good_threshold(scored: Iterable[tuple[AnomalyMap, Mask]]) -> tuple[fl
 
     The normal images are new to the model. The defects are not: it is surer of them than it will be
     of others. So of thresholds that are nearly as good the lowest is closest to what is best for
-    other defects.
+    other defects, as long as it is good for the normal images too: no more than one in twenty is
+    called defective, or no more than at the best threshold if that calls more so.
 
     Both are nan where no pixel is anomalous, or none normal.
     """
     preds, target = [], []
+    peaks = []  # the largest score of each normal image
     for anomaly_map, mask in scored:
         preds.append(anomaly_map.ravel())
         target.append(mask.ravel())
+        if not mask.any():
+            peaks.append(anomaly_map.max())
     scores, is_anomalous = np.concatenate(preds), np.concatenate(target)
     check_scores(scores, is_anomalous)
     curve = Curve.of_scores(scores[is_anomalous], scores[~is_anomalous])
     if not curve.is_defined:
         return math.nan, math.nan
     f1_values = curve.f1
-    lowest = np.flatnonzero(f1_values >= (1 - NEARLY_BEST) * f1_values.max())[-1]
+    num_alarms = len(peaks) - np.searchsorted(np.sort(peaks), curve.thresholds)
+    few = max(num_alarms[f1_values.argmax()], FALSE_ALARMS * len(peaks))
+    is_good = (f1_values >= (1 - NEARLY_BEST) * f1_values.max()) & (num_alarms <= few)
+    lowest = np.flatnonzero(is_good)[-1]
     return float(curve.thresholds[lowest]), float(f1_values[lowest])
