@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from patchscout.config import Config, merged, parse_config
 from patchscout.data.loader import ImageLoader
 from patchscout.training.direction import DIRECTED, anisotropy
+from patchscout.training.subsets import evenly_chosen
 from patchscout.training.working_size import choose_image_size
 from patchscout.types import Split
 
@@ -26,8 +26,7 @@ def adapt(config: Config, split: Split) -> Config:
         config = _with(config, "data", image_size=chosen)
     if config.views.keeps_direction is None:
         loader = ImageLoader(config.data.working_size, cache_mib=0)
-        stride = math.ceil(len(split.train_normal) / LOOKED_AT)
-        images = map(loader.image, split.train_normal[::stride])
+        images = map(loader.image, evenly_chosen(split.train_normal, LOOKED_AT))
         config = _with(config, "views", keeps_direction=anisotropy(images) > DIRECTED)
     return config
 

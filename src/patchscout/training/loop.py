@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,7 @@ from patchscout.training.learner import ProfileLearner
 from patchscout.training.normality import fit_normality
 from patchscout.training.novelty import fit_novelty
 from patchscout.training.samplers import make_sampler
+from patchscout.training.subsets import evenly_chosen
 from patchscout.training.views import ViewSource
 from patchscout.types import Sample, Split
 
@@ -170,11 +170,10 @@ class ImagePool:
 
 def color_statistics(samples: tuple[Sample, ...], loader: ImageLoader) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each color over evenly chosen images."""
-    stride = math.ceil(len(samples) / STATISTICS_IMAGES)
     pixels = torch.stack(
         [
             torch.stack([image.mean(dim=(1, 2)), image.square().mean(dim=(1, 2))])
-            for image in map(loader.image, samples[::stride])
+            for image in map(loader.image, evenly_chosen(samples, STATISTICS_IMAGES))
         ]
     ).mean(dim=0)
     mean, mean_of_squares = pixels

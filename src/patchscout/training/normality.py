@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +12,7 @@ from patchscout.config import NormalitySettings
 from patchscout.data.loader import ImageLoader
 from patchscout.monitor import Monitor
 from patchscout.networks.normality import NormalityModel, Subspace, describe, grids
+from patchscout.training.subsets import evenly_chosen
 from patchscout.types import Sample
 
 NUM_FOLDS = 8
@@ -46,7 +46,7 @@ class CrossFittedNormality:
     ) -> None:
         self.num_normal = len(normal)
         self.num_folds = min(NUM_FOLDS, len(normal))
-        chosen = range(0, len(normal), math.ceil(len(normal) / settings.max_images))
+        chosen = evenly_chosen(range(len(normal)), settings.max_images)
         folds = torch.tensor([self.fold_of(number) for number in chosen])
         fitted = [
             _fit_level(cells, folds, self.num_folds, settings.ranks)

@@ -16,6 +16,7 @@ from patchscout.networks.normality import Cells, Subspace
 from patchscout.networks.novelty import NoveltyModel, feature_grids, look_at
 from patchscout.networks.segmenter import measure_lighting, standardized
 from patchscout.training.normality import fit_subspace
+from patchscout.training.subsets import evenly_chosen
 from patchscout.types import Sample
 
 NUM_FOLDS = 4
@@ -53,7 +54,7 @@ def fit_novelty(
         monitor: Shows progress.
         has_labels: Whether the predictor learns from labeled images.
     """
-    chosen = normal[:: math.ceil(len(normal) / settings.max_images)]
+    chosen = evenly_chosen(normal, settings.max_images)
     grids = feature_grids(loader.image_size)
     seen: list[list[Cells]] = []
     for sample in monitor.track(chosen, "learning what is new", len(chosen), "image"):

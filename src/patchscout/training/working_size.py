@@ -15,6 +15,7 @@ from patchscout.data.annotations import read_mask
 from patchscout.data.images import read_size
 from patchscout.data.loader import resized_mask
 from patchscout.monitor import Monitor
+from patchscout.training.subsets import evenly_chosen
 from patchscout.types import Mask, Sample, Split
 
 BASE_PX = 256
@@ -28,7 +29,7 @@ THIN_PX = 8.0
 
 SMALLEST_PX = 64
 SIZE_MULTIPLE = 16
-EVENLY_CHOSEN = 64
+MOST_MEASURED = 64
 
 
 def choose_image_size(
@@ -45,8 +46,8 @@ def choose_image_size(
         labeled: Labeled training images; may be empty.
         patch_px: Side of the sampler's patch, which is the least that either side may be.
     """
-    stride = math.ceil(len(normal) / EVENLY_CHOSEN)
-    sizes = np.array([read_size(sample.image_path) for sample in normal[::stride]], float)
+    chosen = evenly_chosen(normal, MOST_MEASURED)
+    sizes = np.array([read_size(sample.image_path) for sample in chosen], float)
     shape = math.exp(float(np.median(np.log(sizes[:, 0] / sizes[:, 1]))))
     native = math.sqrt(float(np.median(sizes.prod(axis=1))))
     thickness = [relative_thickness(read_mask(s, read_size(s.image_path))) for s in labeled]
