@@ -62,6 +62,8 @@ class TrainingRecord:
         num_steps: Sampler steps taken.
         seconds: Duration of training.
         is_complete: False if training was interrupted.
+        num_normal_scored: Normal images that the threshold was chosen on; None in older runs.
+        num_false_alarms: How many of these it calls defective; None in older runs.
     """
 
     category: str
@@ -73,6 +75,8 @@ class TrainingRecord:
     num_steps: int
     seconds: float
     is_complete: bool
+    num_normal_scored: int | None = None
+    num_false_alarms: int | None = None
 
 
 _RECORD = TypeAdapter(TrainingRecord)

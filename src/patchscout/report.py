@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from patchscout.atomic import atomic_path, write_text_atomic
-from patchscout.checkpoint import CARD_FILE, PICTURE_FILE, load_config
+from patchscout.checkpoint import CARD_FILE, PICTURE_FILE, TrainingRecord, load_config
 from patchscout.data.images import read_image
 from patchscout.data.loader import resized_mask
 from patchscout.detector import PatchScout
@@ -86,7 +86,8 @@ def write_card(folder: Path, metrics: dict[str, Any] | None = None) -> None:
         f"A pixel is anomalous from **{record.threshold:.3f}** on; an image is defective if any"
         " pixel is. The threshold is the lowest one with a nearly best pixel F1"
         f" ({record.threshold_f1:.3f}) over {labeled} and {held_out}{scored}. No"
-        " test image took part. A higher one finds less and raises fewer false alarms.",
+        f" test image took part. {_false_alarms(record)}A higher one finds less and raises fewer"
+        " false alarms.",
         "",
         "## Test results",
         "",
@@ -108,6 +109,16 @@ def write_card(folder: Path, metrics: dict[str, Any] | None = None) -> None:
         "",
     ]
     write_text_atomic(folder / CARD_FILE, "\n".join(lines))
+
+
+def _false_alarms(record: TrainingRecord) -> str:
+    """Return a sentence on the normal images that the threshold calls defective, if it is known."""
+    if not record.num_normal_scored:
+        return ""
+    return (
+        f"Of the {record.num_normal_scored} normal images among them it calls"
+        f" {record.num_false_alarms} defective. "
+    )
 
 
 def _results(metrics: dict[str, Any]) -> list[str]:

@@ -79,10 +79,11 @@ def two_images(tmp_path):
 
 def test_the_threshold_has_a_nearly_best_f1_over_all_images(two_images):
     normal, labeled = two_images
-    threshold, f1, is_complete = choose([normal], [labeled])
-    assert threshold == pytest.approx(102 / 255, abs=1e-3)
-    assert f1 == pytest.approx(400 / 450)
-    assert is_complete
+    choice = choose([normal], [labeled])
+    assert choice.threshold == pytest.approx(102 / 255, abs=1e-3)
+    assert choice.f1 == pytest.approx(400 / 450)
+    assert choice.is_complete
+    assert (choice.num_normal, choice.num_false_alarms) == (1, 1)  # the one with 50 pixels at 153
     # Without the normal image nothing at 153 is false, and the F1 would be that of 400 / 400.
     assert choose([], [labeled]).f1 == 1.0
 
@@ -92,12 +93,21 @@ def test_of_nearly_equal_thresholds_the_lowest_is_taken():
     scores = np.array([0.9] * 98 + [0.5, 0.3] + [0.3] * 2 + [0.1] * 7)
     mask = np.arange(len(scores)) < 100
     # At 0.9: 196 / 198. At 0.5: 198 / 199, the best. At 0.3: 200 / 202, nearly as good.
-    threshold, f1 = lowest_good_threshold([(scores[None], mask[None])])
-    assert threshold == 0.3
-    assert f1 == pytest.approx(200 / 202)
+    choice = lowest_good_threshold([(scores[None], mask[None])])
+    assert choice.threshold == 0.3
+    assert choice.f1 == pytest.approx(200 / 202)
+    assert choice.num_normal == 0
     many_false = np.concatenate([scores, np.full(10, 0.3)])  # 200 / 212 is not
     mask = np.arange(len(many_false)) < 100
     assert lowest_good_threshold([(many_false[None], mask[None])])[0] == 0.5
+
+
+def chosen(defective, *normal):
+    """The threshold, and how many normal images it calls defective."""
+    nothing = np.zeros(normal[0].shape, bool)
+    choice = lowest_good_threshold([*defective, *((one, nothing) for one in normal)])
+    assert choice.num_normal == len(normal)
+    return choice.threshold, choice.num_false_alarms
 
 
 def test_a_lower_threshold_calls_no_more_normal_images_defective():
@@ -105,15 +115,13 @@ def test_a_lower_threshold_calls_no_more_normal_images_defective():
     images = [(defective[None], (np.arange(120) < 100)[None])]
     calm, speckled = np.full((1, 120), 0.1), np.full((1, 120), 0.1)
     speckled[0, :3] = 0.3  # false at 0.3: 200 / 203, nearly as good as 198 / 199 at 0.5
-    normal = np.zeros((1, 120), bool)
-    assert lowest_good_threshold([*images, (calm, normal)])[0] == 0.3
-    assert lowest_good_threshold([*images, (calm, normal), (speckled, normal)])[0] == 0.5
+    assert chosen(images, calm) == (0.3, 0)
+    assert chosen(images, calm, speckled) == (0.5, 0)
     # One in twenty may be.
-    crowd = [(calm, normal)] * 19
-    assert lowest_good_threshold([*images, *crowd, (speckled, normal)])[0] == 0.3
+    assert chosen(images, *[calm] * 19, speckled) == (0.3, 1)
     # At the best threshold, 0.5, one of two is called defective anyway, and no more at 0.3.
     speckled[0, 0] = 0.6
-    assert lowest_good_threshold([*images, (calm, normal), (speckled, normal)])[0] == 0.3
+    assert chosen(images, calm, speckled) == (0.3, 1)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +164,7 @@ def test_without_labels_it_is_chosen_on_simulated_defects(tmp_path, count):
         PillowImage.fromarray(np.full((64, 64), 60 + number, np.uint8)).save(path)
         normal.append(Sample(path))
     for _ in range(3):
-        threshold, f1, _ = choose(normal, [])
-        assert 0 < threshold < 1
-        assert 0 < f1 <= 1
-        assert (threshold, f1, True) == choose(normal, [])
+        choice = choose(normal, [])
+        assert 0 < choice.threshold < 1
+        assert 0 < choice.f1 <= 1
+        assert choice == choose(normal, [])

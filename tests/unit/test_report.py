@@ -67,6 +67,16 @@ def test_the_card_says_whose_picture_it_shows(run):
     assert "examples.png" not in card(run)
 
 
+def test_the_card_says_how_many_normal_images_the_threshold_calls_defective(run):
+    data = json.loads((run / "config.json").read_text())
+    data["training"] |= {"num_normal_scored": 9, "num_false_alarms": 2}
+    (run / "config.json").write_text(json.dumps(data))
+    assert "Of the 9 normal images among them it calls 2 defective." in card(run)
+    del data["training"]["num_normal_scored"], data["training"]["num_false_alarms"]  # as older ones
+    (run / "config.json").write_text(json.dumps(data))
+    assert "among them" not in card(run)
+
+
 def test_an_interrupted_run_says_so(run):
     config, _ = load_config(run)
     data = json.loads((run / "config.json").read_text())

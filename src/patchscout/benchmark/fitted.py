@@ -42,8 +42,7 @@ def calibrate(score: Score, split: Split, config: Config) -> float:
         config: For the working size and the seed.
     """
     images = _calibration_images(split, config)
-    threshold, _ = lowest_good_threshold((score(image), mask) for image, mask in images)
-    return threshold
+    return lowest_good_threshold((score(image), mask) for image, mask in images).threshold
 
 
 def _calibration_images(split: Split, config: Config) -> Iterator[tuple[Image, Mask]]:

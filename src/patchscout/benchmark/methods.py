@@ -58,7 +58,9 @@ def fit(
         result = _trained(split, config, device, monitor)
         size = config.data.working_size
         fitted = Fitted(
-            lambda image: score_image(result.segmenter, image, size, device), result.threshold, 0.0
+            lambda image: score_image(result.segmenter, image, size, device),
+            result.choice.threshold,
+            0.0,
         )
     return replace(fitted, seconds=time.monotonic() - started)
 

@@ -33,12 +33,16 @@ class Choice(NamedTuple):
     Attributes:
         threshold: The decision threshold.
         f1: Its pixel F1 on the images that it was chosen on.
-        is_complete: False if Ctrl-C left some of them out.
+        num_normal: How many of them are normal.
+        num_false_alarms: How many of these it calls defective.
+        is_complete: False if Ctrl-C left some out.
     """
 
     threshold: float
     f1: float
-    is_complete: bool
+    num_normal: int
+    num_false_alarms: int
+    is_complete: bool = True
 
 
 def hold_out(
@@ -93,7 +97,7 @@ def choose_threshold(
     try:
         for image, mask in monitor.track(images, "choosing the threshold", total, "image"):
             score(image, mask)
-        return Choice(*lowest_good_threshold(scored), is_complete=True)
+        return lowest_good_threshold(scored)
     except KeyboardInterrupt:
         if not any(mask.any() for _, mask in scored):
             defect = views.defects(1)[0]
@@ -102,18 +106,18 @@ def choose_threshold(
             f"Stopped while the threshold was chosen: it is chosen on {len(scored)} of {total}"
             " images."
         )
-        return Choice(*lowest_good_threshold(scored), is_complete=False)
+        return lowest_good_threshold(scored)._replace(is_complete=False)
 
 
-def lowest_good_threshold(scored: Iterable[tuple[AnomalyMap, Mask]]) -> tuple[float, float]:
-    """Return the lowest threshold whose pixel F1 over maps and masks is nearly best, and that F1.
+def lowest_good_threshold(scored: Iterable[tuple[AnomalyMap, Mask]]) -> Choice:
+    """Return the lowest threshold whose pixel F1 over maps and masks is nearly best.
 
     The normal images are new to the model. The defects are not: it is surer of them than it will be
     of others. So of thresholds that are nearly as good the lowest is closest to what is best for
     other defects, as long as it is good for the normal images too: no more than one in twenty is
     called defective, or no more than at the best threshold if that calls more so.
 
-    Both are nan where no pixel is anomalous, or none normal.
+    It is nan where no pixel is anomalous, or none normal.
     """
     preds, target = [], []
     peaks = []  # the largest score of each normal image
@@ -126,10 +130,15 @@ def lowest_good_threshold(scored: Iterable[tuple[AnomalyMap, Mask]]) -> tuple[fl
     check_scores(scores, is_anomalous)
     curve = Curve.of_scores(scores[is_anomalous], scores[~is_anomalous])
     if not curve.is_defined:
-        return math.nan, math.nan
+        return Choice(math.nan, math.nan, len(peaks), 0)
     f1_values = curve.f1
     num_alarms = len(peaks) - np.searchsorted(np.sort(peaks), curve.thresholds)
     few = max(num_alarms[f1_values.argmax()], FALSE_ALARMS * len(peaks))
     is_good = (f1_values >= (1 - NEARLY_BEST) * f1_values.max()) & (num_alarms <= few)
     lowest = np.flatnonzero(is_good)[-1]
-    return float(curve.thresholds[lowest]), float(f1_values[lowest])
+    return Choice(
+        float(curve.thresholds[lowest]),
+        float(f1_values[lowest]),
+        len(peaks),
+        int(num_alarms[lowest]),
+    )

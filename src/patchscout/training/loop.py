@@ -14,7 +14,7 @@ from patchscout.data.loader import ImageLoader
 from patchscout.monitor import Monitor
 from patchscout.networks.loss_profile import shrink
 from patchscout.networks.segmenter import Segmenter
-from patchscout.training.calibration import choose_threshold, hold_out
+from patchscout.training.calibration import Choice, choose_threshold, hold_out
 from patchscout.training.environment import PatchEnvironment
 from patchscout.training.learner import ProfileLearner
 from patchscout.training.normality import fit_normality
@@ -37,15 +37,13 @@ class TrainingResult:
 
     Attributes:
         segmenter: The trained model, in evaluation mode.
-        threshold: The decision threshold.
-        threshold_f1: Its pixel F1 on the images that it was chosen on.
+        choice: The decision threshold, and what is known of it.
         num_steps: Sampler steps that were taken.
         is_complete: False if training was interrupted.
     """
 
     segmenter: Segmenter
-    threshold: float
-    threshold_f1: float
+    choice: Choice
     num_steps: int
     is_complete: bool
 
@@ -125,9 +123,9 @@ def train(
     calibration = ViewSource(
         calibration_normal, split.labeled, loader, config.views, seed=config.seed
     )
-    threshold, f1, is_chosen = choose_threshold(segmenter, calibration, device, monitor)
-    is_complete = is_complete and is_chosen
-    return TrainingResult(segmenter, threshold, f1, learner.num_steps, is_complete)
+    choice = choose_threshold(segmenter, calibration, device, monitor)
+    is_complete = is_complete and choice.is_complete
+    return TrainingResult(segmenter, choice, learner.num_steps, is_complete)
 
 
 class ImagePool:
