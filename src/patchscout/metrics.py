@@ -141,14 +141,16 @@ class MetricAccumulator:
         """Return all figures of the images so far.
 
         Args:
-            threshold: The decision threshold of `pixel_f1_at_threshold`.
+            threshold: The decision threshold.
 
         Returns:
-            `threshold`; `num_images` and, of these, `num_anomalous`; the figures `pixel_auroc`,
-            `pixel_ap`, `pixel_f1_max`, `pixel_aupro`, `pixel_f1_at_threshold`, `image_auroc`,
-            `image_ap` and `image_f1_max`, pooled over all images; and `per_defect_type`, which
-            holds the same for the images of each type together with all normal ones. A figure
-            that is not defined is None, so that the result can be written as JSON.
+            `threshold`; `num_images` and, of these, `num_anomalous`; at the threshold,
+            `num_false_alarms`, the normal images whose score reaches it, and `num_missed`, the
+            anomalous ones whose score does not; the figures `pixel_auroc`, `pixel_ap`,
+            `pixel_f1_max`, `pixel_aupro`, `pixel_f1_at_threshold`, `image_auroc`, `image_ap` and
+            `image_f1_max`, pooled over all images; and `per_defect_type`, which holds the same for
+            the images of each type together with all normal ones. A figure that is not defined is
+            None, so that the result can be written as JSON.
         """
         defect_types = sorted(self._pixels.keys() - {NORMAL})
         return {
@@ -187,6 +189,8 @@ class MetricAccumulator:
         return {
             "num_images": len(normal) + len(anomalous),
             "num_anomalous": len(anomalous),
+            "num_false_alarms": int(np.count_nonzero(normal >= threshold)),
+            "num_missed": int(np.count_nonzero(~(anomalous >= threshold))),
             **{name: None if math.isnan(value) else value for name, value in figures.items()},
         }
 

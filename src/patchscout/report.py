@@ -11,6 +11,7 @@ from patchscout.checkpoint import CARD_FILE, PICTURE_FILE, TrainingRecord, load_
 from patchscout.data.images import read_image
 from patchscout.data.loader import resized_mask
 from patchscout.detector import PatchScout
+from patchscout.tables import decisions
 from patchscout.training.calibration import num_held_out
 from patchscout.types import Sample
 from patchscout.visualize import SheetRow, contact_sheet, overlay
@@ -125,6 +126,7 @@ def _results(metrics: dict[str, Any]) -> list[str]:
     size = metrics["evaluation_size"]
     at = "each image's own size" if size == "native" else f"{size[0]} x {size[1]} px"
     rows = {**metrics["per_defect_type"], "**all**": metrics}
+    decided = decisions(metrics)
     return [
         f"{metrics['num_images']} test images, {metrics['num_anomalous']} of them defective, none"
         f" of which was trained on; pixels pooled over all of them at {at}. A defect type's row is"
@@ -138,4 +140,5 @@ def _results(metrics: dict[str, Any]) -> list[str]:
             + " |"
             for name, row in rows.items()
         ),
+        *(["", f"At the threshold {decided}."] if decided else []),
     ]

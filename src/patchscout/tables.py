@@ -31,12 +31,11 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
         A table of three decimals, with `-` for a figure that is not defined. The second column
         counts the defective images of a row.
     """
-    threshold = metrics.get("threshold")
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=0,
         show_edge=False,
-        caption=None if threshold is None else f"F1@t: at the stored threshold {threshold:.3f}",
+        caption=_caption(metrics),
         caption_justify="left",
     )
     table.add_column("\ndefect type")
@@ -51,6 +50,29 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
         table.add_section()
     table.add_row(Text("all"), *_cells(metrics), style="bold")
     return table
+
+
+def decisions(metrics: Mapping[str, Any]) -> str:
+    """Return how many images are called defective at the threshold; nothing if that is not known.
+
+    Args:
+        metrics: As those of `metrics_table`; older ones do not tell.
+    """
+    if "num_missed" not in metrics:
+        return ""
+    num_anomalous = metrics["num_anomalous"]
+    return (
+        f"{metrics['num_false_alarms']} of {metrics['num_images'] - num_anomalous} normal images"
+        f" and {num_anomalous - metrics['num_missed']} of {num_anomalous} defective ones are called"
+        " defective"
+    )
+
+
+def _caption(metrics: Mapping[str, Any]) -> str | None:
+    if "threshold" not in metrics:
+        return None
+    lines = [f"F1@t: at the stored threshold {metrics['threshold']:.3f}", decisions(metrics)]
+    return ":\n".join(line for line in lines if line)
 
 
 def _cells(figures: Mapping[str, Any]) -> list[str]:

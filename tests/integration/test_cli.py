@@ -34,7 +34,7 @@ FIGURES = {
     "image_ap",
     "image_f1_max",
 }
-COUNTS = {"num_images", "num_anomalous"}
+COUNTS = {"num_images", "num_anomalous", "num_false_alarms", "num_missed"}
 
 
 def read_json(path):

@@ -60,6 +60,13 @@ def test_the_card_names_the_evaluation_size_and_the_number_of_images(run):
     assert "at each image's own size" in card(run, METRICS | {"evaluation_size": "native"})
 
 
+def test_the_card_says_how_many_test_images_are_called_defective(run):
+    counts = {"num_images": 5, "num_anomalous": 3, "num_false_alarms": 1, "num_missed": 2}
+    told = "At the threshold 1 of 2 normal images and 1 of 3 defective ones are called defective."
+    assert told in card(run, METRICS | counts)
+    assert "At the threshold" not in card(run, METRICS)
+
+
 def test_the_card_says_whose_picture_it_shows(run):
     assert "Shown are training images." in card(run)
     assert "Shown are test images." in card(run, METRICS)

@@ -57,6 +57,14 @@ def test_the_threshold_is_told_where_it_is_known() -> None:
     assert not any("threshold" in line for line in _printed(FIGURES))
 
 
+def test_the_decisions_at_the_threshold_are_told_where_they_are_known() -> None:
+    decided = {"threshold": 0.4, "num_false_alarms": 2, "num_missed": 3}
+    text = " ".join(_printed(FIGURES | decided))
+    assert "at the stored threshold 0.400:" in text
+    assert "2 of 10 normal images and 17 of 20 defective ones are called defective" in text
+    assert "called" not in " ".join(_printed(FIGURES | {"threshold": 0.4}))
+
+
 def test_a_long_name_is_cut_rather_than_a_figure() -> None:
     name = "a_defect_type_of_far_too_long_a_name_for_any_terminal"
     lines = _printed(FIGURES | {"per_defect_type": {name: FIGURES}})
