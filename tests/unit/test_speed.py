@@ -19,12 +19,15 @@ FIGURES = {
 
 
 def test_a_subject_scores_images_and_counts_its_operations():
-    subject = build("fast, PyTorch")
+    subject = build("fast, not mirrored, PyTorch")
     images = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3)).astype(np.uint8)
     assert subject.score(images).shape == (2, *SIZE)
     # Two for each multiplication and sum:
     # two small autoencoders, the backbone and the predictor, once each.
     assert subject.flops == pytest.approx(1.78e9, rel=0.01)
+    mirrored = build("fast, PyTorch")
+    assert mirrored.flops == pytest.approx(subject.flops + 1.46e9, rel=0.01)  # the latter two again
+    assert mirrored.size_bytes == subject.size_bytes
     # Components, which are not parameters: of deviations, and of novelty with mean and spread.
     components = 80 * 6 * (32**2 + 16**2) + (40 + 2) * (40 * 32**2 + 112 * 16**2)
     assert (subject.num_parameters + components) * 4 == pytest.approx(subject.size_bytes, rel=0.03)

@@ -58,7 +58,7 @@ def build(name: str, run: Path | None = None, device: torch.device = CPU) -> Sub
 
     Args:
         name: Its name.
-        run: Run folder whose model the first three are; unset: random weights.
+        run: Run folder whose model the `fast` ones are; unset: random weights.
         device: Where those of PyTorch compute.
     """
     return SUBJECTS[name](run, device)
@@ -91,11 +91,14 @@ def count_flops(network: nn.Module, inputs: torch.Tensor) -> int:
     return counter.get_total_flops()
 
 
-def _ours(run: Path | None) -> tuple[Segmenter, tuple[int, int]]:
+def _ours(run: Path | None, *, mirrored: bool) -> tuple[Segmenter, tuple[int, int]]:
     if run is None:
-        return untrained(preset_config("fast", data={"image_size": SIZE})), SIZE
-    segmenter, config, _ = load_model(run, CPU)
-    return segmenter, config.data.working_size
+        segmenter, size = untrained(preset_config("fast", data={"image_size": SIZE})), SIZE
+    else:
+        segmenter, config, _ = load_model(run, CPU)
+        size = config.data.working_size
+    segmenter.mirrored = segmenter.mirrored and mirrored
+    return segmenter, size
 
 
 def untrained(config: Config) -> Segmenter:
@@ -110,8 +113,8 @@ def untrained(config: Config) -> Segmenter:
     return build_segmenter(config, state).eval()
 
 
-def _exported(file_format: ExportFormat, run: Path | None) -> Subject:
-    segmenter, image_size = _ours(run)
+def _exported(file_format: ExportFormat, run: Path | None, *, mirrored: bool) -> Subject:
+    segmenter, image_size = _ours(run, mirrored=mirrored)
     facts = ModelFacts("speed", 0.5, image_size, 1)
     noise = np.random.default_rng(0).random((*SIZE, 3), np.float32)
     with tempfile.TemporaryDirectory() as folder:
@@ -151,9 +154,12 @@ def _peer(model: str, device: torch.device) -> Subject:
 
 
 SUBJECTS: dict[str, Callable[[Path | None, torch.device], Subject]] = {
-    "fast, PyTorch": lambda run, device: _eager(*_ours(run), device),
-    "fast, ONNX Runtime": lambda run, _: _exported("onnx", run),
-    "fast, OpenVINO": lambda run, _: _exported("openvino", run),
+    "fast, PyTorch": lambda run, device: _eager(*_ours(run, mirrored=True), device),
+    "fast, ONNX Runtime": lambda run, _: _exported("onnx", run, mirrored=True),
+    "fast, OpenVINO": lambda run, _: _exported("openvino", run, mirrored=True),
+    "fast, not mirrored, PyTorch": lambda run, device: _eager(*_ours(run, mirrored=False), device),
+    "fast, not mirrored, ONNX Runtime": lambda run, _: _exported("onnx", run, mirrored=False),
+    "fast, not mirrored, OpenVINO": lambda run, _: _exported("openvino", run, mirrored=False),
     "paper preset, PyTorch": lambda _, device: _eager(
         untrained(preset_config("paper", data={"image_size": SIZE})), SIZE, device
     ),
