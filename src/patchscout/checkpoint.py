@@ -186,7 +186,13 @@ def build_segmenter(config: Config, state: dict[str, Tensor]) -> Segmenter:
     novelty = None
     if config.measures_novelty:
         novelty = NoveltyModel.blank(config.data.working_size, config.novelty.rank)
-    return Segmenter(features, network, novelty, mirrored=predictor.mirrored)
+    return Segmenter(
+        features,
+        network,
+        novelty,
+        mirrored=predictor.mirrored,
+        image_evidence=predictor.image_evidence,
+    )
 
 
 def _build_profiles(config: Config, state: dict[str, Tensor]) -> ProfileExtractor:

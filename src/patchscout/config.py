@@ -163,6 +163,9 @@ class PredictorSettings(Settings):
     """How many of them see the RGB image alone, where `inputs` is both."""
     mirrored: bool = True
     """Whether an image is scored with its mirror image too, and both are averaged."""
+    image_evidence: Annotated[float, Field(ge=0)] = 0.5
+    """By how much the log-odds of all pixels are lowered for each unit that the largest of the
+    image falls short of 2, a probability of 0.88: where nothing is surely a defect."""
     learning_rate: Positive = 2e-3
     """Adam's step size; the largest one with `one_cycle`."""
     schedule: Literal["one_cycle", "constant"] = "one_cycle"
@@ -440,6 +443,7 @@ PAPER: dict[str, Any] = {
         "inputs": "profile",
         "backbone": "none",
         "mirrored": False,
+        "image_evidence": 0.0,
         "learning_rate": 1e-3,
         "schedule": "constant",
         "weight_decay": 0.0,
@@ -483,7 +487,7 @@ BEFORE: dict[str, Any] = {
     "profile": {"error": "absolute"},
     "normality": {"ranks": ()},
     "novelty": {"weight": 0.0},
-    "predictor": {"backbone": "none"},
+    "predictor": {"backbone": "none", "image_evidence": 0.0},
 }
 """What was done before a setting existed, where that is not its default.
 

@@ -139,6 +139,7 @@ def test_the_policys_layers_and_parameters():
         (PAPER.predictor.dice_weight, 0.0),
         (PAPER.predictor.member_inputs, ["profile"]),
         (PAPER.predictor.mirrored, False),
+        (PAPER.predictor.image_evidence, 0.0),
         (PAPER.training.predictor_updates_per_step, 2),
         (PAPER.predictor.batch_size * PAPER.training.predictor_updates_per_step, 80),
         (PAPER.buffer.capacity, 80),

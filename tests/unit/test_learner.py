@@ -260,8 +260,11 @@ def test_members_are_trained_in_turn():
 
 
 @pytest.mark.parametrize("mirrored", [True, False])
-def test_the_segmenter_mirrors_if_the_settings_say_so(mirrored):
-    assert complete(predictor={"mirrored": mirrored}).segmenter().mirrored is mirrored
+def test_the_segmenter_scores_as_the_settings_say(mirrored):
+    settings = {"mirrored": mirrored, "image_evidence": 0.25}
+    segmenter = complete(predictor=settings).segmenter()
+    assert segmenter.mirrored is mirrored
+    assert segmenter.image_evidence == 0.25
 
 
 def test_no_more_predictor_updates_than_asked_for():
@@ -293,7 +296,7 @@ def test_the_autoencoder_learns_one_patch_by_heart():
 
 
 def test_the_image_alone_is_learned_without_profiles():
-    learner = make(predictor={**EAGER, "inputs": "image"})
+    learner = make(predictor={**EAGER, "inputs": "image", "image_evidence": 0.0})
     before = weights(learner.autoencoder)
     assert learner.has_profiles  # at once: none are needed
     losses = []

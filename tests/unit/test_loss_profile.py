@@ -245,3 +245,33 @@ def test_a_mirrored_segmenter_averages_over_image_and_mirror_image():
     mirrored = Segmenter(features, Column([]), mirrored=True)(IMAGES)
     torch.testing.assert_close(mirrored, (plain + plain.flip(-1)) / 2)
     torch.testing.assert_close(mirrored, torch.full_like(mirrored, 0.5))
+
+
+class Shown(PredictorEnsemble):
+    """Takes the red of the image for its log-odds."""
+
+    def forward(self, features, scene=None, general=None):
+        return features[:, 0]
+
+
+def test_an_image_without_a_sure_defect_is_scored_lower_everywhere():
+    features = FeatureExtractor(None, "image", torch.zeros(3), torch.ones(3))
+    log_odds = torch.linspace(-4, 1, 64).reshape(1, 1, 8, 8).expand(1, 3, 8, 8)
+    images = torch.cat([log_odds, log_odds + 1, log_odds + 3])
+    found = Segmenter(features, Shown([]), image_evidence=0.5)(images)
+    # The largest are 1, 2 and 4: the first falls short of 2 by 1.
+    expected = images[:, 0] - torch.tensor([0.5, 0, 0])[:, None, None]
+    torch.testing.assert_close(torch.logit(found), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        Segmenter(features, Shown([]))(images), images[:, 0].sigmoid(), atol=0, rtol=0
+    )
+
+
+def test_image_evidence_is_finite_at_certainty():
+    features = FeatureExtractor(None, "image", torch.zeros(3), torch.ones(3))
+    images = torch.full((2, 3, 4, 4), -200.0)
+    images[1, :, 0, 0] = 200.0
+    found = Segmenter(features, Shown([]), image_evidence=0.5)(images)
+    assert found.isfinite().all()
+    assert found[0].max() == 0
+    assert found[1, 0, 0] == 1

@@ -12,7 +12,13 @@ from patchscout.networks.tiles import MARGIN_PX, TILE_PX, segment
 
 
 def make_segmenter(
-    kind="lean", members=1, mirrored=True, error="signed", backbone=False, seen_as_normal=None
+    kind="lean",
+    members=1,
+    mirrored=True,
+    error="signed",
+    backbone=False,
+    seen_as_normal=None,
+    image_evidence=0.0,
 ):
     torch.manual_seed(0)
     autoencoders = [make_autoencoder("lean", 4, 8) for _ in range(2)]
@@ -42,7 +48,9 @@ def make_segmenter(
         for subspace in novelty.subspaces:
             torch.nn.init.normal_(subspace.get_buffer("components"), std=0.002)
             torch.nn.init.uniform_(subspace.get_buffer("mean"))
-    return Segmenter(features, predictor, novelty, mirrored=mirrored).eval()
+    return Segmenter(
+        features, predictor, novelty, mirrored=mirrored, image_evidence=image_evidence
+    ).eval()
 
 
 def images(height, width):
@@ -56,6 +64,7 @@ CASES = [
     {"mirrored": False},
     {"members": 2},
     {"backbone": True},
+    {"image_evidence": 0.5},
     {"kind": "paper", "error": "absolute"},
 ]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from patchscout.networks.loss_profile import ProfileExtractor, num_error_channels
 from patchscout.networks.normality import NUM_GRIDS, NormalityModel
-from patchscout.networks.novelty import NoveltyModel
+from patchscout.networks.novelty import LEAST_PROBABILITY, NoveltyModel
 from patchscout.networks.predictor import PredictorEnsemble
 
 Images = Float[Tensor, "batch 3 height width"]
@@ -18,6 +18,9 @@ Lighting = Float[Tensor, "batch 4 1 1"]
 """Mean of red, green and blue, and spread, of each image."""
 
 Deviations = Float[Tensor, "batch maps height width"]
+
+SURE = 2.0
+"""Log-odds, of a probability of 0.88, from which on a place is surely anomalous."""
 
 SMALLEST_SPREAD = 0.02
 """A spread is taken for no less, so that noise in a flat image is not blown up."""
@@ -130,6 +133,8 @@ class Segmenter(nn.Module):
         novelty: What the predictor's probability is joined with; None for nothing. Its backbone is
             the predictor's.
         mirrored: Whether the mirror image of the features is scored too, and both averaged.
+        image_evidence: How much it counts that nothing in an image is surely a defect, see
+            `with_image_evidence`.
     """
 
     def __init__(
@@ -139,12 +144,14 @@ class Segmenter(nn.Module):
         novelty: NoveltyModel | None = None,
         *,
         mirrored: bool = False,
+        image_evidence: float = 0.0,
     ) -> None:
         super().__init__()
         self.features = features
         self.predictor = predictor
         self.novelty = novelty
         self.mirrored = mirrored
+        self.image_evidence = image_evidence
 
     def forward(self, images: Images) -> Float[Tensor, "batch height width"]:
         """Return the probability of being anomalous for each pixel of images in [0, 1]."""
@@ -158,7 +165,9 @@ class Segmenter(nn.Module):
             flipped = Context(context.lighting, context.deviations.flip(-1))
             mirror_image = self.predictor(self._features(images.flip(-1), maps.flip(-1), flipped))
             probability = (probability + mirror_image.sigmoid().flip(-1)) / 2
-        return probability if self.novelty is None else self.novelty.joined(probability, general)
+        if self.novelty is not None:
+            probability = self.novelty.joined(probability, general)
+        return with_image_evidence(probability, self.image_evidence)
 
     def _features(
         self, images: Images, maps: Tensor, context: Context
@@ -167,3 +176,24 @@ class Segmenter(nn.Module):
         profiles = self.features.profiles
         enlarged = maps if profiles is None else profiles.enlarge(maps)
         return self.features.assemble(images, enlarged, context)
+
+
+def with_image_evidence(
+    probability: Float[Tensor, "batch height width"], weight: float
+) -> Float[Tensor, "batch height width"]:
+    """Return the probabilities of whole images, lower where nothing is surely a defect.
+
+    Surfaces that vary look a little like a defect in many places. In an image with a defect one
+    place mostly leaves no doubt, and what is doubtful beside it may belong to it; where there is
+    none, what is doubtful is normal. The order within an image stays.
+
+    Args:
+        probability: Of being anomalous.
+        weight: By how much all log-odds are lowered for each unit that the largest is below `SURE`.
+    """
+    if weight == 0:
+        return probability
+    largest = probability.amax(dim=(1, 2), keepdim=True)
+    doubt = (SURE - torch.logit(largest, LEAST_PROBABILITY)).clamp_min(0)
+    odds_factor = torch.exp(-weight * doubt)
+    return odds_factor * probability / (1 - probability + odds_factor * probability)

@@ -167,8 +167,14 @@ class ProfileLearner:
         predictor = copy.deepcopy(cast(PredictorEnsemble, self.averaged.module))
         for kept, running in zip(predictor.buffers(), self.predictor.buffers(), strict=True):
             kept.copy_(running)
-        mirrored = self.config.predictor.mirrored
-        return Segmenter(self._features, predictor, novelty, mirrored=mirrored).eval()
+        settings = self.config.predictor
+        return Segmenter(
+            self._features,
+            predictor,
+            novelty,
+            mirrored=settings.mirrored,
+            image_evidence=settings.image_evidence,
+        ).eval()
 
     def _new_autoencoder(self) -> None:
         settings = self.config.autoencoder
