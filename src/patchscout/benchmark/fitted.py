@@ -30,7 +30,7 @@ class Fitted:
 
 
 def calibrate(score: Score, split: Split, config: Config) -> float:
-    """Return the threshold with the best pixel F1, by the rule of this program's own method.
+    """Return the threshold by the rule of this program's own method, `lowest_good_threshold`.
 
     It is chosen on the labeled training images (without any, on simulated defects) and on the
     normal ones that `training.calibration.hold_out` sets aside, which a method therefore does not

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -165,6 +166,17 @@ class Segmenter(nn.Module):
             flipped = Context(context.lighting, context.deviations.flip(-1))
             mirror_image = self.predictor(self._features(images.flip(-1), maps.flip(-1), flipped))
             probability = (probability + mirror_image.sigmoid().flip(-1)) / 2
+        return self.concluded(probability, general)
+
+    def concluded(
+        self, probability: Float[Tensor, "batch height width"], general: Sequence[Tensor]
+    ) -> Float[Tensor, "batch height width"]:
+        """Return what follows from the predictor's probability: the anomaly maps.
+
+        Args:
+            probability: Of being anomalous, for each pixel of whole images.
+            general: What the backbone finds in them; not looked at without novelty.
+        """
         if self.novelty is not None:
             probability = self.novelty.joined(probability, general)
         return with_image_evidence(probability, self.image_evidence)

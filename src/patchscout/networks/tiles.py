@@ -18,7 +18,6 @@ from patchscout.networks.segmenter import (
     Segmenter,
     measure_lighting,
     standardized,
-    with_image_evidence,
 )
 
 TILE_PX = 1024
@@ -87,10 +86,9 @@ def segment(
         flipped = Context(lighting, maps.flip(-1))
         mirror_image = _segment(segmenter, images.flip(-1), flipped, tiles, mirrored=True)
         probability = (probability + mirror_image.flip(-1)) / 2
-    if segmenter.novelty is not None:
-        general = _general(segmenter, images, lighting, tiles)
-        probability = segmenter.novelty.joined(probability, general)
-    return with_image_evidence(probability, segmenter.image_evidence)
+    looks = segmenter.novelty is not None
+    general = _general(segmenter, images, lighting, tiles) if looks else []
+    return segmenter.concluded(probability, general)
 
 
 def _general(
