@@ -10,13 +10,16 @@ import sys
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 
 def main(model_path: str, image_path: str) -> None:
     """Print what was found, and write the mask beside the image."""
     session = onnxruntime.InferenceSession(model_path)
-    image = np.asarray(Image.open(image_path).convert("RGB"))
+    opened = ImageOps.exif_transpose(Image.open(image_path))  # as cameras mean it
+    if opened.mode[0] in "IF":
+        sys.exit(f"{image_path} has more than 8 bits a pixel: export with `--pixels uint16`.")
+    image = np.asarray(opened.convert("RGB"))
     anomaly_map, pred_mask, pred_score = session.run(None, {"image": image[None]})
     print(f"{image_path}: score {pred_score[0]:.3f}, {pred_mask[0].sum()} px are anomalous")
     print(f"  the map is {anomaly_map[0].shape}, from {anomaly_map.min():.3f}")

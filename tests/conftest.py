@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -98,3 +100,20 @@ def trained_run(
 def run(trained_run: Path, tmp_path: Path) -> Path:
     """A copy of the trained run, to write to."""
     return Path(shutil.copytree(trained_run, tmp_path / "run"))
+
+
+@pytest.fixture
+def file_size_limit() -> Callable[[], AbstractContextManager[None]]:
+    """Makes a block in which no file grows beyond 50 kB, as on a full disk."""
+    resource = pytest.importorskip("resource")
+
+    @contextmanager
+    def limit() -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limit

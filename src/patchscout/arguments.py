@@ -264,4 +264,12 @@ def _problem(error: BaseException, printed: str, kind: type) -> str:
     stop = next(
         (i for i, line in enumerate(texts) if line.startswith(("For full", "Argument help"))), None
     )
-    return " ".join(texts[1:stop]).rstrip(".")
+    text = " ".join(texts[1:stop]).rstrip(".")
+    several = re.match(
+        r"Error parsing (\S+): no type matching (.+) could be .* from \[(.*?)\]", text
+    )
+    if not several:
+        return text
+    option, kinds, given = several.groups()
+    kinds = re.sub(r"[{}]", "", kinds).replace("|", " or ")
+    return f"`{option}` must be {kinds}; got {given or 'nothing'}"

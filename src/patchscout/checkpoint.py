@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,19 +12,20 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from patchscout.atomic import atomic_path, write_json_atomic
 from patchscout.channels import predictor_channels
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
 from patchscout.config import Config, as_it_was, parse_config
+from patchscout.exported import SUFFIXES
 from patchscout.networks import Backbone, make_autoencoder, make_predictor
 from patchscout.networks.loss_profile import ProfileExtractor
 from patchscout.networks.normality import NormalityModel
 from patchscout.networks.novelty import NoveltyModel
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter
-from patchscout.outputs import check_claim, check_free, claim, make_folder, reserve_folder
+from patchscout.output_folder import OutputFolder, adopt
 
 FORMAT_VERSION = 3
 """Of the run folder; any other is refused: older networks are gone, a newer one is unknown."""
@@ -45,7 +47,10 @@ RUN_FILES = (
     PICTURE_FILE,
     "tensorboard/",
 )
-"""All that a run folder may hold."""
+"""All that training and evaluation may write to a run folder."""
+
+EXPORTED_FILES = tuple(f"model{suffix}" for suffix in (*SUFFIXES.values(), ".bin"))
+"""What `patchscout export` writes there unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +102,9 @@ def save_config(folder: Path, config: Config, record: TrainingRecord | None) -> 
 def save_model(folder: Path, segmenter: Segmenter, config: Config, record: TrainingRecord) -> None:
     """Write config.json and model.safetensors."""
     state = {name: tensor.contiguous().cpu() for name, tensor in segmenter.state_dict().items()}
+    content = save(state, metadata={"format_version": str(FORMAT_VERSION)})
     with atomic_path(folder / MODEL_FILE) as partial:
-        save_file(state, partial, metadata={"format_version": str(FORMAT_VERSION)})
+        partial.write_bytes(content)  # `save_file` lets no other account read it
     save_config(folder, config, record)
 
 
@@ -225,45 +231,30 @@ def _damaged(path: Path, error: Exception) -> InputValueError:
     )
 
 
-class RunFolder:
-    """Writes a run folder that takes its place only when it is done.
+def adopt_run(folder: Path) -> None:
+    """Note the files of a run folder as this program's, whose list may be lost in a copy."""
+    adopt(folder, (*RUN_FILES, *EXPORTED_FILES))
 
-    Files go to a hidden folder beside it first, so that a failure, also one with `--overwrite`,
-    leaves what was there before.
+
+class RunFolder(OutputFolder):
+    """Writes a run folder that takes its place only when it is done.
 
     Args:
         folder: The run folder.
         overwrite: Whether an earlier run in it is replaced.
+        reads: Files and folders that training reads, which must not be replaced.
 
     Raises:
-        InputValueError: On entering, if the folder holds files and `overwrite` is False, or holds
-            one in the place of a run's that PatchScout did not write.
+        InputValueError: See `OutputFolder`.
     """
 
-    def __init__(self, folder: Path, *, overwrite: bool) -> None:
-        self.folder = folder
-        self.overwrite = overwrite
+    def __init__(self, folder: Path, *, overwrite: bool, reads: Iterable[Path] = ()) -> None:
+        super().__init__(folder, RUN_FILES, overwrite=overwrite, reads=reads)
 
     def __enter__(self) -> Path:
         """Return the folder to write to."""
-        check_free(self.folder, self.overwrite)
-        for name in RUN_FILES:
-            check_claim(self.folder, name)
-        place = self.folder.resolve()
-        self._partial = place.with_name(f".{place.name}.partial")
-        shutil.rmtree(self._partial, ignore_errors=True)
-        self._new_parents = [parent for parent in place.parents if not parent.exists()]
-        make_folder(self._partial)
-        return self._partial
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Move what was written to its place; after an error, leave no trace instead."""
-        if kind is None:
-            reserve_folder(self.folder, self.overwrite)
-            for item in sorted(self._partial.iterdir()):
-                claim(self.folder, f"{item.name}/" if item.is_dir() else item.name)
-                item.rename(self.folder / item.name)
-        shutil.rmtree(self._partial, ignore_errors=True)
-        for parent in self._new_parents:
-            if not any(parent.iterdir()):
-                parent.rmdir()
+        if self.overwrite:
+            with suppress(InputError):  # no run, or a damaged one
+                load_config(self.folder)
+                adopt_run(self.folder)
+        return super().__enter__()

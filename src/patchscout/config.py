@@ -160,7 +160,7 @@ class PredictorSettings(Settings):
     num_members: Annotated[int, Field(ge=1, le=16)] = 1
     """Predictors that are trained in turn, each update one of them, and averaged."""
     image_members: Annotated[int, Field(ge=0, le=16)] = 0
-    """How many of them see the RGB image alone, where `inputs` is both."""
+    """How many of them see the RGB image alone, where `inputs` is both; fewer than all."""
     mirrored: bool = True
     """Whether an image is scored with its mirror image too, and both are averaged."""
     image_evidence: Annotated[float, Field(ge=0)] = 0.5
@@ -190,7 +190,7 @@ class PredictorSettings(Settings):
     @property
     def member_inputs(self) -> list[str]:
         """What each member sees: `profile`, `image` or `both`."""
-        alone = min(self.image_members, self.num_members - 1) if self.inputs == "both" else 0
+        alone = self.image_members if self.inputs == "both" else 0
         return [self.inputs] * (self.num_members - alone) + ["image"] * alone
 
 
@@ -334,7 +334,7 @@ class Config(Settings):
 
     @property
     def smallest_px(self) -> int:
-        """The shortest side in pixels that an image may have: shrunk, it must hold a patch."""
+        """The shortest side in pixels to work at: shrunk, an image must hold a patch."""
         return self.sampler.patch_px * self.autoencoder.downscale
 
     @property
@@ -355,6 +355,16 @@ class Config(Settings):
             raise ValueError(
                 "views.normal_fraction, views.pasted_fraction and views.simulated_fraction must be"
                 f" at most 1 together; got {total:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_member_that_sees_profiles(self) -> Config:
+        predictor = self.predictor
+        if predictor.image_members >= predictor.num_members:
+            raise ValueError(
+                "`predictor.image_members` must be less than `predictor.num_members`"
+                f" {predictor.num_members}; got {predictor.image_members}"
             )
         return self
 

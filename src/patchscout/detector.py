@@ -21,7 +21,7 @@ from patchscout.checkpoint import (
 from patchscout.checks import InputNotFoundError, InputTypeError, InputValueError
 from patchscout.config import Config, preset_config
 from patchscout.data.images import to_image
-from patchscout.data.layout import check_dataset, check_holds_patch, read_dataset
+from patchscout.data.layout import check_dataset, read_dataset
 from patchscout.data.split import draw_split, read_split, write_split
 from patchscout.devices import choose_device
 from patchscout.evaluation import EvaluationSize, evaluate
@@ -106,7 +106,7 @@ class PatchScout:
     ) -> tuple[Dataset, Split]:
         """Read and check a data set and draw its split, without training."""
         dataset = data if isinstance(data, Dataset) else self._read(data)
-        check_dataset(dataset, self.config.smallest_px, monitor)
+        check_dataset(dataset, monitor)
         split = draw_split(
             dataset,
             labeled_per_type=self.config.labeled_per_type,
@@ -235,7 +235,6 @@ class PatchScout:
             category=self.record.category,
             threshold=self.threshold,
             image_size=self.config.data.working_size,
-            smallest_px=self.config.smallest_px,
             pixel_type=pixel_type,
         )
         arrays = [to_image(image) for image in images]
@@ -321,8 +320,6 @@ class PatchScout:
     def _predict_one(self, image: object) -> Prediction:
         segmenter, array = self.segmenter, to_image(image)
         own_size = (array.shape[0], array.shape[1])
-        source = image if isinstance(image, str | Path) else "`image`"
-        check_holds_patch(own_size, self.config.smallest_px, source)
         anomaly_map = score_image(segmenter, array, self.config.data.working_size, self.device)
         return make_prediction(resize_map(anomaly_map, own_size), self.threshold)
 

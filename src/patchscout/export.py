@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import logging
+import io
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +24,7 @@ from patchscout.exported import (
     ExportedModel,
     ExportFormat,
     ModelFacts,
+    quiet,
 )
 from patchscout.inference import resize_map, score_image
 from patchscout.networks.deployable import DeployableModel
@@ -92,7 +91,7 @@ def export_model(
     model = DeployableModel(segmenter, facts.image_size, facts.threshold, largest).eval()
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         partial = Path(folder) / path.name
-        with _quiet():
+        with quiet():
             _WRITERS[file_format](model, facts, partial)
         parity = compare(segmenter, ExportedModel.load(partial), images)
         if not parity.largest_difference <= TOLERANCE:
@@ -134,7 +133,9 @@ def _program(model: DeployableModel, facts: ModelFacts) -> ExportedProgram:
 
 
 def _write_torch(model: DeployableModel, facts: ModelFacts, path: Path) -> None:
-    torch.export.save(_program(model, facts), path, extra_files={METADATA_KEY: facts.to_json()})
+    content = io.BytesIO()  # to a file that cannot be written it would abort the process
+    torch.export.save(_program(model, facts), content, extra_files={METADATA_KEY: facts.to_json()})
+    path.write_bytes(content.getvalue())
 
 
 def _write_onnx(model: DeployableModel, facts: ModelFacts, path: Path) -> None:
@@ -163,7 +164,10 @@ def _write_openvino(model: DeployableModel, facts: ModelFacts, path: Path) -> No
     _save_onnx(model, facts, onnx_path)
     converted = openvino.Core().read_model(onnx_path)
     converted.set_rt_info(facts.to_json(), METADATA_KEY)
-    openvino.save_model(converted, path, compress_to_fp16=False)
+    try:
+        openvino.save_model(converted, path, compress_to_fp16=False)
+    except RuntimeError as error:  # all that it says of a full disk
+        raise OSError(f"{path.name}: {error}") from error
     onnx_path.unlink()
 
 
@@ -186,17 +190,3 @@ def _need(*libraries: str, extra: str) -> None:
                 f"To export this format the library {name} is needed, which is not installed."
                 f" Install it with `pip install 'patchscout[{extra}]'`."
             )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter from telling about libraries that are not needed."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

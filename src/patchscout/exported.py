@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -44,7 +47,6 @@ class ModelFacts:
         category: Name of the data set that it was trained on.
         threshold: The decision threshold, in [0, 1].
         image_size: Height and width in pixels that it works at.
-        smallest_px: The shortest side in pixels that an image may have.
         pixel_type: What the values of an image must be.
         format_version: Of these facts.
     """
@@ -52,7 +54,6 @@ class ModelFacts:
     category: str
     threshold: float
     image_size: tuple[int, int]
-    smallest_px: int
     pixel_type: PixelType = "uint8"
     format_version: int = FORMAT_VERSION
 
@@ -183,7 +184,8 @@ def _read_torch(path: Path, num_threads: int | None) -> tuple[Any, ModelFacts]:
     torch = _library("torch", "torch")
     facts = {METADATA_KEY: ""}
     try:
-        module = torch.export.load(path, extra_files=facts).module()
+        with quiet():
+            module = torch.export.load(path, extra_files=facts).module()
     except Exception as error:
         raise _damaged(path, error) from error
 
@@ -210,6 +212,22 @@ def _library(name: str, extra: str) -> Any:
             f"This model needs the library {name}, which is not installed."
             f" Install it with `pip install 'patchscout[{extra}]'`."
         ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep PyTorch from telling about libraries that are not needed and what is an error anyway."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _damaged(path: Path, error: Exception) -> InputValueError:

@@ -18,10 +18,10 @@ class NormalScores:
     """Counts how many scores reach a threshold.
 
     Up to `capacity` scores all are kept, and every count is exact. Beyond it the lower ones are
-    only counted in bins, 128 for each factor of two, within which they are taken to be evenly
-    spread; counts stay exact for every threshold that fewer than half of `capacity` scores are
-    above. An F1 near its maximum is made of such thresholds alone, since below them false
-    positives outnumber everything else.
+    only counted in bins, 128 for each factor of two, within which all are taken for ties; counts
+    stay exact for every threshold that fewer than half of `capacity` scores are above. An F1 near
+    its maximum is made of such thresholds alone, since below them false positives outnumber
+    everything else.
 
     Args:
         capacity: How many scores are kept one by one, at least 2.
@@ -63,21 +63,14 @@ class NormalScores:
         counts = len(kept) - np.searchsorted(kept, thresholds, side=side)  # pyright: ignore
         is_low = thresholds <= self._cut
         if self._bins is not None and is_low.any():
-            counts[is_low] += self._num_binned_from(thresholds[is_low].astype(np.float32))
+            reaching = np.append(np.cumsum(self._bins[::-1])[::-1], 0)
+            places = _places(thresholds[is_low].astype(np.float32))
+            counts[is_low] += reaching[places if side == "left" else places + 1]
         return counts
 
     @property
     def _num_binned(self) -> int:
         return 0 if self._bins is None else int(self._bins.sum())
-
-    def _num_binned_from(self, thresholds: Scores) -> Counts:
-        """Return about how many of the scores in bins reach each threshold."""
-        assert self._bins is not None
-        places = _places(thresholds)
-        above = np.append(np.cumsum(self._bins[::-1])[::-1], 0)[places + 1]
-        first, last = _edge(places), _edge(places + 1)
-        share = (last - thresholds) / (last - first)
-        return above + np.rint(share * self._bins[places]).astype(np.int64)
 
     def _sorted(self) -> Scores:
         """Return the scores that are kept one by one, ascending; sorts only what is new."""
@@ -111,10 +104,3 @@ def _places(scores: Scores) -> Counts:
     bits = scores.view(np.uint32)
     ordered = np.where(bits >> 31, ~bits, bits | np.uint32(2**31))
     return (ordered >> (32 - _BIN_BITS)).astype(np.int64)
-
-
-def _edge(places: Counts) -> Scores:
-    """Return the lowest score of a bin."""
-    ordered = (places << (32 - _BIN_BITS)).astype(np.uint32)
-    bits = np.where(ordered >> 31, ordered & np.uint32(2**31 - 1), ~ordered)
-    return bits.astype(np.uint32).view(np.float32)

@@ -1,11 +1,10 @@
-"""Writes what was found: folders that lose no one's files, images per prediction, one table."""
+"""Writes what was found in images: maps, masks and pictures of each, one table of all."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import shutil
 import tempfile
 import textwrap
 from collections.abc import Iterator
@@ -18,13 +17,12 @@ import PIL.Image
 import tifffile
 
 from patchscout.atomic import atomic_path, json_text
-from patchscout.checks import InputValueError
+from patchscout.output_folder import clear, note, reserve_folder
 from patchscout.regions import find_regions
 from patchscout.types import Prediction
 from patchscout.visualize import Drawable, overlay
 
-_MARKER = ".patchscout-files"
-"""Lists, one JSON string a line, what this program wrote to a folder: all it may remove there."""
+_TABLES = ("predictions.csv", "predictions.json")
 
 _COLUMNS: tuple[str, ...] = (
     "path",
@@ -36,85 +34,6 @@ _COLUMNS: tuple[str, ...] = (
     "regions",
     "output",
 )
-
-
-def reserve_folder(folder: Path, overwrite: bool = False) -> None:
-    """Make an empty output folder, or clear one of what this program wrote there before.
-
-    Args:
-        folder: The output folder; made with its parents if it is not there.
-        overwrite: Whether a folder that holds files may be used. Only what `claim` noted there
-            is removed; anything else stays.
-
-    Raises:
-        InputValueError: If the folder holds files and `overwrite` is False, if it is a file, or
-            if it cannot be made.
-    """
-    check_free(folder, overwrite)
-    if folder.is_dir():
-        _remove_claimed(folder)
-    make_folder(folder)
-
-
-def check_free(folder: Path, overwrite: bool = False) -> None:
-    """Refuse an output folder that cannot be used; nothing is touched.
-
-    Raises:
-        InputValueError: If the folder holds files and `overwrite` is False, or if it is a file.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise InputValueError(f"`--out` must be a folder; {folder} is a file. Name another path.")
-    if folder.is_dir():
-        held = sorted(item.name for item in folder.iterdir() if item.name != _MARKER)
-        if held and not overwrite:
-            raise InputValueError(
-                f"`--out` must be a new or empty folder; {folder} holds {held[0]}"
-                f"{f' and {len(held) - 1} more' if len(held) > 1 else ''}. Name another folder, "
-                "or give `--overwrite` to replace what PatchScout wrote there."
-            )
-
-
-def make_folder(folder: Path) -> None:
-    """Make an output folder with its parents, if it is not there.
-
-    Raises:
-        InputValueError: If it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputValueError(
-            f"`--out` folder {folder} cannot be made: {error.strerror}. Name another path."
-        ) from error
-
-
-def claim(folder: Path, name: str) -> None:
-    """Note, before writing it, that `folder / name` is this program's to replace.
-
-    Args:
-        folder: A folder made by `reserve_folder`.
-        name: A file below it; or, with a slash at its end, a folder, which is later removed with
-            all that is in it.
-
-    Raises:
-        InputValueError: If something is there that this program did not write.
-    """
-    if name not in _claimed(folder):
-        check_claim(folder, name)
-        _note(folder, name)
-
-
-def check_claim(folder: Path, name: str) -> None:
-    """Refuse a name that `claim` would refuse; nothing is touched.
-
-    Raises:
-        InputValueError: If something is there that this program did not write.
-    """
-    if (folder / name).exists() and name not in _claimed(folder):
-        raise InputValueError(
-            f"{folder / name} is there already and was not written by PatchScout. Move it, or "
-            "name another folder for `--out`."
-        )
 
 
 class PredictionWriter:
@@ -142,9 +61,7 @@ class PredictionWriter:
     def __enter__(self) -> PredictionWriter:
         """Reserve the folder; see `reserve_folder` for the errors."""
         self._is_new = not self.folder.exists()
-        reserve_folder(self.folder, self._overwrite)
-        claim(self.folder, "predictions.csv")
-        claim(self.folder, "predictions.json")
+        reserve_folder(self.folder, self._overwrite, _TABLES)
         return self
 
     def write(
@@ -166,7 +83,7 @@ class PredictionWriter:
         """
         output = self._free_name(path, relative_to)
         targets = [self.folder / name for name in _file_names(output)]
-        _note(self.folder, *_file_names(output))
+        note(self.folder, *_file_names(output))
         for target in targets:
             target.parent.mkdir(parents=True, exist_ok=True)
         drawn = overlay(image, prediction.anomaly_map, prediction.pred_mask, prediction.threshold)
@@ -190,7 +107,7 @@ class PredictionWriter:
     ) -> None:
         """Write the tables; after an error before the first image, leave no trace instead."""
         if error is not None and not self._rows:
-            _remove_claimed(self.folder)
+            clear(self.folder)
             if self._is_new:
                 self.folder.rmdir()
             return
@@ -277,36 +194,3 @@ def _row(path: Path, prediction: Prediction, output: str) -> dict[str, Any]:
 def _file_names(output: str) -> tuple[str, str, str]:
     """Return the names of the map, the mask and the overlay of an image."""
     return f"anomaly_maps/{output}.tiff", f"masks/{output}.png", f"overlays/{output}.png"
-
-
-def _note(folder: Path, *names: str) -> None:
-    """Add names to the list of what this program wrote."""
-    with (folder / _MARKER).open("a", encoding="ascii") as marker:
-        marker.writelines(json.dumps(name) + "\n" for name in names)
-
-
-def _claimed(folder: Path) -> list[str]:
-    """Return what this program wrote to a folder."""
-    try:
-        lines = (folder / _MARKER).read_text(encoding="ascii").splitlines()
-    except FileNotFoundError:
-        return []
-    return [json.loads(line) for line in lines if line.endswith('"')]  # the last may be cut off
-
-
-def _remove_claimed(folder: Path) -> None:
-    """Remove what this program wrote to a folder, and sub-folders that are empty then."""
-    root = folder.resolve()
-    for name in _claimed(folder):
-        path = folder / name
-        parents = [path.parent.resolve(), *path.parent.resolve().parents]
-        if root not in parents:
-            continue  # a marker that was edited, or a link to elsewhere
-        if name.endswith("/") and path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.is_file() or path.is_symlink():
-            path.unlink()
-        for parent in parents[: parents.index(root)]:
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
-    (folder / _MARKER).unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Bad input: one line that names file, expectation and remedy, code 2, nothing half-written."""
 
-import io
 import json
+import os
 import shutil
 import struct
 import zlib
@@ -14,6 +14,8 @@ from PIL import Image as PillowImage
 from patchscout.cli import main
 from patchscout.data import loader
 from patchscout.data.images import read_image
+from patchscout.detector import PatchScout
+from patchscout.output_folder import claim, reserve_folder
 
 
 def contents(folder):
@@ -67,12 +69,6 @@ def png_of_size(width, height):
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def small_png():
-    content = io.BytesIO()
-    PillowImage.new("RGB", (31, 50)).save(content, "PNG")
-    return content.getvalue()
-
-
 def truncate(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -85,10 +81,6 @@ UNREADABLE = {
     "no image": (b"hello", ["is not an image that can be read", "convert it or remove it"]),
     "zero-size": (b"", ["is empty (0 bytes)", "copy the file again or remove it"]),
     "a bomb": (png_of_size(60000, 60000), ["pixels", "at most 175 million pixels", "Cut it"]),
-    "smaller than a patch": (
-        small_png(),
-        ["31 x 50 pixels (width x height), less than a patch of 32 x 32", "lower `sampler.patch"],
-    ),
 }
 
 
@@ -272,6 +264,7 @@ def test_an_image_that_is_damaged_in_the_middle_of_training(
         (["--device", "gpu"], ["`device` must be", "got 'gpu'", "Use `auto` or `cpu`"]),
         (["--device", "meta"], ["`device` must be", "got 'meta'"]),
         (["--seed"], ["--seed", "train --help"]),
+        (["--data.image-size", 256], ["`--data.image-size` must be None or INT INT; got '256'"]),
         (["more"], ["`more` is one argument too many", "train --help"]),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value[0], str) else None,
@@ -337,6 +330,52 @@ def test_a_file_of_ones_own_is_in_the_way(refused, data, tmp_path):
         *("train", data, "--out", tmp_path / "mine", "--overwrite"),
         says=["README.md is there already and was not written by PatchScout", "Move it"],
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "read"),
+    [
+        (["evaluate", "demo/run", "data", "--out", "demo"], "demo/run"),
+        (["evaluate", "run", "demo/sample", "--out", "demo"], "demo/sample/train"),
+        (["predict", "run", "data/test", "--out", "run"], "run"),
+        (["predict", "demo/run", "data/test", "--out", "demo"], "demo/run"),
+        (["predict", "run/model.onnx", "data/test", "--out", "run"], "run/model.onnx"),
+        (["predict", "run", "found/masks/000.png", "--out", "found"], "found/masks/000.png"),
+        (["train", "demo/sample", "--out", "demo"], "demo/sample/train"),
+        (["train", "data", "--data.masks", "../found/masks", "--out", "found"], "found/masks"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_a_command_reads_is_not_overwritten(
+    refused, run, data, tmp_path, monkeypatch, arguments, read
+):
+    monkeypatch.chdir(tmp_path)
+    reserve_folder(tmp_path / "demo", names=("sample/", "run/"))
+    shutil.copytree(run, tmp_path / "demo" / "run")
+    shutil.copytree(data, tmp_path / "demo" / "sample")
+    claim(run, "model.onnx")
+    (run / "model.onnx").touch()
+    reserve_folder(tmp_path / "found", names=("masks/000.png",))
+    (tmp_path / "found" / "masks").mkdir()
+    shutil.copy(data / "ground_truth/chip/000_mask.png", tmp_path / "found/masks/000.png")
+    refused(*arguments, "--overwrite", says=["`--overwrite` would remove", read, "Name another"])
+
+
+def test_where_figures_cannot_go_is_told_before_the_images_are_scored(
+    refused, run, data, tmp_path, monkeypatch
+):
+    def fail(*_, **__):
+        pytest.fail("scored")
+
+    monkeypatch.setattr(PatchScout, "evaluate", fail)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "examples.png").touch()
+    out = ["--out", tmp_path / "mine", "--overwrite"]
+    refused("evaluate", run, data, *out, says=["examples.png is there already", "Move it"])
+    below = tmp_path / "mine" / "examples.png" / "figures"
+    refused("evaluate", run, data, "--out", below, says=[f"{below} cannot be made", "Name another"])
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    refused("evaluate", run, data, says=[f"{run} cannot be written to", "Give another `--out`"])
 
 
 # Run folders

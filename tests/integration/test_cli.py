@@ -21,7 +21,7 @@ from patchscout.commands.shell import typed
 from patchscout.data import loader
 from patchscout.data.images import read_image
 from patchscout.detector import PatchScout
-from patchscout.training import calibration
+from patchscout.training.calibration import ScoredPixels
 from patchscout.training.learner import ProfileLearner
 
 FIGURES = {
@@ -164,6 +164,18 @@ def test_evaluate_elsewhere_and_at_the_images_own_size(run, sample_data, tmp_pat
     assert main([*arguments, "--quiet", "--overwrite"]) == 0
 
 
+@pytest.mark.parametrize("out", [[], ["--out", "run"]])
+def test_evaluate_completes_a_run_that_was_copied_without_its_hidden_list(
+    run, sample_data, tmp_path, monkeypatch, out
+):
+    monkeypatch.chdir(tmp_path)
+    (run / ".patchscout-files").unlink()
+    for _ in range(2):
+        assert main(["evaluate", "run", str(sample_data), *out, "--quiet"]) == 0
+    assert "Shown are test images." in (run / "README.md").read_text()
+    assert (run / "model.safetensors").is_file()
+
+
 def write_images(folder):
     """Images of many sizes and kinds; returns (width, height) by name."""
     rng = np.random.default_rng(0)
@@ -241,6 +253,7 @@ def test_info_describes_a_run_and_a_folder_of_images(trained_run, sample_data, c
     assert main(["info", str(trained_run)]) == 0
     shown = capsys.readouterr().out
     assert "brick_wall" in shown
+    assert {"num_normal_scored", "num_false_alarms"} < set(shown.split())
     assert '"patch_px": 16' in shown
     assert main(["info", str(sample_data)]) == 0
     words = capsys.readouterr().out.split()
@@ -337,14 +350,14 @@ def test_labels_that_vanish_are_not_trained_on(sample_data, tiny, tmp_path, caps
 
 
 def test_ctrl_c_while_the_threshold_is_chosen(train, monkeypatch, sample_data, capsys):
-    choose, presses = calibration.lowest_good_threshold, iter([True])
+    choose, presses = ScoredPixels.lowest_good_threshold, iter([True])
 
     def pressed(scored):
         if next(presses, False):
             raise KeyboardInterrupt
         return choose(scored)
 
-    monkeypatch.setattr(calibration, "lowest_good_threshold", pressed)
+    monkeypatch.setattr(ScoredPixels, "lowest_good_threshold", pressed)
     status, run = train()
     shown = capsys.readouterr().out
     assert status == 130

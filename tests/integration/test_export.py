@@ -168,10 +168,26 @@ def test_the_example_scores_with_onnx_runtime_alone(exported, sample_data, tmp_p
     np.testing.assert_array_equal(PillowImage.open(f"{image}.mask.png"), found.pred_mask)
 
 
+def test_the_example_turns_images_and_refuses_more_than_8_bits(exported, sample_data, tmp_path):
+    example = Path(__file__).parents[2] / "examples" / "score_onnx.py"
+    line = [sys.executable, str(example), str(exported("onnx"))]
+    image = PillowImage.open(sample_data / "test" / "stain" / "000.png").crop((0, 0, 128, 100))
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6
+    turned, deep = tmp_path / "turned.png", tmp_path / "deep.png"
+    image.save(turned, exif=exif)
+    PillowImage.fromarray(np.full((100, 128), 40_000, np.uint16)).save(deep)
+    subprocess.run([*line, str(turned)], check=True)
+    assert PillowImage.open(f"{turned}.mask.png").size == (100, 128)
+    done = subprocess.run([*line, str(deep)], capture_output=True, text=True, check=False)
+    assert (done.returncode, "--pixels uint16" in done.stderr) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["--format", "onnx", "--out", "model.pt2"], "`--out` must end in .onnx"),
+        (["--format", "openvino", "--out", "model.XML"], "`--out` must end in .xml"),
         (["--out", "nowhere/model.onnx"], "is not there. Make it first"),
         (["--format", "tflite"], "tflite"),
         (["missing.png"], "missing.png is not there"),
@@ -197,6 +213,43 @@ def test_a_file_is_replaced_only_if_asked_for(run, tmp_path, capsys):
     assert main(["export", str(run), "--out", str(mine)]) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert mine.read_text() == "mine"
+
+
+FULL_DISK = {
+    "torch": """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, resource.RLIM_INFINITY))
+""",
+    "openvino": """
+import openvino
+
+def fail(*_, **__):
+    raise RuntimeError("basic_ios::clear: iostream error")
+
+openvino.save_model = fail
+""",
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limit")
+@pytest.mark.parametrize("file_format", FULL_DISK)
+def test_a_full_disk_is_told(trained_run, tmp_path, file_format):
+    path = tmp_path / f"model{SUFFIXES[file_format]}"
+    arguments = ["--format", file_format, "--out", path]
+    full = command("export", trained_run, *arguments, before=FULL_DISK[file_format])
+    assert full.returncode == 2, full.stderr
+    assert full.stderr.count("\n") == 1
+    assert "Check the disk" in full.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_file_is_told_in_one_line(tmp_path):
+    path = tmp_path / "model.pt2"
+    path.write_bytes(b"nothing")
+    damaged = command("predict", path, path, "--out", tmp_path / "out")
+    assert damaged.returncode == 2
+    assert damaged.stderr.count("\n") == 1, damaged.stderr
+    assert "cannot be read as a model" in damaged.stderr
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES.values())

@@ -26,6 +26,7 @@ from patchscout.benchmark.histograms import (
     write_table,
 )
 from patchscout.benchmark.results import Run
+from patchscout.checks import InputValueError
 from patchscout.metrics import binary_metrics, f1_at_threshold
 
 
@@ -127,6 +128,16 @@ def test_a_table_survives_being_written_and_is_small(tmp_path):
         np.testing.assert_allclose(read.image_scores, one.image_scores)
         assert read.threshold_bin == one.threshold_bin
     assert (tmp_path / "t.npz").stat().st_size < 30_000
+
+
+def test_a_damaged_table_is_told_in_one_line(tmp_path):
+    path = tmp_path / "42.npz"
+    write_table(path, table_of(draw_maps("usual")))
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:3000], b"not a table"):
+        path.write_bytes(damaged)
+        with pytest.raises(InputValueError, match=r"42.npz is damaged .*Remove it and 42.json"):
+            read_table(path)
 
 
 def make_run(tmp_path, variant, seed, maps=None, held_out=None, **metrics):

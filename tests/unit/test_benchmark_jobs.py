@@ -179,6 +179,7 @@ def save(job, out, **changes):
     path.parent.mkdir(parents=True, exist_ok=True)
     description = json.loads(json.dumps(job.description())) | changes
     path.write_text(json.dumps({"format_version": 1, "job": description, "metrics": {}}))
+    path.with_suffix(".npz").touch()
     return path
 
 
@@ -193,6 +194,9 @@ def test_a_job_is_finished_by_its_own_result_only(tmp_path):
         is_finished(other, tmp_path)
     with pytest.raises(InputValueError, match="`on` was"):
         is_finished(make_job(on="validation"), tmp_path)
+    path.with_suffix(".npz").unlink()
+    assert not is_finished(job, tmp_path)
+    path = save(job, tmp_path)
     path.write_text("{}")
     with pytest.raises(InputValueError, match="no result"):
         is_finished(job, tmp_path)

@@ -47,9 +47,12 @@ def maps_of(sample_data):
             noise = rng.normal(-2 + gain * resized_mask(sample, SIZE), 1)
             maps.append((1 / (1 + np.exp(-noise))).astype(np.float32))
         fitted = Fitted(lambda image: maps[0], 0.5, 12.0)
-        images = list(compared(maps, split.test, MEASURED_SIZE))
+
+        def images():
+            return compared(maps, split.test, MEASURED_SIZE)
+
         write_table(path.with_suffix(".npz"), score_table(images, dataset, split, fitted))
-        return figures(images, 0.5, MEASURED_SIZE)
+        return figures(images(), 0.5, MEASURED_SIZE)
 
     return write
 

@@ -1,8 +1,10 @@
 """The run folder: what is saved is what is loaded, and nothing else is loaded as a model."""
 
 import ast
+import errno
 import json
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import patchscout
 from patchscout.checkpoint import (
     FORMAT_VERSION,
     RunFolder,
+    adopt_run,
     build_segmenter,
     load_config,
     load_model,
@@ -297,9 +300,11 @@ def test_a_run_folder_takes_its_place_when_it_is_done(tmp_path):
         (folder / "config.json").write_text("new")
         (folder / "tensorboard").mkdir()
         (folder / "tensorboard" / "events").touch()
-        assert not place.exists()
+        assert not (place / "config.json").exists()
     assert (place / "config.json").read_text() == "new"
     assert (place / "tensorboard" / "events").is_file()
+    names = {".patchscout-files", "config.json", "tensorboard"}
+    assert {path.name for path in place.iterdir()} == names
     assert [path.name for path in place.parent.iterdir()] == ["run"]
 
 
@@ -337,7 +342,104 @@ def test_a_file_that_is_in_the_way_is_told_before_the_work(tmp_path):
     with pytest.raises(InputValueError, match=r"README.md is there already and was not written by"):
         RunFolder(tmp_path, overwrite=True).__enter__()
     assert contents(tmp_path) == {"README.md": b"mine"}
-    assert not list(tmp_path.parent.glob(".*.partial"))
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
+
+def test_a_run_folder_may_be_a_file_system_of_its_own(run, monkeypatch):
+    rename = Path.rename
+
+    def rename_within(source, target):
+        if source.is_relative_to(run) != Path(target).is_relative_to(run):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", rename_within)
+    with RunFolder(run, overwrite=True) as folder:
+        (folder / "config.json").write_text("new")
+    assert {path.name for path in run.iterdir()} == {".patchscout-files", "config.json"}
+    assert (run / "config.json").read_text() == "new"
+
+
+def write_new(run_folder):
+    with run_folder as folder:
+        (folder / "config.json").write_text("new")
+        (folder / "tensorboard").mkdir()
+        (folder / "tensorboard" / "events").touch()
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("after", range(1, 5))
+def test_what_cannot_take_its_place_leaves_the_earlier_run(run, monkeypatch, error, after):
+    (run / "tensorboard").mkdir()
+    (run / "tensorboard" / "old").touch()
+    adopt_run(run)
+    before, rename, calls = contents(run), Path.rename, iter(range(1, 5))
+
+    def fail_once(source, target):
+        if next(calls, 0) == after:
+            raise error
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", fail_once)
+    with pytest.raises(InputValueError if error is OSError else error) as raised:
+        write_new(RunFolder(run, overwrite=True))
+    assert contents(run) == before
+    assert [path.name for path in (run / "tensorboard").iterdir()] == ["old"]
+    kept = run / ".patchscout-partial"
+    assert kept.exists() == (error is OSError)
+    if error is OSError:
+        assert str(raised.value).endswith(f"What was written is kept in {kept}.")
+        assert (kept / "config.json").read_text() == "new"
+        assert (kept / "tensorboard" / "events").exists()
+
+
+def test_a_file_that_gets_in_the_way_costs_no_run(tmp_path):
+    def interfere():
+        with RunFolder(tmp_path / "run", overwrite=False) as folder:
+            (folder / "README.md").write_text("card")
+            (tmp_path / "run" / "README.md").write_text("mine")
+
+    with pytest.raises(InputValueError, match=r"not written by PatchScout.*is kept in") as raised:
+        interfere()
+    assert (tmp_path / "run" / "README.md").read_text() == "mine"
+    kept = Path(str(raised.value).rpartition(" ")[2].rstrip("."))
+    assert (kept / "README.md").read_text() == "card"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_second_training_in_the_same_folder_is_refused(tmp_path, overwrite):
+    place = tmp_path / "run"
+    with RunFolder(place, overwrite=False) as folder:
+        (folder / "config.json").write_text("first")
+        with pytest.raises(
+            InputValueError, match=r"Another command writes to .*, or remove .*l\.$"
+        ):
+            RunFolder(place, overwrite=overwrite).__enter__()
+        assert (folder / "config.json").read_text() == "first"
+    assert (place / "config.json").read_text() == "first"
+
+
+def test_a_run_that_was_copied_without_its_hidden_list_is_replaced(run):
+    (run / ".patchscout-files").unlink()
+    (run / "model.onnx").touch()
+    (run / "notes.txt").write_text("mine")
+    with RunFolder(run, overwrite=True) as folder:
+        (folder / "config.json").write_text("new")
+    del (files := contents(run))[".patchscout-files"]
+    assert files == {"config.json": b"new", "notes.txt": b"mine"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such permissions")
+def test_who_may_read_the_settings_may_read_the_model(trained_run):
+    modes = {path.name: path.stat().st_mode for path in trained_run.iterdir()}
+    assert modes["model.safetensors"] == modes["config.json"]
+
+
+def test_a_full_disk_is_an_ordinary_error(trained_run, tmp_path, file_size_limit):
+    segmenter, config, record = load_model(trained_run, CPU)
+    with file_size_limit(), pytest.raises(OSError, match="File too large"):
+        save_model(tmp_path, segmenter, config, record)
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_current_folder_is_a_place_too(tmp_path, monkeypatch):

@@ -94,6 +94,9 @@ def test_a_run_from_before_a_setting_existed_is_repeated_as_it_was(tmp_path):
     del config["normality"]
     path.write_text(json.dumps({"format_version": 1, "config": config, "training": None}))
     assert file_config(path).normality.ranks == ()
+    del config["predictor"]["image_evidence"]
+    path.write_text(json.dumps({"format_version": 1, "config": config, "training": None}))
+    assert file_config(path).predictor.image_evidence == 0
     path.write_text(json.dumps(config))  # settings that a person wrote
     assert file_config(path) == preset_config("fast", seed=9)
 
@@ -102,6 +105,11 @@ def test_ranks_ascend():
     assert preset_config("fast", normality={"ranks": [1, 9]}).normality.ranks == (1, 9)
     with pytest.raises(InputValueError, match=r"normality.ranks.*Use \[5, 20\]"):
         preset_config("fast", normality={"ranks": [20, 5, 5]})
+
+
+def test_not_every_member_sees_the_image_alone():
+    with pytest.raises(InputValueError, match=r"less than `predictor.num_members` 1; got 1"):
+        preset_config("fast", predictor={"image_members": 1})
 
 
 def test_settings_survive_json():
@@ -341,7 +349,6 @@ def test_setting_names_are_those_of_the_command_line():
         ({}, ["both"]),
         ({"num_members": 3, "image_members": 2}, ["both", "image", "image"]),
         ({"num_members": 2}, ["both", "both"]),
-        ({"image_members": 1}, ["both"]),  # one sees the profile in any case
         ({"inputs": "profile", "num_members": 2}, ["profile", "profile"]),
         ({"inputs": "image"}, ["image"]),
     ],

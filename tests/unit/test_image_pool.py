@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from patchscout.config import RewardSettings, parse_config
 from patchscout.data.loader import ImageLoader
+from patchscout.monitor import Monitor
 from patchscout.training.environment import Channel, PatchEnvironment
-from patchscout.training.loop import ImagePool
+from patchscout.training.loop import ImagePool, tell_if_dark
 from patchscout.types import Sample
 
 HEIGHT, WIDTH, PATCH = 144, 176, 32
@@ -91,3 +92,10 @@ def test_patches_are_cut_from_the_shrunk_images(downscale):
         inside = (..., slice(top, top + PATCH), slice(left, left + PATCH))
         torch.testing.assert_close(patch, small[number][inside])
     assert environment.channel_maps(Channel.VISITS).sum() == 6 * PATCH**2
+
+
+@pytest.mark.parametrize(("largest", "is_told"), [(1.0, False), (1 / 4, False), (1 / 16, True)])
+def test_values_of_12_bits_in_files_of_16_are_told(largest, is_told, capsys):
+    pixels = largest * torch.rand(3, 10_000)
+    tell_if_dark((pixels.mean(dim=1), pixels.std(dim=1)), Monitor(quiet=False))
+    assert ("scale them to all 16" in capsys.readouterr().out) == is_told

@@ -70,7 +70,7 @@ def test_no_more_is_kept_than_there_is_room_for(kind):
     assert sum(len(part) for part in kept._kept) <= CAPACITY
 
 
-def figures(capacity):
+def figures(capacity, is_tied=None):
     """The metrics of sixty images when so many normal scores of each type are kept."""
     rng, accumulator = np.random.default_rng(1), MetricAccumulator()
     for number in range(60):
@@ -78,10 +78,22 @@ def figures(capacity):
         if number % 2:
             mask[5 : 8 + number % 5, 10:20] = True
         scores = 1 / (1 + np.exp(-rng.normal(-5 + 5 * mask, 2)))
+        if is_tied is not None:
+            scores[is_tied(rng, scores)] = 1e-4
         defect_type = "crack" if number % 2 else "good"
         accumulator._pixels.setdefault(defect_type, PixelPool(NormalScores(capacity)))
         accumulator.update(scores.astype(np.float32), mask, float(scores.max()), defect_type)
     return accumulator.compute(0.5)
+
+
+@pytest.mark.parametrize("share_of_ties", [1.0, 0.5])
+def test_ties_are_ties_when_little_is_kept(share_of_ties):
+    def tied(capacity):
+        return figures(capacity, lambda rng, scores: rng.random(scores.shape) < share_of_ties)
+
+    exact, bounded = tied(10**6), tied(4000)
+    for name in ("pixel_auroc", "pixel_ap", "pixel_aupro"):
+        assert bounded[name] == pytest.approx(exact[name], abs=1e-3), name
 
 
 def test_f1_is_exact_and_the_other_figures_near_when_little_is_kept():

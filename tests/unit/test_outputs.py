@@ -15,7 +15,8 @@ import tifffile
 
 from patchscout.atomic import atomic_path, write_json_atomic, write_text_atomic
 from patchscout.checks import InputValueError
-from patchscout.outputs import PredictionWriter, claim, reserve_folder
+from patchscout.output_folder import check_free, claim, reserve_folder
+from patchscout.outputs import PredictionWriter
 from patchscout.types import Prediction
 
 IMAGE = np.full((6, 10, 3), 0.5, dtype=np.float32)
@@ -216,9 +217,11 @@ def test_overwrite_never_replaces_a_file_of_someone_else(tmp_path: Path) -> None
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "predictions.csv").write_text("mine")
+    claim(foreign, "predictions.json")
+    (foreign / "predictions.json").write_text("ours")
     with pytest.raises(InputValueError, match=r"predictions\.csv.*not written by PatchScout"):
         _write(foreign, "1.png", overwrite=True)
-    assert _files(foreign) == {"predictions.csv"}
+    assert _files(foreign) == {"predictions.csv", "predictions.json"}
 
 
 def test_claimed_files_and_folders_are_removed(tmp_path: Path) -> None:
@@ -234,6 +237,20 @@ def test_claimed_files_and_folders_are_removed(tmp_path: Path) -> None:
     (run / "notes.txt").write_text("mine")
     reserve_folder(run, overwrite=True)
     assert [path.name for path in run.rglob("*")] == ["notes.txt"]
+
+
+def test_what_is_read_is_not_cleared(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    reserve_folder(out, names=("run/", "masks/1.png"))
+    for name in ("run/config.json", "masks/1.png", "notes/2.png"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).touch()
+    (tmp_path / "link").symlink_to(out / "run")
+    for read in ("out", "out/run", "out/run/config.json", "out/masks", "out/masks/1.png", "link"):
+        with pytest.raises(InputValueError, match=rf"would remove {tmp_path / read} or"):
+            check_free(out, overwrite=True, reads=[tmp_path / "data", tmp_path / read])
+    spared = [tmp_path, out / "notes", out / "notes/2.png", out / "masks/2.png", tmp_path / "none"]
+    check_free(out, overwrite=True, reads=spared)
 
 
 def test_nothing_outside_of_the_folder_is_removed(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from patchscout.data.annotations import MaskFile
 from patchscout.data.loader import ImageLoader
 from patchscout.training import views as module
 from patchscout.training.views import (
+    FEWEST_SIMULATED,
     KEPT_TILT,
     SEAM_PX,
     ViewSource,
@@ -206,7 +207,8 @@ def test_without_labels_simulated_defects_stand_in_and_can_be_seen(source):
     views = source(is_labeled=False)
     normal, *defects = views.unaugmented()
     assert not normal[1].any()
-    assert len(defects) == 1
+    assert len(defects) == FEWEST_SIMULATED
+    assert views.num_unaugmented == 1 + FEWEST_SIMULATED
     for image, mask, *_ in [
         *defects,
         *views.defects(200),

@@ -113,13 +113,13 @@ def test_a_single_pixel_has_some_thickness():
 
 
 def test_settings_that_are_given_stay(write):
-    split = Split((write((300, 1200)),), (), ())
+    split = Split((write((300, 1200)),) * 10, (), ())
     given = preset_config("fast", data={"image_size": (128, 128)}, views={"keeps_direction": True})
     assert adapt(given, split) == given
 
 
 def test_settings_that_are_not_given_are_filled_in(write):
-    split = Split((write((300, 1200)),), (), ())
+    split = Split((write((300, 1200)),) * 10, (), ())
     config = preset_config("fast", seed=3)
     adapted = adapt(config, split)
     assert adapted.data.working_size == choose_image_size(split.train_normal, ())
@@ -157,7 +157,23 @@ def test_labels_that_vanish_at_the_working_size_are_left_out(write, tmp_path, ca
         kept(Split((normal,), (thin,), ()), 64)
 
 
-def test_images_too_long_to_work_on_are_told_in_one_line(write):
+def test_very_long_images_are_worked_on_shorter(write):
     config = preset_config("fast", sampler={"patch_px": 32, "window_px": 64})
-    with pytest.raises(InputValueError, match=r"`data.image_size.1`: .* 4096"):
-        adapt(config, Split((write((32, 32 * 300)),), (), ()))
+    adapted = adapt(config, Split((write((32, 32 * 300)),), (), ()))
+    assert adapted.data.image_size == (64, 4096)
+
+
+@pytest.mark.parametrize(
+    ("num_normal", "novelty", "ranks"),
+    [
+        (1, 0.0, ()),
+        (2, 0.0, ()),
+        (3, 0.0, (5, 20, 80)),
+        (8, 0.0, (5, 20, 80)),
+        (9, 0.7, (5, 20, 80)),
+    ],
+)
+def test_what_few_normal_images_do_not_tell_is_left_out(write, num_normal, novelty, ranks):
+    normal = tuple(write((300, 300)) for _ in range(num_normal))  # of nine one is held out
+    adapted = adapt(preset_config("fast"), Split(normal, (), ()))
+    assert (adapted.novelty.weight, adapted.normality.ranks) == (novelty, ranks)

@@ -9,7 +9,7 @@ from patchscout.config import Config
 from patchscout.data.images import read_image
 from patchscout.data.loader import ImageLoader, resized_mask
 from patchscout.evaluation import Score
-from patchscout.training.calibration import hold_out, lowest_good_threshold
+from patchscout.training.calibration import ScoredPixels, hold_out
 from patchscout.training.views import ViewSource
 from patchscout.types import Image, Mask, Split
 
@@ -30,7 +30,7 @@ class Fitted:
 
 
 def calibrate(score: Score, split: Split, config: Config) -> float:
-    """Return the threshold by the rule of this program's own method, `lowest_good_threshold`.
+    """Return the threshold by the rule of this program's own method, see `ScoredPixels`.
 
     It is chosen on the labeled training images (without any, on simulated defects) and on the
     normal ones that `training.calibration.hold_out` sets aside, which a method therefore does not
@@ -41,8 +41,10 @@ def calibrate(score: Score, split: Split, config: Config) -> float:
         split: Its images; the test part is not looked at.
         config: For the working size and the seed.
     """
-    images = _calibration_images(split, config)
-    return lowest_good_threshold((score(image), mask) for image, mask in images).threshold
+    scored = ScoredPixels()
+    for image, mask in _calibration_images(split, config):
+        scored.add(score(image), mask)
+    return scored.lowest_good_threshold().threshold
 
 
 def _calibration_images(split: Split, config: Config) -> Iterator[tuple[Image, Mask]]:
@@ -53,5 +55,5 @@ def _calibration_images(split: Split, config: Config) -> Iterator[tuple[Image, M
     if not split.labeled:
         loader = ImageLoader(config.data.working_size, config.data.cache_mib)
         views = ViewSource(normal, (), loader, config.views, seed=config.seed)
-        for view in views.defects(len(normal)):
+        for view in views.defects(views.num_unaugmented - len(normal)):
             yield view.image.permute(1, 2, 0).contiguous().numpy(), view.mask.numpy()

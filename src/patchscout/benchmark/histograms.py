@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from patchscout.atomic import atomic_path
+from patchscout.checks import InputValueError
 from patchscout.types import Mask
 
 NUM_BINS = 256
@@ -107,7 +109,20 @@ def write_table(path: Path, table: ScoreTable) -> None:
 
 
 def read_table(path: Path) -> ScoreTable:
-    """Read what `write_table` wrote; nothing in it is unpickled."""
+    """Read what `write_table` wrote; nothing in it is unpickled.
+
+    Raises:
+        InputValueError: If the file is damaged.
+    """
+    try:
+        return _read_table(path)
+    except (BadZipFile, EOFError, KeyError, ValueError) as error:
+        raise InputValueError(
+            f"{path} is damaged ({error}). Remove it and {path.stem}.json to run the job again."
+        ) from None
+
+
+def _read_table(path: Path) -> ScoreTable:
     with np.load(path, allow_pickle=False) as data:
         edges = data["edges"]
         shape = (len(data["names"]), len(edges) + 1)

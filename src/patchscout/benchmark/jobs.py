@@ -191,7 +191,7 @@ def is_finished(job: Job, out: Path) -> bool:
         InputValueError: If the result there is of another job, or cannot be read.
     """
     path = job.path(out)
-    if not path.is_file():
+    if not (path.is_file() and job.path(out, ".npz").is_file()):
         return False
     result = read_result(path)
     old, new = (_flat(description) for description in (result["job"], job.description()))

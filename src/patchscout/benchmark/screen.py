@@ -32,7 +32,8 @@ def results_table(
     table.add_column("category", no_wrap=True)
     table.add_column("variant or publication", overflow="ellipsis", no_wrap=True)
     for title in ("F1_max", "AP", "AUROC", "AUPRO", "s to train"):
-        table.add_column(title, justify="right", no_wrap=True)
+        width = max(len(title), len("0.000"))  # names are shortened where there is no room
+        table.add_column(title, justify="right", no_wrap=True, min_width=width)
     for row in rows:
         means = [row.summary(f"pixel_{name}").mean for name in COLUMNS]
         seconds = f"{row.summary('seconds').mean:.0f}"

@@ -115,7 +115,7 @@ def untrained(config: Config) -> Segmenter:
 
 def _exported(file_format: ExportFormat, run: Path | None, *, mirrored: bool) -> Subject:
     segmenter, image_size = _ours(run, mirrored=mirrored)
-    facts = ModelFacts("speed", 0.5, image_size, 1)
+    facts = ModelFacts("speed", 0.5, image_size)
     noise = np.random.default_rng(0).random((*SIZE, 3), np.float32)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"model{SUFFIXES[file_format]}"

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def run(order: Order) -> dict[str, Any]:
     cv2.setNumThreads(order.threads)
     device = choose_device(job.config.device)
     dataset = read_dataset(job.root)
-    check_dataset(dataset, job.config.smallest_px)
+    check_dataset(dataset)
     split = job.split(dataset)
     config = adapt(job.config, split)
     split = without_vanished(split, config.data.working_size, dataset.root, monitor)
@@ -74,12 +75,14 @@ def run(order: Order) -> dict[str, Any]:
     maps = list(score_all(fitted.score, split.test, monitor))
     scored, cpu_scored = time.monotonic(), time.process_time()
 
-    images = list(compared(maps, split.test, MEASURED_SIZE))
+    def images() -> Iterator[ScoredImage]:
+        return compared(maps, split.test, MEASURED_SIZE)
+
     result = {
         "format_version": FORMAT_VERSION,
         "job": job.description(),
         "working_size": list(config.data.working_size),
-        "metrics": figures(images, fitted.threshold, MEASURED_SIZE),
+        "metrics": figures(images(), fitted.threshold, MEASURED_SIZE),
     }
     if job.size == "native":
         result["metrics_native"] = measure(maps, split.test, fitted.threshold, None)
@@ -112,19 +115,24 @@ def run(order: Order) -> dict[str, Any]:
 
 
 def score_table(
-    images: list[ScoredImage], dataset: Dataset, split: Split, fitted: Fitted
+    images: Callable[[], Iterator[ScoredImage]], dataset: Dataset, split: Split, fitted: Fitted
 ) -> ScoreTable:
-    """Return the histograms of the scores of all test images."""
-    anomalous = np.concatenate([image.anomaly_map[image.gt_mask] for image in images])
-    edges = bin_edges(anomalous, fitted.threshold)
-    counts = [count_pixels(image.anomaly_map, image.gt_mask, edges) for image in images]
+    """Return the histograms of the scores of all test images, which are looked at twice."""
+    scores = np.concatenate([image.anomaly_map[image.gt_mask] for image in images()])
+    edges = bin_edges(scores, fitted.threshold)
+    image_scores, normal, anomalous = [], [], []
+    for image in images():
+        counts = count_pixels(image.anomaly_map, image.gt_mask, edges)
+        normal.append(counts[0])
+        anomalous.append(counts[1])
+        image_scores.append(image.pred_score)
     return ScoreTable(
         names=tuple(relative_path(sample.image_path, dataset.root) for sample in split.test),
-        defect_types=tuple(image.defect_type for image in images),
-        image_scores=np.array([image.pred_score for image in images], dtype=np.float32),
+        defect_types=tuple(sample.defect_type for sample in split.test),
+        image_scores=np.array(image_scores, dtype=np.float32),
         edges=edges,
-        normal=np.stack([normal for normal, _ in counts]),
-        anomalous=np.stack([anomalous for _, anomalous in counts]),
+        normal=np.stack(normal),
+        anomalous=np.stack(anomalous),
         threshold_bin=int(np.searchsorted(edges, np.float32(fitted.threshold), side="right")),
     )
 

@@ -7,17 +7,13 @@ from patchscout.checkpoint import CARD_FILE, PICTURE_FILE
 from patchscout.commands import evaluate, predict, train
 from patchscout.commands.shell import console
 from patchscout.data.synthetic import write_sample
-from patchscout.outputs import check_free, claim, make_folder, reserve_folder
+from patchscout.output_folder import reserve_folder
 
 
 def run(arguments: list[str]) -> int:
     """Write a sample, train, evaluate and predict on it."""
     options = parse(DemoArguments, arguments, "patchscout demo")
-    check_free(options.out, options.overwrite)
-    reserve_folder(options.out, options.overwrite)
-    for name in ("sample/", "run/", "predictions/"):
-        claim(options.out, name)
-    make_folder(options.out)
+    reserve_folder(options.out, options.overwrite, ("sample/", "run/", "predictions/"))
     data = write_sample(options.out / "sample")
     run = options.out / "run"
     quiet = ["--quiet"] if options.quiet else []

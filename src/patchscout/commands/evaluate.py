@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import nullcontext
+
 from patchscout.arguments import EvaluateArguments, parse
 from patchscout.atomic import write_json_atomic
-from patchscout.checkpoint import CARD_FILE, METRICS_FILE, PICTURE_FILE
+from patchscout.checkpoint import CARD_FILE, METRICS_FILE, PICTURE_FILE, adopt_run
+from patchscout.checks import InputValueError
 from patchscout.commands.shell import console
+from patchscout.commands.train import data_paths
 from patchscout.detector import PatchScout
 from patchscout.monitor import Monitor
-from patchscout.outputs import check_free, claim, reserve_folder
+from patchscout.output_folder import OutputFolder, claim
 from patchscout.report import one_of_each_type, write_card, write_picture
 from patchscout.tables import metrics_table
 
@@ -17,20 +22,28 @@ def run(arguments: list[str]) -> int:
     """Measure, and write the figures, the picture and the card."""
     options = parse(EvaluateArguments, arguments, "patchscout evaluate")
     scout = PatchScout.load(options.run, device=options.device)
-    if options.out is not None:
-        check_free(options.out, options.overwrite)
-    split = scout.split_of(options.data)
-    metrics = scout.evaluate(options.data, size=options.size, monitor=Monitor(quiet=options.quiet))
-    if options.out is not None:
-        reserve_folder(options.out, options.overwrite)
-    folder = options.out or options.run
-    names = (METRICS_FILE, PICTURE_FILE) if options.out else (METRICS_FILE, PICTURE_FILE, CARD_FILE)
-    for name in names:
-        claim(folder, name)
-    write_json_atomic(folder / METRICS_FILE, metrics)
-    write_picture(scout, one_of_each_type(split.test), folder / PICTURE_FILE)
-    if options.out is None:
-        write_card(folder, metrics)
+    out = options.out or options.run
+    completes_run = out.resolve() == options.run.resolve()
+    if completes_run:
+        if not os.access(out, os.W_OK):
+            raise InputValueError(f"Run folder {out} cannot be written to. Give another `--out`.")
+        place = nullcontext(out)
+    else:
+        reads = [options.run, *data_paths(options.data, scout.config)]
+        names = (METRICS_FILE, PICTURE_FILE)
+        place = OutputFolder(out, names, overwrite=options.overwrite, reads=reads)
+    with place as folder:
+        monitor = Monitor(quiet=options.quiet)
+        metrics = scout.evaluate(options.data, size=options.size, monitor=monitor)
+        if completes_run:
+            adopt_run(out)
+            for name in (METRICS_FILE, PICTURE_FILE, CARD_FILE):
+                claim(out, name)
+        write_json_atomic(folder / METRICS_FILE, metrics)
+        shown = one_of_each_type(scout.split_of(options.data).test)
+        write_picture(scout, shown, folder / PICTURE_FILE)
+    if completes_run:
+        write_card(out, metrics)
     console.print(metrics_table(metrics))
-    console.print(f"Written to {folder / METRICS_FILE}")
+    console.print(f"Written to {out / METRICS_FILE}")
     return 0

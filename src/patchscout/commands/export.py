@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from patchscout.arguments import ExportArguments, parse
-from patchscout.checkpoint import SPLIT_FILE
+from patchscout.checkpoint import SPLIT_FILE, adopt_run
 from patchscout.checks import InputValueError
 from patchscout.commands.image_files import named_images
 from patchscout.commands.shell import console, typed
@@ -13,7 +13,7 @@ from patchscout.data.images import read_image
 from patchscout.data.split import images_of_split
 from patchscout.detector import PatchScout
 from patchscout.exported import SUFFIXES
-from patchscout.outputs import claim
+from patchscout.output_folder import claim
 
 MOST_IMAGES = 16
 """An exported model is checked on at most so many images, evenly chosen."""
@@ -25,7 +25,7 @@ def run(arguments: list[str]) -> int:
     scout = PatchScout.load(options.run, device="cpu")
     suffix = SUFFIXES[options.format]
     path = options.out or options.run / f"model{suffix}"
-    if path.suffix.lower() != suffix:
+    if path.suffix != suffix:
         raise InputValueError(
             f"`--out` must end in {suffix} for `--format {options.format}`; got {path}."
         )
@@ -39,6 +39,7 @@ def run(arguments: list[str]) -> int:
         )
     images = _evenly(_images(options))
     if options.out is None:
+        adopt_run(options.run)
         for file in files:
             claim(options.run, file.name)
     parity = scout.export(

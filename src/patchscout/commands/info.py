@@ -31,8 +31,9 @@ def _describe_run(folder: Path) -> None:
     if record is None:
         console.print("Training was stopped before there was a model.")
     else:
+        width = max(map(len, vars(record))) + 2
         for name, value in vars(record).items():
             shown = ", ".join(value) if isinstance(value, tuple) else value
-            console.print(f"  {name:16}{shown}")
+            console.print(f"  {name:{width}}{shown}")
     console.print("Settings", style="bold")
     console.print_json(config.model_dump_json())

@@ -10,10 +10,10 @@ from patchscout.checks import InputValueError
 from patchscout.commands.image_files import named_images
 from patchscout.commands.shell import console
 from patchscout.data.images import read_image
-from patchscout.data.layout import check_holds_patch
 from patchscout.exported import ExportedModel
 from patchscout.monitor import Monitor
-from patchscout.outputs import PredictionWriter, check_free
+from patchscout.output_folder import check_free
+from patchscout.outputs import PredictionWriter
 from patchscout.types import Image, Prediction, make_prediction
 
 
@@ -22,13 +22,14 @@ def run(arguments: list[str]) -> int:
     options = parse(PredictArguments, arguments, "patchscout predict")
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise InputValueError(f"`--threshold` must be in [0, 1]; got {options.threshold}.")
-    check_free(options.out, options.overwrite)
     images = named_images(options.images, apart_from=options.out)
-    find_defects, smallest_px = _load(options.model, options.device)
+    reads = [options.model, *(path for path, _ in images)]
+    check_free(options.out, options.overwrite, reads=reads)
+    find_defects = _load(options.model, options.device)
     monitor = Monitor(quiet=options.quiet)
     # All of them first, so that a damaged one does not end the work in the middle.
     for path, _ in monitor.track(images, "checking the images", len(images), "image"):
-        check_holds_patch(read_image(path).shape[:2], smallest_px, path)
+        read_image(path)
     num_anomalous = 0
     with PredictionWriter(options.out, options.overwrite) as writer:
         for path, folder in monitor.track(images, "predicting", len(images), "image"):
@@ -42,17 +43,15 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _load(model: Path, device: str) -> tuple[Callable[[Image], Prediction], int]:
-    """Return what finds defects in an image, and the shortest side that the image may have."""
+def _load(model: Path, device: str) -> Callable[[Image], Prediction]:
+    """Return what finds defects in an image."""
     if model.is_file():
         if device != "auto":
             raise InputValueError(
                 f"`--device` is for run folders; {model} is a file, whose library decides."
                 " Leave it out."
             )
-        exported = ExportedModel.load(model)
-        return exported.predict, exported.facts.smallest_px
+        return ExportedModel.load(model).predict
     from patchscout.detector import PatchScout  # needs PyTorch, which a model file may not
 
-    scout = PatchScout.load(model, device=device)
-    return scout.predict, scout.config.smallest_px
+    return PatchScout.load(model, device=device).predict

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 
 from patchscout.arguments import parse_train
 from patchscout.checkpoint import CONFIG_FILE, PICTURE_FILE, RunFolder
 from patchscout.commands.shell import console, typed
+from patchscout.config import Config
 from patchscout.detector import PatchScout
 from patchscout.monitor import Monitor
-from patchscout.outputs import check_free
 from patchscout.report import one_of_each_type, write_card, write_picture
 
 
 def run(arguments: list[str]) -> int:
     """Train, and say what to do next."""
     options = parse_train(arguments)
-    check_free(options.out, options.overwrite)
     scout = PatchScout(options.settings)
-    with RunFolder(options.out, overwrite=options.overwrite) as folder:
+    reads = data_paths(options.data, options.settings)
+    with RunFolder(options.out, overwrite=options.overwrite, reads=reads) as folder:
         monitor = Monitor(
             quiet=options.quiet, folder=folder, tensorboard=options.settings.tensorboard
         )
@@ -56,3 +57,13 @@ def run(arguments: list[str]) -> int:
         )
     console.print(f"To train to the end: {again} --overwrite")
     return 130
+
+
+def data_paths(root: Path, config: Config) -> list[Path]:
+    """Return where the images and masks of a data set are."""
+    data = config.data
+    return [
+        root / (data.normal or "train"),
+        root / (data.defective or "test"),
+        root / (data.masks or "ground_truth"),
+    ]

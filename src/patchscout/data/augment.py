@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
-
-Mode = Literal["bilinear", "nearest"]
 
 
 @dataclass(frozen=True)
@@ -50,18 +47,20 @@ class Augmentation:
         """Whether pixels move other than by flips."""
         return bool(self.rotation_deg or self.shear_deg or any(self.translation_fraction))
 
-    def apply(self, stack: Tensor, mode: Mode = "bilinear") -> Tensor:
-        """Move an image, or a stack of maps over one.
-
-        Args:
-            stack: (..., C, H, W); for masks and whole numbers `mode` must be `nearest`.
-            mode: How values between pixels are found.
-
-        Returns:
-            The same shape and dtype.
-        """
+    def apply(self, stack: Float[Tensor, "*maps height width"]) -> Tensor:
+        """Return an image, or a stack of maps over one, moved; masks are cut at one half after."""
+        flipped = [
+            dim for dim, flips in ((-1, self.flip_horizontal), (-2, self.flip_vertical)) if flips
+        ]
+        moved = stack.flip(flipped)
+        if not self.resamples:
+            return moved
         height, width = stack.shape[-2:]
-        return apply_batch([self], stack.reshape(1, -1, height, width), mode).reshape(stack.shape)
+        maps = moved.reshape(1, -1, height, width)
+        theta = torch.tensor([self._inverse(height, width)], dtype=stack.dtype, device=stack.device)
+        grid = functional.affine_grid(theta, list(maps.shape), align_corners=False)
+        moved = functional.grid_sample(maps, grid, padding_mode="reflection", align_corners=False)
+        return moved.reshape(stack.shape)
 
     def _inverse(self, height: int, width: int) -> list[list[float]]:
         """Return where each output position comes from: (2, 3), in `affine_grid`'s coordinates.
@@ -79,73 +78,26 @@ class Augmentation:
         return np.column_stack([linear, offset]).tolist()
 
 
-def apply_batch(
-    augmentations: Sequence[Augmentation], stack: Tensor, mode: Mode = "bilinear"
-) -> Tensor:
-    """Move each item of a batch by its own augmentation.
-
-    Args:
-        augmentations: One for each item.
-        stack: (B, C, H, W); for masks and whole numbers `mode` must be `nearest`.
-        mode: How values between pixels are found.
-
-    Returns:
-        The same shape and dtype.
-    """
-    if len(augmentations) != len(stack):
-        raise ValueError(f"{len(augmentations)} augmentations for a batch of {len(stack)}")
-    if not stack.is_floating_point():
-        if mode != "nearest":
-            raise ValueError(f"{stack.dtype} can only be moved with mode 'nearest'")
-        return apply_batch(augmentations, stack.float(), mode).to(stack.dtype)
-
-    def chosen(flags: list[bool]) -> Tensor:
-        return torch.tensor(flags, device=stack.device)
-
-    moved = stack
-    for dim, flags in (
-        (-1, [augmentation.flip_horizontal for augmentation in augmentations]),
-        (-2, [augmentation.flip_vertical for augmentation in augmentations]),
-    ):
-        if any(flags):
-            moved = torch.where(chosen(flags)[:, None, None, None], moved.flip(dim), moved)
-    resampled = chosen([augmentation.resamples for augmentation in augmentations])
-    if not resampled.any():
-        return moved.clone() if moved is stack else moved
-    height, width = stack.shape[-2:]
-    rows = [a._inverse(height, width) for a in augmentations if a.resamples]
-    theta = torch.tensor(rows, dtype=stack.dtype, device=stack.device)
-    items = moved[resampled]
-    grid = functional.affine_grid(theta, list(items.shape), align_corners=False)
-    result = moved.clone()
-    result[resampled] = functional.grid_sample(
-        items, grid, mode=mode, padding_mode="reflection", align_corners=False
-    )
-    return result
-
-
 def draw_augmentation(
     rng: np.random.Generator,
     *,
     max_rotation_deg: float = 30.0,
     max_translation: float = 0.1,
     max_shear_deg: float = 20.0,
-    flips: bool = True,
 ) -> Augmentation:
-    """Draw an augmentation: each value uniformly between minus and plus its maximum.
+    """Draw an augmentation: each flip half the time, each value evenly up to its maximum.
 
     Args:
         rng: Where the randomness comes from.
         max_rotation_deg: In degrees, 0 or more.
         max_translation: As a fraction of width and height, 0 or more.
         max_shear_deg: In degrees, in [0, 90).
-        flips: Whether each of the two flips happens with probability 1/2.
     """
     horizontal, vertical = (rng.random(2) < 0.5).tolist()
     rotation, shear, shift_x, shift_y = rng.uniform(-1, 1, 4).tolist()
     return Augmentation(
-        flip_horizontal=flips and horizontal,
-        flip_vertical=flips and vertical,
+        flip_horizontal=horizontal,
+        flip_vertical=vertical,
         rotation_deg=rotation * max_rotation_deg,
         translation_fraction=(shift_x * max_translation, shift_y * max_translation),
         shear_deg=shear * max_shear_deg,

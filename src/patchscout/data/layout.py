@@ -61,12 +61,11 @@ def read_dataset(
     return read_mvtec(root, needs_labels=needs_labels)
 
 
-def check_dataset(dataset: Dataset, smallest_px: int = 1, monitor: Monitor | None = None) -> None:
+def check_dataset(dataset: Dataset, monitor: Monitor | None = None) -> None:
     """Read every mask and the header of every image, so that what does not fit is told at once.
 
     Args:
         dataset: All images.
-        smallest_px: The smallest height and width that an image may have.
         monitor: Shows progress; silent unless given.
 
     Raises:
@@ -76,28 +75,7 @@ def check_dataset(dataset: Dataset, smallest_px: int = 1, monitor: Monitor | Non
     samples = (*dataset.train_normal, *dataset.test_normal, *dataset.anomalous)
     monitor = monitor or Monitor()
     for sample in monitor.track(samples, "checking the images", len(samples), "image"):
-        size = read_size(sample.image_path)
-        check_holds_patch(size, smallest_px, sample.image_path)
-        read_mask(sample, size)
-
-
-def check_holds_patch(size: tuple[int, int], smallest_px: int, source: Path | str) -> None:
-    """Refuse an image of `size` (height, width) in pixels that is smaller than a patch.
-
-    Args:
-        size: Its size.
-        smallest_px: Side of what a patch covers before images are shrunk, `Config.smallest_px`.
-        source: The image, for the message.
-
-    Raises:
-        InputValueError: A side is shorter.
-    """
-    if min(size) < smallest_px:
-        raise InputValueError(
-            f"{source} has {size[1]} x {size[0]} pixels (width x height), less than a patch of "
-            f"{smallest_px} x {smallest_px} (`sampler.patch_px` times `autoencoder.downscale`)."
-            " Leave it out, or train with a lower `sampler.patch_px`."
-        )
+        read_mask(sample, read_size(sample.image_path))
 
 
 def _categories_below(root: Path) -> str:

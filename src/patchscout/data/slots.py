@@ -26,15 +26,15 @@ class FileSlots:
         self._file = None
         if self.num_slots:
             self._file = tempfile.TemporaryFile(prefix="patchscout-")  # noqa: SIM115 - as long as this
+        self._free = list(range(self.num_slots))
         self._places: OrderedDict[Hashable, tuple[int, tuple[int, ...], np.dtype]] = OrderedDict()
 
     def put(self, key: Hashable, array: np.ndarray) -> None:
         """Remember an array, if need be in the place of the one that was used longest ago."""
         if self._file is None:
             return
-        slot = len(self._places)
-        if slot == self.num_slots:
-            _, (slot, _, _) = self._places.popitem(last=False)
+        # A write that is interrupted loses a slot, and mixes up none.
+        slot = self._free.pop() if self._free else self._places.popitem(last=False)[1][0]
         self._file.seek(slot * self._slot_bytes)
         self._file.write(np.ascontiguousarray(array).data)
         self._places[key] = slot, array.shape, array.dtype

@@ -6,6 +6,7 @@ from typing import Any
 
 from patchscout.config import Config, merged, parse_config
 from patchscout.data.loader import ImageLoader
+from patchscout.training.calibration import hold_out
 from patchscout.training.direction import DIRECTED, anisotropy
 from patchscout.training.subsets import evenly_chosen
 from patchscout.training.working_size import choose_image_size
@@ -13,6 +14,12 @@ from patchscout.types import Split
 
 LOOKED_AT = 40
 """At most so many normal images, evenly chosen, are looked at."""
+
+ENOUGH_FOR_DEVIATIONS = 3
+"""Of fewer normal images it is not known how much is left of a new one."""
+
+ENOUGH_FOR_NOVELTY = 8
+"""Likewise, of features that vary more."""
 
 
 def adapt(config: Config, split: Split) -> Config:
@@ -28,6 +35,11 @@ def adapt(config: Config, split: Split) -> Config:
         loader = ImageLoader(config.data.working_size, cache_mib=0)
         images = map(loader.image, evenly_chosen(split.train_normal, LOOKED_AT))
         config = _with(config, "views", keeps_direction=anisotropy(images) > DIRECTED)
+    num_trained_on = len(hold_out(split.train_normal, config.seed)[0])
+    if num_trained_on < ENOUGH_FOR_NOVELTY:
+        config = _with(config, "novelty", weight=0.0)
+    if num_trained_on < ENOUGH_FOR_DEVIATIONS:
+        config = _with(config, "normality", ranks=())
     return config
 
 

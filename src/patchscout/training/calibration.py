@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from patchscout.curves import Curve, check_scores
+from patchscout.curves import Curve, PixelPool
 from patchscout.monitor import Monitor
 from patchscout.networks.segmenter import Segmenter
 from patchscout.networks.tiles import segment
@@ -19,6 +18,9 @@ from patchscout.types import AnomalyMap, Mask, Sample
 
 HELD_OUT_FRACTION = 0.1
 MAX_HELD_OUT = 30
+
+ENOUGH_TO_HOLD_OUT = 5
+"""Normal images from which on one at least is held out: those trained on raise no alarm."""
 
 NEARLY_BEST = 0.02
 """By what share of the best F1 a nearly best one is lower."""
@@ -50,8 +52,8 @@ def hold_out(
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """Split normal training images into those to train on and those to choose the threshold on.
 
-    A tenth is held out, at most 30; of fewer than ten images none, and then the threshold is
-    chosen on the ones that are trained on.
+    A tenth is held out, at least one and at most 30; of fewer than five images none, and then the
+    threshold is chosen on the ones that are trained on.
     """
     count = num_held_out(len(normal))
     if not count:
@@ -65,18 +67,20 @@ def hold_out(
 
 def num_held_out(num_normal: int) -> int:
     """Return how many of a number of normal images are held out."""
-    return min(int(HELD_OUT_FRACTION * num_normal), MAX_HELD_OUT)
+    if num_normal < ENOUGH_TO_HOLD_OUT:
+        return 0
+    return min(max(int(HELD_OUT_FRACTION * num_normal), 1), MAX_HELD_OUT)
 
 
 @torch.no_grad()
 def choose_threshold(
     segmenter: Segmenter, views: ViewSource, device: torch.device, monitor: Monitor
 ) -> Choice:
-    """Choose the threshold over images, see `lowest_good_threshold`.
+    """Choose the threshold over images, see `ScoredPixels`.
 
-    These are the labeled training images and the held-out normal ones; without labels, as many
-    simulated defects as there are held-out images take their place. The predictor has seen the
-    former (augmented), so the F1 is higher than on new images.
+    These are the labeled training images and the held-out normal ones. The predictor has seen the
+    former (augmented), so the F1 is higher than on new images. Without labels, as many simulated
+    defects as there are held-out images, and 20 at least, take their place.
 
     Ctrl-C ends the choice with the images scored by then, and a defect if none is among them, so
     that what was trained is not lost.
@@ -88,57 +92,71 @@ def choose_threshold(
         monitor: Shows progress.
     """
     images = views.unaugmented()
-    total = len(views.normal) + (len(views.labeled) or len(views.normal))
-    scored: list[tuple[AnomalyMap, Mask]] = []
+    total = views.num_unaugmented
+    scored = ScoredPixels()
 
     def score(image: Tensor, mask: Tensor) -> None:
-        scored.append((segment(segmenter, image[None].to(device))[0].cpu().numpy(), mask.numpy()))
+        anomaly_map = segment(segmenter, image[None].to(device))[0].cpu().numpy()
+        scored.add(anomaly_map, mask.numpy())
 
     try:
         for image, mask in monitor.track(images, "choosing the threshold", total, "image"):
             score(image, mask)
-        return lowest_good_threshold(scored)
+        return scored.lowest_good_threshold()
     except KeyboardInterrupt:
-        if not any(mask.any() for _, mask in scored):
+        if not scored.pixels.num_regions:
             defect = views.defects(1)[0]
             score(defect.image, defect.mask)
         monitor.say(
-            f"Stopped while the threshold was chosen: it is chosen on {len(scored)} of {total}"
-            " images."
+            f"Stopped while the threshold was chosen: it is chosen on {scored.num_images} of"
+            f" {total} images."
         )
-        return lowest_good_threshold(scored)._replace(is_complete=False)
+        return scored.lowest_good_threshold()._replace(is_complete=False)
 
 
-def lowest_good_threshold(scored: Iterable[tuple[AnomalyMap, Mask]]) -> Choice:
-    """Return the lowest threshold whose pixel F1 over maps and masks is nearly best.
+class ScoredPixels:
+    """The pixels of scored images to choose a threshold on.
 
-    The normal images are new to the model. The defects are not: it is surer of them than it will be
-    of others. So of thresholds that are nearly as good the lowest is closest to what is best for
-    other defects, as long as it is good for the normal images too: no more than one in twenty is
-    called defective, or no more than at the best threshold if that calls more so.
-
-    It is nan where no pixel is anomalous, or none normal.
+    Attributes:
+        pixels: All of them.
+        peaks: The largest score of each normal image.
+        num_images: How many images they are of.
     """
-    preds, target = [], []
-    peaks = []  # the largest score of each normal image
-    for anomaly_map, mask in scored:
-        preds.append(anomaly_map.ravel())
-        target.append(mask.ravel())
+
+    def __init__(self) -> None:
+        self.pixels = PixelPool()
+        self.peaks: list[np.float32] = []
+        self.num_images = 0
+
+    def add(self, anomaly_map: AnomalyMap, mask: Mask) -> None:
+        """Add an image."""
+        self.pixels.add(anomaly_map, mask)
+        self.num_images += 1
         if not mask.any():
-            peaks.append(anomaly_map.max())
-    scores, is_anomalous = np.concatenate(preds), np.concatenate(target)
-    check_scores(scores, is_anomalous)
-    curve = Curve.of_scores(scores[is_anomalous], scores[~is_anomalous])
-    if not curve.is_defined:
-        return Choice(math.nan, math.nan, len(peaks), 0)
-    f1_values = curve.f1
-    num_alarms = len(peaks) - np.searchsorted(np.sort(peaks), curve.thresholds)
-    few = max(num_alarms[f1_values.argmax()], FALSE_ALARMS * len(peaks))
-    is_good = (f1_values >= (1 - NEARLY_BEST) * f1_values.max()) & (num_alarms <= few)
-    lowest = np.flatnonzero(is_good)[-1]
-    return Choice(
-        float(curve.thresholds[lowest]),
-        float(f1_values[lowest]),
-        len(peaks),
-        int(num_alarms[lowest]),
-    )
+            self.peaks.append(np.float32(anomaly_map.max()))
+
+    def lowest_good_threshold(self) -> Choice:
+        """Return the lowest threshold whose pixel F1 is nearly best.
+
+        The normal images are new to the model. The defects are not: it is surer of them than it
+        will be of others. So of thresholds that are nearly as good the lowest is closest to what
+        is best for other defects, as long as it is good for the normal images too: no more than
+        one in twenty is called defective, or no more than at the best threshold if that calls more
+        so.
+
+        It is nan where no pixel is anomalous, or none normal.
+        """
+        curve, num_normal = Curve.of_pixels([self.pixels]), len(self.peaks)
+        if not curve.is_defined:
+            return Choice(math.nan, math.nan, num_normal, 0)
+        f1_values = curve.f1
+        num_alarms = num_normal - np.searchsorted(np.sort(self.peaks), curve.thresholds)
+        few = max(num_alarms[f1_values.argmax()], FALSE_ALARMS * num_normal)
+        is_good = (f1_values >= (1 - NEARLY_BEST) * f1_values.max()) & (num_alarms <= few)
+        lowest = np.flatnonzero(is_good)[-1]
+        return Choice(
+            float(curve.thresholds[lowest]),
+            float(f1_values[lowest]),
+            num_normal,
+            int(num_alarms[lowest]),
+        )

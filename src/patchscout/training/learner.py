@@ -165,8 +165,6 @@ class ProfileLearner:
         """
         assert self._features is not None, "there is no complete profile yet"
         predictor = copy.deepcopy(cast(PredictorEnsemble, self.averaged.module))
-        for kept, running in zip(predictor.buffers(), self.predictor.buffers(), strict=True):
-            kept.copy_(running)
         settings = self.config.predictor
         return Segmenter(
             self._features,

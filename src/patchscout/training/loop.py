@@ -27,6 +27,9 @@ from patchscout.types import Sample, Split
 STATISTICS_IMAGES = 64
 """At most so many normal images that mean and standard deviation of each color are taken from."""
 
+DARK = 0.1
+"""Three standard deviations above the mean, values of 10 or 12 bits in files of 16 are below it."""
+
 LABELED_COPIES = 6
 """Augmented copies of each labeled image in the sampler's pool."""
 
@@ -62,7 +65,7 @@ def train(
         monitor: Shows progress and keeps figures.
 
     Returns:
-        The result; None if training was interrupted before there was anything to keep.
+        The result; None if it was interrupted during the steps before there was anything to keep.
     """
     torch.manual_seed(config.seed)
     loader = ImageLoader(config.data.working_size, config.data.cache_mib)
@@ -73,6 +76,7 @@ def train(
         normal, split.labeled, loader, config.views, seed=config.seed, normality=normality
     )
     statistics = color_statistics(normal, loader)
+    tell_if_dark(statistics, monitor)
     learner = ProfileLearner(config, views, statistics, device)
     novelty = None
     if config.measures_novelty and learner.predictor.backbone is not None:
@@ -176,3 +180,15 @@ def color_statistics(samples: tuple[Sample, ...], loader: ImageLoader) -> tuple[
     ).mean(dim=0)
     mean, mean_of_squares = pixels
     return mean, (mean_of_squares - mean.square()).clamp_min(1e-4).sqrt()
+
+
+def tell_if_dark(statistics: tuple[Tensor, Tensor], monitor: Monitor) -> None:
+    """Say so if the normal images hardly use the range of values that they could."""
+    mean, std = statistics
+    brightest = float((mean + 3 * std).max())
+    if brightest < DARK:
+        monitor.say(
+            f"The images are dark: hardly a value is above {brightest:.3f} of the largest possible"
+            " one. If they hold 10 or 12 bits in files of 16, scale them to all 16, or defects"
+            " will be missed."
+        )

@@ -20,9 +20,6 @@ from patchscout.training.subsets import evenly_chosen
 from patchscout.types import Sample
 
 NUM_FOLDS = 4
-FEWEST = 8
-"""Of fewer images nobody can tell how much normal ones vary: what is new is left out."""
-
 USUAL = 0.99
 """Share of the places of normal images that are taken for usual."""
 
@@ -64,8 +61,6 @@ def fit_novelty(
     fitted = [_fit_level(torch.cat(level), settings.rank) for level in zip(*seen, strict=True)]
     subspaces, limits, spreads = zip(*fitted, strict=True)
     weight = settings.weight if has_labels else settings.weight_without_labels
-    if len(chosen) < FEWEST:
-        weight = 0.0
     novelty = NoveltyModel(subspaces, torch.stack(limits), torch.stack(spreads), weight)
     return novelty.to(device)
 

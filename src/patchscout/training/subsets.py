@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -10,10 +9,12 @@ Item = TypeVar("Item")
 
 
 def evenly_chosen(items: Sequence[Item], most: int) -> Sequence[Item]:
-    """Return every item, or every second, third, ... so that there are at most `most`.
+    """Return every item, or `most` of them, as far apart as can be.
 
     Example:
         >>> evenly_chosen(range(10), 4)
-        range(0, 10, 3)
+        [0, 2, 5, 7]
     """
-    return items[:: max(math.ceil(len(items) / most), 1)]
+    if len(items) <= most:
+        return items
+    return [items[number * len(items) // most] for number in range(most)]

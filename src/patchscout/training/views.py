@@ -21,6 +21,9 @@ from patchscout.types import Sample
 Stack = Float[Tensor, "channels height width"]
 """An image, or one and maps over it."""
 
+FEWEST_SIMULATED = 20
+"""Simulated defects that take the place of labeled images at the least: one alone says little."""
+
 SEAM_PX = 5
 """Width over which a pasted defect is blended into the image around it."""
 
@@ -99,12 +102,22 @@ class ViewSource:
         image = change_lighting(moved[:3], self._rng, self.settings.max_lighting_change)
         return View(image, mask, moved[3:])
 
+    @property
+    def num_unaugmented(self) -> int:
+        """How many images `unaugmented` yields."""
+        num_defects = len(self.labeled) or max(len(self.normal), FEWEST_SIMULATED)
+        return len(self.normal) + num_defects
+
     def unaugmented(self) -> Iterator[tuple[Image, Mask]]:
-        """Yield every normal image and every labeled one (or as many simulated defects) once."""
+        """Yield every normal image and every labeled one, or as many simulated defects, once."""
         for number in range(len(self.normal)):
             yield self._normal(number)
-        for view in self.defects(len(self.labeled) or len(self.normal)):
-            yield view.image, view.mask
+        for sample in self.labeled:
+            yield self.loader.image(sample), self.loader.mask(sample)
+        if not self.labeled:
+            for _ in range(self.num_unaugmented - len(self.normal)):
+                view = self._visibly_simulated()
+                yield view.image, view.mask
 
     def defects(self, count: int) -> list[View]:
         """Return labeled images, one of each type in turn; without labels, simulated defects."""

@@ -28,6 +28,7 @@ THIN_PX = 8.0
 """How thick the thin ones among the labeled defects should be at the working size."""
 
 SMALLEST_PX = 64
+LONGEST_PX = 4096
 SIZE_MULTIPLE = 16
 MOST_MEASURED = 64
 
@@ -93,9 +94,10 @@ def relative_thickness(mask: Mask) -> float:
     Thickness is the diameter of the largest circle that fits into the defect.
     """
     distance = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return 2 * max(float(distance.max()), 0.5) / math.sqrt(mask.size)
+    return 2 * float(distance.max()) / math.sqrt(mask.size)
 
 
 def _rounded(side: float, patch_px: int) -> int:
     smallest = math.ceil(max(SMALLEST_PX, patch_px) / SIZE_MULTIPLE)
-    return max(round(side / SIZE_MULTIPLE), smallest) * SIZE_MULTIPLE
+    rounded = max(round(side / SIZE_MULTIPLE), smallest) * SIZE_MULTIPLE
+    return min(rounded, LONGEST_PX)
