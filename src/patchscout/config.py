@@ -21,6 +21,11 @@ Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 
+SHORTEST_PX, LONGEST_PX = 64, 4096
+"""Sides of images to work at."""
+
+Side = Annotated[int, Field(ge=SHORTEST_PX, le=LONGEST_PX)]
+
 MARGIN_PX = 48
 """Width at the cuts of a region of a view, left out again: errors there are unlike those inside."""
 
@@ -56,9 +61,7 @@ class DataSettings(Settings):
     """Folder of defective images; its sub-folders, if any, name the defect types."""
     masks: str | None = None
     """Folder of mask images or LabelMe JSON files, or one COCO JSON file."""
-    image_size: (
-        tuple[Annotated[int, Field(ge=64, le=4096)], Annotated[int, Field(ge=64, le=4096)]] | None
-    ) = None
+    image_size: tuple[Side, Side] | None = None
     """Height and width in pixels that images are resized to, multiples of 16; unset: chosen from
     the shape of the normal images and the thickness of the labeled defects."""
     cache_mib: Annotated[int, Field(ge=0)] = 2048

@@ -43,6 +43,8 @@ def test_ctrl_c_in_a_write_mixes_up_no_arrays(monkeypatch):
     assert slots.get("d") is None
     for key, value in (("e", 4), ("f", 5)):
         np.testing.assert_array_equal(slots.get(key), array(value))
+    slots.put("g", array(6))  # the place of "d" is not lost
+    assert sum(slots.get(key) is not None for key in "abcefg") == 3
     found = {key: slots.get(key) for key in "abc"}
     for value, key in enumerate("abc"):
         assert found[key] is None or (found[key] == value).all()

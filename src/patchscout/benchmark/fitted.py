@@ -55,5 +55,5 @@ def _calibration_images(split: Split, config: Config) -> Iterator[tuple[Image, M
     if not split.labeled:
         loader = ImageLoader(config.data.working_size, config.data.cache_mib)
         views = ViewSource(normal, (), loader, config.views, seed=config.seed)
-        for view in views.defects(views.num_unaugmented - len(normal)):
+        for view in views.defects(views.num_defects):
             yield view.image.permute(1, 2, 0).contiguous().numpy(), view.mask.numpy()

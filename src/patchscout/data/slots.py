@@ -26,17 +26,20 @@ class FileSlots:
         self._file = None
         if self.num_slots:
             self._file = tempfile.TemporaryFile(prefix="patchscout-")  # noqa: SIM115 - as long as this
-        self._free = list(range(self.num_slots))
+        self._free = list(reversed(range(self.num_slots)))  # so that the file grows as needed
         self._places: OrderedDict[Hashable, tuple[int, tuple[int, ...], np.dtype]] = OrderedDict()
 
     def put(self, key: Hashable, array: np.ndarray) -> None:
         """Remember an array, if need be in the place of the one that was used longest ago."""
         if self._file is None:
             return
-        # A write that is interrupted loses a slot, and mixes up none.
         slot = self._free.pop() if self._free else self._places.popitem(last=False)[1][0]
-        self._file.seek(slot * self._slot_bytes)
-        self._file.write(np.ascontiguousarray(array).data)
+        try:
+            self._file.seek(slot * self._slot_bytes)
+            self._file.write(np.ascontiguousarray(array).data)
+        except BaseException:  # such as Ctrl-C in the middle
+            self._free.append(slot)
+            raise
         self._places[key] = slot, array.shape, array.dtype
 
     def get(self, key: Hashable) -> np.ndarray | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from patchscout.config import Config, merged, parse_config
 from patchscout.data.loader import ImageLoader
-from patchscout.training.calibration import hold_out
+from patchscout.training.calibration import num_held_out
 from patchscout.training.direction import DIRECTED, anisotropy
 from patchscout.training.subsets import evenly_chosen
 from patchscout.training.working_size import choose_image_size
@@ -35,7 +35,8 @@ def adapt(config: Config, split: Split) -> Config:
         loader = ImageLoader(config.data.working_size, cache_mib=0)
         images = map(loader.image, evenly_chosen(split.train_normal, LOOKED_AT))
         config = _with(config, "views", keeps_direction=anisotropy(images) > DIRECTED)
-    num_trained_on = len(hold_out(split.train_normal, config.seed)[0])
+    num_normal = len(split.train_normal)
+    num_trained_on = num_normal - num_held_out(num_normal)
     if num_trained_on < ENOUGH_FOR_NOVELTY:
         config = _with(config, "novelty", weight=0.0)
     if num_trained_on < ENOUGH_FOR_DEVIATIONS:

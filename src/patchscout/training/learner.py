@@ -97,7 +97,6 @@ class ProfileLearner:
         )
         self.predictor_schedule = make_schedule(self.predictor_optimizer, config)
         self.buffer = ProfileBuffer(config, views, device)
-        self._probe_general: list[Tensor] | None = None
         self._probe = RewardProbe(views.defects(config.reward.pred_images), device)
 
     def start_cycle(self) -> None:
@@ -215,9 +214,7 @@ class ProfileLearner:
         with torch.set_grad_enabled(bool(weights)):
             profiles = probe.profiles(self.recorder.extractor(self._features.profiles), newest)
             features = self._features.assemble(probe.images, profiles, probe.context)
-            if self._probe_general is None:  # the same at every step, as the image is
-                self._probe_general = [one.detach() for one in self.predictor.general(features)]
-            logits = self.predictor(features, general=self._probe_general)
+            logits = self.predictor(features, general=probe.general(self.predictor, features))
             loss = self._predictor_loss(logits, probe.masks)
         self._reward_pred = -loss.item()
         if weights:

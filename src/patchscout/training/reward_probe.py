@@ -10,6 +10,7 @@ from torch import Tensor
 
 from patchscout.networks.autoencoder import Autoencoder
 from patchscout.networks.loss_profile import ProfileExtractor
+from patchscout.networks.predictor import PredictorEnsemble
 from patchscout.networks.segmenter import Context, measure_lighting
 from patchscout.training.views import View
 
@@ -18,7 +19,7 @@ PROBE_PX = 128
 
 
 class RewardProbe:
-    """Squares about defects, and those of their error maps that are still valid.
+    """Squares about defects, and what is known of them: error maps that are still valid, features.
 
     Args:
         views: Images with masks and deviations.
@@ -35,6 +36,7 @@ class RewardProbe:
         self.images, self.masks = images, masks.float()
         self.context = Context(lighting, deviations)
         self._known: dict[Autoencoder, Tensor] = {}
+        self._general: list[Tensor] | None = None
 
     def profiles(
         self, extractor: ProfileExtractor, newest: tuple[int, Autoencoder] | None = None
@@ -60,6 +62,14 @@ class RewardProbe:
             index, autoencoder = newest
             channels[index] = extractor.maps_of(autoencoder, self.images)
         return torch.cat(channels, dim=1)
+
+    def general(
+        self, predictor: PredictorEnsemble, features: Float[Tensor, "count channels height width"]
+    ) -> list[Tensor]:
+        """Return what the backbone, which does not learn, finds in the squares; it looks once."""
+        if self._general is None:
+            self._general = [one.detach() for one in predictor.general(features)]
+        return self._general
 
 
 def _about_defect(view: View) -> View:

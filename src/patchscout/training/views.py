@@ -103,10 +103,14 @@ class ViewSource:
         return View(image, mask, moved[3:])
 
     @property
+    def num_defects(self) -> int:
+        """How many labeled images there are, or simulated defects that take their place."""
+        return len(self.labeled) or max(len(self.normal), FEWEST_SIMULATED)
+
+    @property
     def num_unaugmented(self) -> int:
         """How many images `unaugmented` yields."""
-        num_defects = len(self.labeled) or max(len(self.normal), FEWEST_SIMULATED)
-        return len(self.normal) + num_defects
+        return len(self.normal) + self.num_defects
 
     def unaugmented(self) -> Iterator[tuple[Image, Mask]]:
         """Yield every normal image and every labeled one, or as many simulated defects, once."""
@@ -115,7 +119,7 @@ class ViewSource:
         for sample in self.labeled:
             yield self.loader.image(sample), self.loader.mask(sample)
         if not self.labeled:
-            for _ in range(self.num_unaugmented - len(self.normal)):
+            for _ in range(self.num_defects):
                 view = self._visibly_simulated()
                 yield view.image, view.mask
 

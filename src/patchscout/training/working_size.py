@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from patchscout.checks import InputValueError
+from patchscout.config import LONGEST_PX, SHORTEST_PX
 from patchscout.data.annotations import read_mask
 from patchscout.data.images import read_size
 from patchscout.data.loader import resized_mask
@@ -27,14 +28,12 @@ LARGEST_PX = 512
 THIN_PX = 8.0
 """How thick the thin ones among the labeled defects should be at the working size."""
 
-SMALLEST_PX = 64
-LONGEST_PX = 4096
 SIZE_MULTIPLE = 16
 MOST_MEASURED = 64
 
 
 def choose_image_size(
-    normal: Sequence[Sample], labeled: Sequence[Sample], patch_px: int = SMALLEST_PX
+    normal: Sequence[Sample], labeled: Sequence[Sample], patch_px: int = SHORTEST_PX
 ) -> tuple[int, int]:
     """Return the height and width in pixels to work at.
 
@@ -98,6 +97,6 @@ def relative_thickness(mask: Mask) -> float:
 
 
 def _rounded(side: float, patch_px: int) -> int:
-    smallest = math.ceil(max(SMALLEST_PX, patch_px) / SIZE_MULTIPLE)
+    smallest = math.ceil(max(SHORTEST_PX, patch_px) / SIZE_MULTIPLE)
     rounded = max(round(side / SIZE_MULTIPLE), smallest) * SIZE_MULTIPLE
     return min(rounded, LONGEST_PX)
