@@ -122,7 +122,7 @@ class NormalitySettings(Settings):
     """What is usual at each place of an image, learned from the normal images."""
 
     ranks: tuple[Annotated[int, Field(ge=1, le=512)], ...] = (5, 20, 80)
-    """Principal components taken off for each deviation map, ever more; none: no such maps."""
+    """Principal components taken off for each deviation map, ever more; no number: no such maps."""
     max_images: Annotated[int, Field(ge=2)] = 400
     """At most so many normal images, evenly chosen, are learned from."""
 
@@ -418,6 +418,14 @@ class Config(Settings):
             raise ValueError(
                 f"`buffer.region_px` must be at least {2 * MARGIN_PX} px more than"
                 f" `predictor.crop_px` {self.predictor.crop_px}; got {region_px}"
+            )
+        # A crop of 32 px is one place of the lean predictor's coarsest level, of which batch norm
+        # has nothing to measure if there is one crop.
+        is_single = min(self.predictor.batch_size, self.buffer.capacity) == 1
+        if is_single and self.predictor.architecture == "lean" and self.predictor.crop_px == 32:
+            raise ValueError(
+                "`predictor.crop_px` must be at least 48 where an update is of one profile"
+                f" (`predictor.batch_size`, `buffer.capacity`); got {self.predictor.crop_px}"
             )
         return self
 

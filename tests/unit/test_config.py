@@ -203,6 +203,11 @@ def test_settings_are_frozen():
             " (in here)",
         ),
         (
+            {"predictor": {"crop_px": 32, "batch_size": 1}},
+            "`predictor.crop_px` must be at least 48 where an update is of one profile"
+            " (`predictor.batch_size`, `buffer.capacity`); got 32 (in here)",
+        ),
+        (
             {"sampler": {"patch_px": 60}},
             "`sampler.patch_px` must be a multiple of 8, at least 16 with this autoencoder; got 60"
             " (in here)",
