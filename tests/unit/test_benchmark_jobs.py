@@ -1,6 +1,7 @@
 """Variants, jobs and results: what is read, planned, and counts as done."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -94,8 +95,10 @@ def test_missing_files_and_settings_set_elsewhere(tmp_path):
 def test_the_shipped_variants_are_valid_and_differ(path):
     variants = read_variants(path)
     assert len(variants) > 2
+    shared = re.search(r"--config benchmarks/(\S+)", path.read_text(encoding="utf-8"))
+    base = read_base(path.parent / shared[1]) if shared else {}
     seen = [
-        (variant.method, variant.model, variant.protocol, variant.config({}).model_dump_json())
+        (variant.method, variant.model, variant.protocol, variant.config(base).model_dump_json())
         for variant in variants.values()
     ]
     assert len(set(seen)) == len(seen)
