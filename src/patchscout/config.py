@@ -419,6 +419,10 @@ class Config(Settings):
                 f"`buffer.region_px` must be at least {2 * MARGIN_PX} px more than"
                 f" `predictor.crop_px` {self.predictor.crop_px}; got {region_px}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _leaves_batch_norm_something(self) -> Config:
         # A crop of 32 px is one place of the lean predictor's coarsest level, of which batch norm
         # has nothing to measure if there is one crop.
         is_single = min(self.predictor.batch_size, self.buffer.capacity) == 1
