@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -27,13 +27,13 @@ from patchscout.devices import choose_device
 from patchscout.evaluation import EvaluationSize, evaluate
 from patchscout.export import Parity, export_model
 from patchscout.exported import ExportFormat, ModelFacts, PixelType
-from patchscout.inference import resize_map, score_image
+from patchscout.inference import Scorer, resize_map
 from patchscout.monitor import Monitor
 from patchscout.networks.segmenter import Segmenter
 from patchscout.training.adaptation import adapt
 from patchscout.training.loop import train
 from patchscout.training.working_size import without_vanished
-from patchscout.types import Dataset, Prediction, Split, make_prediction
+from patchscout.types import Dataset, Image, Prediction, Split, make_prediction
 
 AnyImage = np.ndarray | PIL.Image.Image | str | Path
 """An RGB or grey array, a Pillow image, or the path of an image file."""
@@ -57,6 +57,7 @@ class PatchScout:
         self.split: Split | None = None
         self.dataset: Dataset | None = None
         self._segmenter: Segmenter | None = None
+        self._scorer: Scorer | None = None
         self._record: TrainingRecord | None = None
         self._split_file: Path | None = None
 
@@ -82,7 +83,7 @@ class PatchScout:
         result = train(config, split, self.device, monitor)
         self.config = config
         self.dataset, self.split, self._split_file = dataset, split, None
-        self._segmenter = self._record = None
+        self._segmenter = self._record = self._scorer = None
         if result is None:
             return self
         self._segmenter = result.segmenter
@@ -134,15 +135,15 @@ class PatchScout:
             InputError: If an image cannot be read or is of a kind that is not accepted.
         """
         if isinstance(images, np.ndarray) and images.ndim == 4:
-            return [self._predict_one(image) for image in images]
+            return self._predict_all(images)
         if isinstance(images, np.ndarray | PIL.Image.Image | str | Path):
-            return self._predict_one(images)
+            return self._predict_all([images])[0]
         if not isinstance(images, Sequence):
             raise InputTypeError(
                 "`images` must be an image, a path or a sequence of these; got"
                 f" {type(images).__name__}."
             )
-        return [self._predict_one(image) for image in images]
+        return self._predict_all(images)
 
     def evaluate(
         self,
@@ -169,12 +170,11 @@ class PatchScout:
                 f" defective image of {root} to test on. Add defective images with masks and train"
                 " again; `labeled_per_type` 0 keeps them all for testing."
             )
-        segmenter, image_size = self.segmenter, self.config.data.working_size
         return evaluate(
-            lambda image: score_image(segmenter, image, image_size, self.device),
+            self._score,
             split.test,
             self.threshold,
-            image_size,
+            self.config.data.working_size,
             monitor or Monitor(),
             size,
         )
@@ -317,11 +317,26 @@ class PatchScout:
             needs_labels=self.config.labeled_per_type > 0,
         )
 
-    def _predict_one(self, image: object) -> Prediction:
-        segmenter, array = self.segmenter, to_image(image)
-        own_size = (array.shape[0], array.shape[1])
-        anomaly_map = score_image(segmenter, array, self.config.data.working_size, self.device)
-        return make_prediction(resize_map(anomaly_map, own_size), self.threshold)
+    def _predict_all(self, images: Iterable[object]) -> list[Prediction]:
+        own_sizes: list[tuple[int, int]] = []
+
+        def arrays() -> Iterator[Image]:
+            for image in images:
+                array = to_image(image)
+                own_sizes.append((array.shape[0], array.shape[1]))
+                yield array
+
+        return [
+            make_prediction(resize_map(anomaly_map, own_sizes[number]), self.threshold)
+            for number, anomaly_map in enumerate(self._score.many(arrays()))
+        ]
+
+    @property
+    def _score(self) -> Scorer:
+        """The trained model, as it scores images."""
+        if self._scorer is None:
+            self._scorer = Scorer(self.segmenter, self.config.data.working_size, self.device)
+        return self._scorer
 
 
 def _untrained() -> InputValueError:

@@ -46,5 +46,20 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 def mixed_precision(device: torch.device, *, enabled: bool) -> AbstractContextManager[object]:
     """Return a context in which convolutions run in bfloat16, if enabled and of use there."""
     if enabled and has_fast_bfloat16(device):
-        return torch.autocast(device.type, torch.bfloat16)
+        # Without the cache, whose copies of the weights no recording may hold.
+        return torch.autocast(device.type, torch.bfloat16, cache_enabled=device.type != "cuda")
     return nullcontext()
+
+
+def full_precision() -> AbstractContextManager[object]:
+    """Return a context in which a GPU convolves float32 in float32, not in the shorter TF32.
+
+    So that a model finds the same on every device, to rounding.
+    """
+    cudnn = torch.backends.cudnn
+    return cudnn.flags(
+        enabled=cudnn.enabled,
+        benchmark=cudnn.benchmark,
+        deterministic=cudnn.deterministic,
+        allow_tf32=False,
+    )

@@ -26,7 +26,7 @@ from patchscout.exported import (
     ModelFacts,
     quiet,
 )
-from patchscout.inference import resize_map, score_image
+from patchscout.inference import Scorer, resize_map
 from patchscout.networks.deployable import DeployableModel
 from patchscout.networks.segmenter import Segmenter
 from patchscout.types import make_prediction
@@ -110,11 +110,12 @@ def compare(
     """Return how far an exported model is from a model on the CPU, given the same pixels."""
     facts = exported.facts
     largest = np.iinfo(facts.pixel_type).max
+    score = Scorer(segmenter, facts.image_size, torch.device("cpu"))
     largest_difference, num_pixels, num_other_side = 0.0, 0, 0
     for image in images:
         rounded = (np.rint(image * largest) / largest).astype(np.float32)
-        working_map = score_image(segmenter, rounded, facts.image_size, torch.device("cpu"))
-        expected = make_prediction(resize_map(working_map, image.shape[:2]), facts.threshold)
+        expected_map = resize_map(score(rounded), image.shape[:2])
+        expected = make_prediction(expected_map, facts.threshold)
         found = exported.predict(rounded)
         difference = float(np.abs(found.anomaly_map - expected.anomaly_map).max())
         largest_difference = max(largest_difference, difference)

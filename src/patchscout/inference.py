@@ -2,34 +2,89 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
+from patchscout.cuda_graphs import Recording
 from patchscout.data.images import resize, resize_image
 from patchscout.data.loader import to_tensor
+from patchscout.devices import full_precision
 from patchscout.networks.segmenter import Segmenter
-from patchscout.networks.tiles import segment
+from patchscout.networks.tiles import LARGEST_WHOLE_PX, segment
 from patchscout.types import AnomalyMap, Image
 
 WorkingMap = Float[np.ndarray, "working_height working_width"]
 """An anomaly map at the size that the model works at."""
 
 
-@torch.no_grad()
-def score_image(
-    segmenter: Segmenter, image: Image, image_size: tuple[int, int], device: torch.device
-) -> WorkingMap:
-    """Return the anomaly map of an image at the working size.
+BATCH_SIZE = 16
+"""Images that a GPU scores at a time, if there are so many. A CPU is as fast one by one."""
+
+
+class Scorer:
+    """Scores images of any size with a trained model.
+
+    On a CUDA device what is done with the first image is recorded, and replayed for the others.
+
+    Attributes:
+        image_size: Height and width in pixels that the model works at.
+        batch_size: Images that are scored at a time, where there are several.
 
     Args:
-        segmenter: The trained model.
-        image: (height, width, 3) float32 in [0, 1], of any size.
-        image_size: Height and width in pixels that the model works at.
-        device: Where the model is.
+        segmenter: The trained model, in evaluation mode.
+        image_size: Height and width in pixels that it works at.
+        device: Where it is.
     """
-    tensor = to_tensor(resize_image(image, image_size))[None].to(device)
-    return segment(segmenter, tensor)[0].float().cpu().numpy()
+
+    def __init__(
+        self, segmenter: Segmenter, image_size: tuple[int, int], device: torch.device
+    ) -> None:
+        self.image_size = image_size
+        self.device = device
+        self._segment = partial(segment, segmenter)
+        self._records = device.type == "cuda" and max(image_size) <= LARGEST_WHOLE_PX
+        self.batch_size = BATCH_SIZE if self._records else 1
+        self._recordings: dict[int, Recording] = {}
+
+    def __call__(self, image: Image) -> WorkingMap:
+        """Return the anomaly map of an image at the working size.
+
+        Args:
+            image: (height, width, 3) float32 in [0, 1], of any size.
+        """
+        return self._maps([image])[0]
+
+    def many(self, images: Iterable[Image]) -> Iterator[WorkingMap]:
+        """Yield the anomaly map of each image, see `__call__`; a batch of images is read ahead."""
+        images = iter(images)
+        while batch := list(islice(images, self.batch_size)):
+            yield from self._maps(batch)
+
+    @torch.no_grad()
+    def _maps(
+        self, batch: Sequence[Image]
+    ) -> Float[np.ndarray, "batch working_height working_width"]:
+        """Return the anomaly maps of one image, or of at most a batch."""
+        resized = torch.stack([to_tensor(resize_image(one, self.image_size)) for one in batch])
+        images = resized.to(self.device)
+        if len(batch) > 1:  # filled up, so that there are only two shapes
+            images = torch.cat([images, images.new_zeros(self.batch_size, *images.shape[1:])])
+            images = images[: self.batch_size]
+        with full_precision():
+            found = self._replayed(images) if self._records else self._segment(images)
+        return found[: len(batch)].float().cpu().numpy()
+
+    def _replayed(self, images: Float[Tensor, "batch 3 height width"]) -> Tensor:
+        """Return anomaly maps by the recording of as many images, made when first needed."""
+        if len(images) not in self._recordings:
+            self._recordings[len(images)] = Recording(self._segment, images)
+        return self._recordings[len(images)](images)
 
 
 def resize_map(anomaly_map: WorkingMap, size: tuple[int, int]) -> AnomalyMap:

@@ -159,7 +159,7 @@ def choose(normal, labeled, interrupted_at=None):
     views = ViewSource(normal, labeled, ImageLoader((64, 64), 1), ViewSettings(), seed=0)
     segmenter = Segmenter(features, Brightness(interrupted_at)).eval()
     monitor = Monitor(quiet=interrupted_at is None)
-    return choose_threshold(segmenter, views, torch.device("cpu"), monitor)
+    return choose_threshold(segmenter, views, monitor)
 
 
 @pytest.mark.parametrize("count", [1, 8])

@@ -51,7 +51,7 @@ def make(downscale, **sampler):
         }
     )
     loader = Noise((HEIGHT, WIDTH), 0)
-    return config, loader, ImagePool(config, NORMAL, LABELED, loader, torch.device("cpu"))
+    return config, loader, ImagePool(config, NORMAL, LABELED, loader)
 
 
 @pytest.mark.parametrize("downscale", [1, 2])

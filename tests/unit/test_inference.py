@@ -6,7 +6,8 @@ import torch
 
 from patchscout.checks import InputValueError
 from patchscout.devices import choose_device
-from patchscout.inference import resize_map
+from patchscout.inference import Scorer, resize_map
+from patchscout.networks.segmenter import Segmenter
 from patchscout.types import make_prediction
 
 MAP = np.array([[0.0, 1.0], [0.5, 0.5]], np.float32)
@@ -39,6 +40,48 @@ def test_a_pixel_at_the_threshold_is_anomalous():
     assert (found.pred_score, found.threshold, found.is_anomalous) == (1.0, 0.5, True)
     assert make_prediction(MAP, 1.0).is_anomalous
     assert not make_prediction(MAP / 2, 0.75).is_anomalous
+
+
+class Reds(Segmenter):
+    """In place of a model: answers with the red of images, and notes how many there were."""
+
+    def __init__(self):
+        torch.nn.Module.__init__(self)
+        self.counts = []
+
+    def forward(self, images):
+        self.counts.append(len(images))
+        return images[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "counts"), [(1, [1] * 7), (3, [3, 3, 1]), (4, [4, 4]), (8, [8])]
+)
+def test_images_are_scored_a_batch_at_a_time(batch_size, counts):
+    images = np.random.default_rng(0).random((7, 16, 32, 3), np.float32)
+    model = Reds()
+    score = Scorer(model, (16, 32), torch.device("cpu"))
+    score.batch_size = batch_size
+    found = list(score.many(iter(images)))
+    np.testing.assert_array_equal(found, images[..., 0])
+    assert model.counts == counts  # full batches, the last one filled up, but for a single image
+    np.testing.assert_array_equal(score(images[3]), images[3, ..., 0])
+    assert not list(score.many([]))
+
+
+def test_no_more_than_a_batch_is_read_ahead():
+    score = Scorer(Reds(), (8, 8), torch.device("cpu"))
+    score.batch_size = 2
+    read = []
+
+    def images():
+        for number in range(5):
+            read.append(number)
+            yield np.zeros((8, 8, 3), np.float32)
+
+    found = score.many(images())
+    next(found)
+    assert read == [0, 1]
 
 
 def test_auto_takes_what_is_there(monkeypatch):

@@ -72,7 +72,7 @@ def make(diversity="reset", *, updates_per_step=0, predictor=None, **groups):
     normality = fit_normality(LABELED, loader, config.normality, Monitor())
     views = ViewSource(LABELED, LABELED, loader, config.views, seed=0, normality=normality)
     torch.manual_seed(0)
-    return ProfileLearner(config, views, (MEAN, STD), CPU)
+    return ProfileLearner(config, views, (MEAN, STD))
 
 
 def patches(count=4, seed=0):
@@ -395,7 +395,7 @@ class Counting(LeanAutoencoder):
 def test_the_probe_runs_only_autoencoders_it_has_not_seen(downscale):
     torch.manual_seed(0)
     a, b, c, d, current = (Counting() for _ in range(5))
-    probe = RewardProbe(labeled_views(Spots((SIZE, SIZE), 0)), CPU)
+    probe = RewardProbe(labeled_views(Spots((SIZE, SIZE), 0)))
     for autoencoders, newest, counts in (
         ([a, b, c], None, [1, 1, 1, 0, 0]),
         ([a, b, c], None, [0, 0, 0, 0, 0]),
@@ -419,7 +419,7 @@ def test_the_probe_runs_only_autoencoders_it_has_not_seen(downscale):
 
 def test_the_probe_looks_at_squares_about_the_defects():
     loader = Spots((256, 192), 0)  # the defect of b: rows 30 to 50, columns 16 to 40
-    probe = RewardProbe(labeled_views(loader), CPU)
+    probe = RewardProbe(labeled_views(loader))
     assert probe.images.shape == (2, 3, PROBE_PX, PROBE_PX)
     for index, sample in enumerate(LABELED):
         window = (..., slice(0, PROBE_PX), slice(0, PROBE_PX))  # it does not reach over the border

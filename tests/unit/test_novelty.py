@@ -45,9 +45,8 @@ def fit(folder, backbone, numbers: Sequence[int] = range(30), *, has_labels=True
     loader = ImageLoader(SIZE, 64)
     settings = NoveltySettings(**{"rank": 4, **settings})
     chosen = samples(folder, numbers)
-    device = torch.device("cpu")
     monitor = Monitor(quiet=True)
-    return fit_novelty(chosen, loader, backbone, settings, device, monitor, has_labels=has_labels)
+    return fit_novelty(chosen, loader, backbone, settings, monitor, has_labels=has_labels)
 
 
 def general(backbone, image):

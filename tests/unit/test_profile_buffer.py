@@ -65,7 +65,7 @@ def config(capacity=8, fresh=2, batch_size=3, crop_px=32, **views) -> Config:
 
 def make(tmp_path, **settings):
     views = NumberedViews(tmp_path)
-    return ProfileBuffer(config(**settings), views, torch.device("cpu")), views
+    return ProfileBuffer(config(**settings), views), views
 
 
 def numbers(buffer, num_batches=60):
@@ -159,7 +159,7 @@ def regions(tmp_path, size, extractor, defect=None, count=80):
             "sampler": {"patch_px": 16, "window_px": 32},
         }
     )
-    buffer = ProfileBuffer(settings, views, torch.device("cpu"))
+    buffer = ProfileBuffer(settings, views)
     while views.count < count:
         buffer.refresh(extractor)
     found = []
@@ -213,7 +213,7 @@ def test_half_the_regions_have_a_defect_clear_of_the_cuts(tmp_path, extractor, c
 def test_a_region_is_drawn_about_every_part_of_a_defect(tmp_path, extractor):
     views = LargeViews(tmp_path, (512, 704))
     views.mask[100:102, 50:650] = True
-    buffer = ProfileBuffer(config(crop_px=32), views, torch.device("cpu"))
+    buffer = ProfileBuffer(config(crop_px=32), views)
     buffer.region_px = 160
     middles = []
     for _ in range(200):

@@ -43,10 +43,11 @@ def test_every_subject_is_in_the_table_with_how_much_faster_it_is(tmp_path, monk
 
     monkeypatch.setattr(speed, "_in_a_process", measured)
     monkeypatch.setattr(speed, "_is_there", lambda name: "anomalib" not in name)
+    monkeypatch.setattr(speed, "peak_flops", lambda device: 2 * 55.5 * 2.15e9)
     speed.main(speed.Arguments(out=tmp_path, no_training=True))
     text = (tmp_path / "speed.md").read_text()
-    assert "| fast, ONNX Runtime | 20.0 | 55.5 | 50 | 400 | 5.6 | 1,460,531 | 2.15 |" in text
-    assert f"| {REFERENCE} | 1000.0 | 55.5 | 1 |" in text
+    assert "| fast, ONNX Runtime | 20.0 | 55.5 | 50 | 50 | 400 | 5.6 | 1,460,531 | 2.15 |" in text
+    assert f"| {REFERENCE} | 1000.0 | 55.5 | 50 | 1 |" in text
     assert text in capsys.readouterr().out
     result = json.loads((tmp_path / "speed.json").read_text())
     assert list(result["scoring"]) == [name for name in SUBJECTS if "anomalib" not in name]

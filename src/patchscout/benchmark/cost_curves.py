@@ -22,17 +22,16 @@ from matplotlib.figure import Figure
 from patchscout.atomic import write_json_atomic
 from patchscout.benchmark.machine import commit, machine_line, num_cores, today
 from patchscout.benchmark.speed_subjects import CPU, count_flops, untrained
-from patchscout.benchmark.speed_worker import median_seconds
+from patchscout.benchmark.speed_worker import median_seconds, peak_flops
 from patchscout.channels import predictor_channels
 from patchscout.config import Config, preset_config
 from patchscout.data.synthetic import write_sample
 from patchscout.detector import PatchScout
-from patchscout.inference import score_image
+from patchscout.inference import Scorer
 
 SHORT = {"predictor_updates": 400}
 """Schedule of the trainings; all 400 steps of sampler and autoencoder are made."""
 
-MATRIX = 2048
 BACKWARD = 3
 """An update takes about three times the operations of a forward pass."""
 
@@ -53,7 +52,7 @@ class Arguments:
 
 def main(arguments: Arguments) -> dict[str, Any]:
     """Measure, write the JSON file and the picture; returns what is in the file."""
-    peak = peak_flops()
+    peak = peak_flops(CPU)
     result = {
         "date": today(),
         "commit": commit(),
@@ -69,12 +68,6 @@ def main(arguments: Arguments) -> dict[str, Any]:
     return result
 
 
-def peak_flops() -> float:
-    """Return the operations a second of a product of large float32 matrices."""
-    a, b = torch.rand(MATRIX, MATRIX), torch.rand(MATRIX, MATRIX)
-    return 2 * MATRIX**3 / median_seconds(lambda: a @ b)
-
-
 @torch.no_grad()
 def scoring(side_px: int, peak: float) -> dict[str, int | float]:
     """Return the seconds to score a square image worked on at its own size, and the bound."""
@@ -82,9 +75,10 @@ def scoring(side_px: int, peak: float) -> dict[str, int | float]:
     segmenter = untrained(preset_config("fast", data={"image_size": size}))
     image = np.random.default_rng(0).random((*size, 3), np.float32)
     flops = count_flops(segmenter, torch.zeros(1, 3, *size))
+    score = Scorer(segmenter, size, CPU)
     return {
         "pixels": side_px**2,
-        "seconds": median_seconds(lambda: score_image(segmenter, image, size, CPU)),
+        "seconds": median_seconds(lambda: score(image)),
         "bound": flops / peak,
     }
 
@@ -113,10 +107,11 @@ def _training_flops(config: Config) -> int:
     autoencoder = profiles.sources[0][0]
     patches = torch.zeros(config.sampler.num_walkers, 3, patch, patch)
     steps = training.num_cycles * training.steps_per_cycle
-    return BACKWARD * (
-        training.predictor_updates * count_flops(segmenter.predictor, features)
-        + steps * count_flops(autoencoder, patches)
-    )
+    forward = count_flops(segmenter.predictor, features)
+    fixed = count_flops(segmenter.predictor.general, features)  # the backbone does not learn
+    return training.predictor_updates * (
+        fixed + BACKWARD * (forward - fixed)
+    ) + steps * BACKWARD * count_flops(autoencoder, patches)
 
 
 def draw(result: dict[str, Any], path: Path) -> None:

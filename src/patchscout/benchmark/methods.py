@@ -19,7 +19,7 @@ from patchscout.checks import InputValueError
 from patchscout.config import Config
 from patchscout.data.images import read_image, resize_image
 from patchscout.data.loader import to_tensor
-from patchscout.inference import WorkingMap, score_image
+from patchscout.inference import Scorer, WorkingMap
 from patchscout.monitor import Monitor
 from patchscout.networks.loss_profile import ProfileExtractor
 from patchscout.training.calibration import hold_out
@@ -56,12 +56,8 @@ def fit(
         fitted = _fit_last_error(split, config, device, monitor)
     else:
         result = _trained(split, config, device, monitor)
-        size = config.data.working_size
-        fitted = Fitted(
-            lambda image: score_image(result.segmenter, image, size, device),
-            result.choice.threshold,
-            0.0,
-        )
+        score = Scorer(result.segmenter, config.data.working_size, device)
+        fitted = Fitted(score, result.choice.threshold, 0.0)
     return replace(fitted, seconds=time.monotonic() - started)
 
 

@@ -25,7 +25,7 @@ from patchscout.atomic import write_json_atomic, write_text_atomic
 from patchscout.benchmark.machine import commit, machine_line, num_cores, today, versions
 from patchscout.benchmark.markdown import table
 from patchscout.benchmark.speed_subjects import REFERENCE, SUBJECTS
-from patchscout.benchmark.speed_worker import median_seconds
+from patchscout.benchmark.speed_worker import median_seconds, peak_flops
 from patchscout.config import preset_config
 from patchscout.data.synthetic import write_sample
 from patchscout.detector import PatchScout
@@ -42,6 +42,7 @@ HEADER = [
     "model",
     "ms an image",
     "images a second",
+    "% of peak",
     "times as fast",
     "peak MiB",
     "model MiB",
@@ -78,6 +79,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
         "machine": machine_line(device),
         "versions": versions(),
         "threads": num_cores(),
+        "peak_gflops": peak_flops(device) / 1e9,
         "scoring": {},
     }
     for name in SUBJECTS:
@@ -102,6 +104,7 @@ def report(result: dict[str, Any]) -> str:
             name,
             f"{one['ms_per_image']:.1f}",
             f"{one['images_per_second']:.1f}",
+            f"{100 * one['images_per_second'] * one['gflops'] / result['peak_gflops']:.0f}",
             f"{slowest / one['ms_per_image']:.0f}",
             f"{one['peak_memory_mib']:.0f}",
             f"{one['size_mib']:.1f}",
@@ -112,7 +115,8 @@ def report(result: dict[str, Any]) -> str:
     ]
     text = (
         f"{result['machine']}, {result['threads']} threads, {result['date']},"
-        f" commit {result['commit']}\n\n{table(HEADER, rows)}\n"
+        f" commit {result['commit']}; it multiplies large float32 matrices at"
+        f" {result['peak_gflops']:,.0f} GFLOPS.\n\n{table(HEADER, rows)}\n"
     )
     if training := result.get("training"):
         text += (

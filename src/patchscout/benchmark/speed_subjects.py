@@ -21,7 +21,7 @@ from patchscout.checkpoint import build_segmenter, load_model
 from patchscout.config import Config, preset_config
 from patchscout.export import export_model
 from patchscout.exported import SUFFIXES, ExportedModel, ExportFormat, ModelFacts
-from patchscout.inference import resize_map, score_image
+from patchscout.inference import Scorer, resize_map
 from patchscout.networks import make_autoencoder, make_predictor
 from patchscout.networks.loss_profile import ProfileExtractor
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter
@@ -66,14 +66,13 @@ def build(name: str, run: Path | None = None, device: torch.device = CPU) -> Sub
 
 def _eager(segmenter: Segmenter, image_size: tuple[int, int], device: torch.device) -> Subject:
     facts = _facts(segmenter, image_size)
-    segmenter = segmenter.to(device)
+    score = Scorer(segmenter.to(device), image_size, device)
 
-    def score(images: Batch) -> Maps:
+    def score_all(images: Batch) -> Maps:
         pixels = (image.astype(np.float32) / 255 for image in images)
-        maps = (score_image(segmenter, image, image_size, device) for image in pixels)
-        return np.stack([resize_map(one, images.shape[1:3]) for one in maps])
+        return np.stack([resize_map(one, images.shape[1:3]) for one in score.many(pixels)])
 
-    return Subject(score, *facts)
+    return Subject(score_all, *facts)
 
 
 def _facts(network: nn.Module, image_size: tuple[int, int]) -> tuple[int, int, int]:
@@ -84,7 +83,7 @@ def _facts(network: nn.Module, image_size: tuple[int, int]) -> tuple[int, int, i
 
 
 @torch.no_grad()
-def count_flops(network: nn.Module, inputs: torch.Tensor) -> int:
+def count_flops(network: Callable[[torch.Tensor], object], inputs: torch.Tensor) -> int:
     """Return the floating-point operations of a forward pass."""
     with FlopCounterMode(display=False) as counter:
         network(inputs)

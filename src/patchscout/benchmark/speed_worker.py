@@ -20,8 +20,11 @@ LEAST_REPEATS = 5
 SECONDS = 6.0
 """Each measurement is repeated for so long."""
 
-BATCH_SIZE = 8
+BATCH_SIZE = {"cpu": 8, "cuda": 64, "mps": 64}
 """Images at a time where as many a second as possible are asked for."""
+
+LARGE_MATRIX = {"cpu": 2048, "cuda": 8192, "mps": 4096}
+"""Side of a matrix that keeps all cores busy."""
 
 
 def measure(name: str, run: Path | None, device: str, num_threads: int) -> dict[str, float]:
@@ -29,17 +32,32 @@ def measure(name: str, run: Path | None, device: str, num_threads: int) -> dict[
     torch.set_num_threads(num_threads)
     subject = build(name, run, torch.device(device))
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (BATCH_SIZE, *SIZE, 3)).astype(np.uint8)
+    batch_size = BATCH_SIZE[torch.device(device).type]
+    images = rng.integers(0, 256, (batch_size, *SIZE, 3)).astype(np.uint8)
     one = median_seconds(lambda: subject.score(images[:1]))
     many = median_seconds(lambda: subject.score(images))
     return {
         "ms_per_image": 1000 * one,
-        "images_per_second": max(BATCH_SIZE / many, 1 / one),
-        "peak_memory_mib": peak_memory_mib() or float("nan"),
+        "images_per_second": max(batch_size / many, 1 / one),
+        "peak_memory_mib": _peak_memory_mib(torch.device(device)) or float("nan"),
         "size_mib": subject.size_bytes / 2**20,
         "parameters": subject.num_parameters,
         "gflops": subject.flops / 1e9,
     }
+
+
+def _peak_memory_mib(device: torch.device) -> float | None:
+    """Return the most memory that was taken on a GPU, elsewhere by the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / 2**20
+    return peak_memory_mib()
+
+
+def peak_flops(device: torch.device) -> float:
+    """Return the operations a second of a product of large float32 matrices."""
+    side = LARGE_MATRIX[device.type]
+    a, b = torch.rand(2, side, side, device=device)
+    return 2 * side**3 / median_seconds(lambda: (a @ b)[0, 0].item())  # waits for the device
 
 
 def median_seconds(action: Callable[[], object]) -> float:

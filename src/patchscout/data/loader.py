@@ -15,6 +15,8 @@ from patchscout.data.images import read_image, read_size, resize_image, resize_m
 from patchscout.data.slots import FileSlots
 from patchscout.types import Mask, Sample
 
+CPU = torch.device("cpu")
+
 
 class ImageLoader:
     """Reads images at one size and remembers the latest, up to a number of bytes.
@@ -23,10 +25,14 @@ class ImageLoader:
         image_size: Height and width in pixels that everything is resized to.
         cache_mib: Size of the file of resized images (half precision) and masks, in MiB; 0
             remembers none.
+        device: Where the tensors are.
     """
 
-    def __init__(self, image_size: tuple[int, int], cache_mib: int) -> None:
+    def __init__(
+        self, image_size: tuple[int, int], cache_mib: int, device: torch.device = CPU
+    ) -> None:
         self.image_size = image_size
+        self.device = device
         half_rgb_bytes = 2 * 3 * image_size[0] * image_size[1]
         self._slots = FileSlots(cache_mib * 2**20, half_rgb_bytes)
 
@@ -37,7 +43,7 @@ class ImageLoader:
             image = resize_image(read_image(sample.image_path), self.image_size)
             return image.transpose(2, 0, 1).astype(np.float16)
 
-        return torch.from_numpy(self._remembered(("image", sample.image_path), read)).float()
+        return self._tensor(("image", sample.image_path), read).float()
 
     def images(self, samples: Sequence[Sample]) -> Float[Tensor, "batch 3 height width"]:
         """Return the images of several samples."""
@@ -49,15 +55,15 @@ class ImageLoader:
         def read() -> np.ndarray:
             return resized_mask(sample, self.image_size)
 
-        return torch.from_numpy(self._remembered(("mask", sample.image_path), read))
+        return self._tensor(("mask", sample.image_path), read)
 
-    def _remembered(self, key: tuple[str, Path], read: Callable[[], np.ndarray]) -> np.ndarray:
+    def _tensor(self, key: tuple[str, Path], read: Callable[[], np.ndarray]) -> Tensor:
         """Return what is remembered under a key, else read it."""
         array = self._slots.get(key)
         if array is None:
             array = np.ascontiguousarray(read())
             self._slots.put(key, array)
-        return array
+        return torch.from_numpy(array).to(self.device)
 
 
 def resized_mask(sample: Sample, size: tuple[int, int]) -> Mask:

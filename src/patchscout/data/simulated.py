@@ -38,7 +38,7 @@ def simulate_defect(image: Image, other: Image, rng: np.random.Generator) -> tup
         DRAEM (Zavrtanik et al., ICCV 2021) simulates defects by textures behind Perlin noise;
         CutPaste (Li et al., CVPR 2021) by misplaced parts of the image itself.
     """
-    shape = _pick(rng, SHAPES)(_size(image), rng)
+    shape = _pick(rng, SHAPES)(image, rng)
     filling = _pick(rng, FILLINGS)(image, other, rng)
     if _is_grey(image):
         filling = filling.mean(dim=0, keepdim=True).expand_as(image)
@@ -55,29 +55,26 @@ def _pick(rng: np.random.Generator, choices: list[tuple[float, Callable]]) -> Ca
     return choices[rng.choice(len(choices), p=[probability for probability, _ in choices])][1]
 
 
-def _size(image: Image) -> tuple[int, int]:
-    return image.shape[1], image.shape[2]
-
-
 def _is_grey(image: Image) -> bool:
     return bool((image.amax(dim=0) - image.amin(dim=0)).max() < 0.02)
 
 
-def _noise(size: tuple[int, int], cells: tuple[int, int], rng: np.random.Generator) -> Tensor:
+def _noise(image: Image, cells: tuple[int, int], rng: np.random.Generator) -> Tensor:
     """Return smooth noise of about unit spread with about so many bumps along each side."""
-    grid = torch.from_numpy(rng.standard_normal((1, 1, max(2, cells[0]), max(2, cells[1])))).float()
-    return F.interpolate(grid, size=size, mode="bicubic", align_corners=False)[0, 0]
+    bumps = rng.standard_normal((1, 1, max(2, cells[0]), max(2, cells[1])))
+    grid = torch.from_numpy(bumps).float().to(image.device)
+    return F.interpolate(grid, size=image.shape[1:], mode="bicubic", align_corners=False)[0, 0]
 
 
-def _spots(size: tuple[int, int], rng: np.random.Generator) -> Mask:
+def _spots(image: Image, rng: np.random.Generator) -> Mask:
     """Return the peaks of fine noise where coarse noise peaks too: spots, streaks, patches."""
-    height, width = size
+    height, width = image.shape[1:]
     fineness = 2 ** rng.uniform(1, 5.5)
     stretch = 2 ** rng.uniform(-1, 1) if rng.random() < 0.5 else 1.0
     cells = (round(fineness * stretch), round(fineness / stretch * width / height))
     coarse = round(2 ** rng.uniform(1, 3))
-    return _peaks(_noise(size, cells, rng), rng.uniform(0.5, 0.95)) & _peaks(
-        _noise(size, (coarse, coarse), rng), rng.uniform(0.6, 0.95)
+    return _peaks(_noise(image, cells, rng), rng.uniform(0.5, 0.95)) & _peaks(
+        _noise(image, (coarse, coarse), rng), rng.uniform(0.6, 0.95)
     )
 
 
@@ -85,31 +82,33 @@ def _peaks(noise: Tensor, quantile: float) -> Mask:
     return noise > torch.quantile(noise.flatten()[::7], quantile)
 
 
-def _blobs(size: tuple[int, int], rng: np.random.Generator) -> Mask:
+def _blobs(image: Image, rng: np.random.Generator) -> Mask:
     """Return one to three ragged blobs."""
-    canvas = np.zeros(size, np.uint8)
+    height, width = image.shape[1:]
+    canvas = np.zeros((height, width), np.uint8)
     for _ in range(rng.integers(1, 4)):
-        radius = min(size) * 2 ** rng.uniform(-7, -2.5)
-        center = rng.uniform((0, 0), (size[1], size[0]))
+        radius = min(height, width) * 2 ** rng.uniform(-7, -2.5)
+        center = rng.uniform((0, 0), (width, height))
         angle = np.sort(rng.uniform(0, 2 * np.pi, 12))[:, None]
         distance = radius * rng.uniform(0.5, 1.3, (12, 1))
         outline = center + distance * np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
         cv2.fillPoly(canvas, [np.rint(outline).astype(np.int32)], 1)
-    return torch.from_numpy(canvas.astype(bool))
+    return torch.from_numpy(canvas.astype(bool)).to(image.device)
 
 
-def _scratches(size: tuple[int, int], rng: np.random.Generator) -> Mask:
+def _scratches(image: Image, rng: np.random.Generator) -> Mask:
     """Return one or two winding lines."""
-    canvas = np.zeros(size, np.uint8)
+    height, width = image.shape[1:]
+    canvas = np.zeros((height, width), np.uint8)
     for _ in range(rng.integers(1, 3)):
         num_steps = rng.integers(4, 12)
         heading = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.35, (num_steps, 1)).cumsum(axis=0)
-        stride = min(size) * rng.uniform(0.02, 0.06, (num_steps, 1))
+        stride = min(height, width) * rng.uniform(0.02, 0.06, (num_steps, 1))
         steps = stride * np.concatenate([np.cos(heading), np.sin(heading)], axis=1)
-        path = rng.uniform((0, 0), (size[1], size[0])) + steps.cumsum(axis=0)
-        thickness = int(rng.integers(1, max(2, min(size) // 50) + 1))
+        path = rng.uniform((0, 0), (width, height)) + steps.cumsum(axis=0)
+        thickness = int(rng.integers(1, max(2, min(height, width) // 50) + 1))
         cv2.polylines(canvas, [np.rint(path).astype(np.int32)], False, 1, thickness)
-    return torch.from_numpy(canvas.astype(bool))
+    return torch.from_numpy(canvas.astype(bool)).to(image.device)
 
 
 def _misplaced(image: Image, other: Image, rng: np.random.Generator) -> Image:
@@ -122,7 +121,7 @@ def _misplaced(image: Image, other: Image, rng: np.random.Generator) -> Image:
         is_square = image.shape[1] == image.shape[2]
         filling = torch.rot90(filling, 1, (1, 2)) if is_square else filling.flip(2)
     if rng.random() < 0.5:
-        filling = filling * _tint(rng, 0.5, 1.6)
+        filling = filling * _tint(image, 0.5, 1.6, rng)
     return filling
 
 
@@ -136,27 +135,29 @@ def _lighter_or_darker(image: Image, other: Image, rng: np.random.Generator) -> 
 def _own_color(image: Image, other: Image, rng: np.random.Generator) -> Image:
     """Return a slightly mottled color near one that normal images have."""
     row, column = rng.integers(other.shape[1]), rng.integers(other.shape[2])
-    color = other[:, row, column, None, None] * _tint(rng, 0.6, 1.4)
+    color = other[:, row, column, None, None] * _tint(image, 0.6, 1.4, rng)
     return _mottled(image, color, rng.uniform(0, 0.15), rng)
 
 
 def _any_color(image: Image, other: Image, rng: np.random.Generator) -> Image:
     """Return any color, or any grey, mottled."""
-    color = _tint(rng, 0.0, 1.0)
+    color = _tint(image, 0.0, 1.0, rng)
     if rng.random() < 0.5:
         color = color.mean().expand(3, 1, 1)
     return _mottled(image, color, rng.uniform(0, 0.3), rng)
 
 
-def _tint(rng: np.random.Generator, low: float, high: float) -> Float[Tensor, "3 1 1"]:
-    return torch.from_numpy(rng.uniform(low, high, (3, 1, 1))).float()
+def _tint(
+    image: Image, low: float, high: float, rng: np.random.Generator
+) -> Float[Tensor, "3 1 1"]:
+    return torch.from_numpy(rng.uniform(low, high, (3, 1, 1))).float().to(image.device)
 
 
 def _mottled(
     image: Image, color: Float[Tensor, "3 1 1"], strength: float, rng: np.random.Generator
 ) -> Image:
     cells = math.floor(2 ** rng.uniform(2, 6))
-    return (color + strength * _noise(_size(image), (cells, cells), rng)).expand_as(image)
+    return (color + strength * _noise(image, (cells, cells), rng)).expand_as(image)
 
 
 SHAPES = [(0.6, _spots), (0.2, _blobs), (0.2, _scratches)]

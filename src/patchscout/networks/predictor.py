@@ -172,7 +172,7 @@ class PredictorEnsemble(nn.Module):
 
     def __init__(
         self,
-        members: Iterable[PaperPredictor | LeanPredictor],
+        members: Iterable[nn.Module],
         backbone: Backbone | None = None,
     ) -> None:
         super().__init__()
@@ -219,12 +219,6 @@ class PredictorEnsemble(nn.Module):
     ) -> list[Float[Tensor, "batch found rows columns"]]:
         """Return what the backbone finds in the image; nothing if there is none."""
         return [] if self.backbone is None else self.backbone(features[:, -3:])
-
-    def answer(
-        self, number: int, features: Float[Tensor, "batch channels height width"]
-    ) -> Float[Tensor, "batch height width"]:
-        """Return the logits of one member for whole images."""
-        return self._member(number)(self._seen(number, features), self.general(features))
 
     def _member(self, number: int) -> PaperPredictor | LeanPredictor:
         return cast(PaperPredictor | LeanPredictor, self.members[number])

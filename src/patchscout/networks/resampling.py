@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -32,11 +34,21 @@ def resized_to(
     columns: slice = slice(None),
 ) -> Float[Tensor, "batch maps part_height part_width"]:
     """Resize maps to a size (height, width), or to the given part of what that would be."""
+    # What is traced, to be exported, makes its own matrices; otherwise they are kept, as they are
+    # the same for every image of a size.
+    make = _resampling if torch.compiler.is_compiling() else _kept_resampling
     matrices = [
-        resampling(positions(old, maps), positions(new, maps))[part]
+        make(old, new, maps.device)[part]
         for old, new, part in zip(maps.shape[-2:], size, (rows, columns), strict=True)
     ]
     return matrices[0] @ maps @ matrices[1].T
+
+
+def _resampling(old_px: int, new_px: int, device: torch.device) -> Tensor:
+    return resampling(*(torch.arange(side, device=device) for side in (old_px, new_px)))
+
+
+_kept_resampling = cache(_resampling)
 
 
 def resampling(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 NUM_CHANNELS = 6
@@ -90,6 +90,8 @@ class LeanPolicy(PolicyNetwork):
         width: Features of the hidden layers.
     """
 
+    regions: Int[Tensor, "4 18"]
+
     def __init__(self, window_px: int, patch_px: int, stride_px: int, width: int = 32) -> None:
         super().__init__()
         room = window_px - patch_px
@@ -97,10 +99,11 @@ class LeanPolicy(PolicyNetwork):
         starts = {step: min(max(margin + stride_px * step, 0), room) for step in (-1, 0, 1)}
         near = {step: (start, start + patch_px) for step, start in starts.items()}
         beyond = {-1: (0, margin), 0: near[0], 1: (margin + patch_px, window_px)}
-        self._near = [(near[down], near[right]) for down, right in DIRECTIONS]
+        regions = [(*near[down], *near[right]) for down, right in DIRECTIONS]
         # A window without a margin shows nothing beyond.
         spans = beyond if margin else near
-        self._beyond = [(spans[down], spans[right]) for down, right in DIRECTIONS]
+        regions += [(*spans[down], *spans[right]) for down, right in DIRECTIONS]
+        self.register_buffer("regions", torch.tensor(regions).T, persistent=False)
         first = nn.Linear(3 * NUM_STATISTICS + NUM_ACTIONS, width)  # there, beyond, here; which
         nn.init.zeros_(first.weight[:, -NUM_ACTIONS:])
         self.trunk = nn.Sequential(first, nn.ReLU(), nn.Linear(width, width), nn.ReLU())
@@ -118,10 +121,7 @@ class LeanPolicy(PolicyNetwork):
         # Sums from the corner on: that of any rectangle is then a matter of four values.
         sums = torch.cat(maps, dim=1).cumsum(dim=2).cumsum(dim=3)
         sums = nn.functional.pad(sums, (1, 0, 1, 0))
-        near, beyond = (
-            torch.stack([_statistics(sums, *region) for region in regions], dim=1)
-            for regions in (self._near, self._beyond)
-        )
+        near, beyond = _statistics(sums, self.regions).mT.tensor_split(2, dim=1)
         here = near[:, [STOP]].expand_as(near)
         which = torch.eye(NUM_ACTIONS, device=near.device).expand(len(near), -1, -1)
         return torch.cat([near, beyond, here, which], dim=2)
@@ -136,10 +136,15 @@ class LeanPolicy(PolicyNetwork):
 
 
 def _statistics(
-    sums: Float[Tensor, "walkers 8 height width"], rows: tuple[int, int], columns: tuple[int, int]
-) -> Float[Tensor, "walkers 8"]:
-    """Return means over a rectangle, brought to like scales; of grey, the standard deviation."""
-    (top, bottom), (left, right) = rows, columns
+    sums: Float[Tensor, "walkers 8 height width"], rectangles: Int[Tensor, "4 rectangles"]
+) -> Float[Tensor, "walkers 8 rectangles"]:
+    """Return means over rectangles, brought to like scales; of grey, the standard deviation.
+
+    Args:
+        sums: Of all values above and left of each place.
+        rectangles: The first row of each, the one after the last, and the same of columns.
+    """
+    top, bottom, left, right = rectangles
     above, through = (sums[..., row, right] - sums[..., row, left] for row in (top, bottom))
     means = (through - above) / ((bottom - top) * (right - left))
     color, error, visits, structure, outside, squared = means.split([3, 1, 1, 1, 1, 1], dim=1)

@@ -27,6 +27,9 @@ MARGIN_PX = 320
 """How far around a tile the networks are run too. Pixels farther away have no influence, but for
 what is measured over the whole image: its lighting, and the mean of the coarsest level."""
 
+LARGEST_WHOLE_PX = TILE_PX + 2 * MARGIN_PX
+"""Longest side of an image that is scored whole."""
+
 
 class Span(NamedTuple):
     """One side of a tile, in pixels from the start of the image; margins are in `first` to `last`.

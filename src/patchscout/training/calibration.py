@@ -73,9 +73,7 @@ def num_held_out(num_normal: int) -> int:
 
 
 @torch.no_grad()
-def choose_threshold(
-    segmenter: Segmenter, views: ViewSource, device: torch.device, monitor: Monitor
-) -> Choice:
+def choose_threshold(segmenter: Segmenter, views: ViewSource, monitor: Monitor) -> Choice:
     """Choose the threshold over images, see `ScoredPixels`.
 
     These are the labeled training images and the held-out normal ones. The predictor has seen the
@@ -87,8 +85,7 @@ def choose_threshold(
 
     Args:
         segmenter: The trained model.
-        views: Gives the images.
-        device: Where the model is.
+        views: Gives the images, on the device where the model is.
         monitor: Shows progress.
     """
     images = views.unaugmented()
@@ -96,8 +93,8 @@ def choose_threshold(
     scored = ScoredPixels()
 
     def score(image: Tensor, mask: Tensor) -> None:
-        anomaly_map = segment(segmenter, image[None].to(device))[0].cpu().numpy()
-        scored.add(anomaly_map, mask.numpy())
+        anomaly_map = segment(segmenter, image[None])[0].cpu().numpy()
+        scored.add(anomaly_map, mask.cpu().numpy())
 
     try:
         for image, mask in monitor.track(images, "choosing the threshold", total, "image"):

@@ -9,20 +9,20 @@ from typing import cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from patchscout.channels import predictor_channels
 from patchscout.config import Config
-from patchscout.devices import mixed_precision
 from patchscout.losses import dice_loss, weighted_cross_entropy
 from patchscout.networks import Backbone, PredictorEnsemble, make_autoencoder, make_predictor
 from patchscout.networks.autoencoder import Autoencoder
 from patchscout.networks.loss_profile import ProfileExtractor, absolute_error
 from patchscout.networks.novelty import NoveltyModel
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter
+from patchscout.training.member import MemberInTraining
 from patchscout.training.patch_credit import patch_credit
 from patchscout.training.profile_buffer import ProfileBuffer
 from patchscout.training.reward_probe import RewardProbe
@@ -40,9 +40,9 @@ class ProfileLearner:
 
     Args:
         config: Every setting.
-        views: What the predictor is trained on; R_pred is measured on some of its defects.
+        views: What the predictor is trained on; R_pred is measured on some of its defects. Where
+            its images are is computed.
         color_statistics: Mean and standard deviation of each color over the normal images.
-        device: Where to compute.
     """
 
     def __init__(
@@ -50,16 +50,14 @@ class ProfileLearner:
         config: Config,
         views: ViewSource,
         color_statistics: tuple[Tensor, Tensor],
-        device: torch.device,
     ) -> None:
         self.config = config
-        self.device = device
+        self.device = device = views.loader.device
         self.num_steps = 0
         self.num_predictor_updates = 0
         self.figures: dict[str, float] = {}
         self._color_statistics = color_statistics
-        # A copy, since views are made on the CPU.
-        self._normality = copy.deepcopy(views.normality.model) if views.normality else None
+        self._normality = views.normality.model if views.normality else None
         self._features: FeatureExtractor | None = None
         if config.predictor.inputs == "image":
             self._features = self._feature_extractor(None)
@@ -85,8 +83,12 @@ class ProfileLearner:
             config.predictor.base_channels,
             Backbone.pretrained() if config.predictor.sees_backbone else None,
         ).to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self._members = [
+            MemberInTraining(self.predictor, number, device, mixed=config.training.mixed_precision)
+            for number in range(len(self.predictor.members))
+        ]
         self.averaged = AveragedModel(
-            self.predictor,
+            self.predictor.members,  # and not the backbone, which does not learn
             multi_avg_fn=get_ema_multi_avg_fn(config.predictor.averaging),
             use_buffers=False,
         )
@@ -94,10 +96,11 @@ class ProfileLearner:
             (one for one in self.predictor.parameters() if one.requires_grad),
             config.predictor.learning_rate,
             weight_decay=config.predictor.weight_decay,
+            fused=device.type == "cuda",
         )
         self.predictor_schedule = make_schedule(self.predictor_optimizer, config)
-        self.buffer = ProfileBuffer(config, views, device)
-        self._probe = RewardProbe(views.defects(config.reward.pred_images), device)
+        self.buffer = ProfileBuffer(config, views)
+        self._probe = RewardProbe(views.defects(config.reward.pred_images))
 
     def start_cycle(self) -> None:
         """Begin a cycle, with a new autoencoder if profiles are made diverse by resets."""
@@ -130,7 +133,7 @@ class ProfileLearner:
     def error_maps(self, images: Images) -> Float[Tensor, "batch height width"]:
         """Return the current reconstruction error of each pixel."""
         images = images.contiguous(memory_format=torch.channels_last)
-        return absolute_error(self.autoencoder.folded()(images), images)
+        return absolute_error(self.autoencoder.eval()(images), images)
 
     @property
     def has_profiles(self) -> bool:
@@ -145,15 +148,15 @@ class ProfileLearner:
         self.buffer.refresh(self._features)
         features, target = self.buffer.batch()
         self.predictor.train()
-        number = self.num_predictor_updates % len(self.predictor.members)
-        with mixed_precision(self.device, enabled=settings.mixed_precision):
-            logits = self.predictor.answer(number, features)
-        loss = self._predictor_loss(logits.float(), target)
+        member = self._members[self.num_predictor_updates % len(self._members)]
+        if len(features) == self.config.predictor.batch_size:  # as all to come
+            member.record(features)
+        loss = self._predictor_loss(member(features), target)
         self.predictor_optimizer.zero_grad()
         loss.backward()
         self.predictor_optimizer.step()
         self.predictor_schedule.step()
-        self.averaged.update_parameters(self.predictor)
+        self.averaged.update_parameters(self.predictor.members)
         self.num_predictor_updates += 1
         self.figures["predictor/loss"] = loss.item()
 
@@ -164,7 +167,8 @@ class ProfileLearner:
             novelty: What it is joined with, on the same device.
         """
         assert self._features is not None, "there is no complete profile yet"
-        predictor = copy.deepcopy(cast(PredictorEnsemble, self.averaged.module))
+        members = cast(nn.ModuleList, self.averaged.module)
+        predictor = copy.deepcopy(PredictorEnsemble(members, self.predictor.backbone))
         settings = self.config.predictor
         return Segmenter(
             self._features,

@@ -11,6 +11,7 @@ from torch import Tensor
 from patchscout.config import Config
 from patchscout.data.augment import Augmentation, draw_augmentation
 from patchscout.data.loader import ImageLoader
+from patchscout.devices import full_precision
 from patchscout.monitor import Monitor
 from patchscout.networks.loss_profile import shrink
 from patchscout.networks.segmenter import Segmenter
@@ -67,17 +68,24 @@ def train(
     Returns:
         The result; None if it was interrupted during the steps before there was anything to keep.
     """
+    with full_precision():
+        return _train(config, split, device, monitor)
+
+
+def _train(
+    config: Config, split: Split, device: torch.device, monitor: Monitor
+) -> TrainingResult | None:
     torch.manual_seed(config.seed)
-    loader = ImageLoader(config.data.working_size, config.data.cache_mib)
+    loader = ImageLoader(config.data.working_size, config.data.cache_mib, device)
     normal, calibration_normal = hold_out(split.train_normal, config.seed)
-    pool = ImagePool(config, normal, split.labeled, loader, device)
+    pool = ImagePool(config, normal, split.labeled, loader)
     normality = fit_normality(normal, loader, config.normality, monitor)
     views = ViewSource(
         normal, split.labeled, loader, config.views, seed=config.seed, normality=normality
     )
     statistics = color_statistics(normal, loader)
     tell_if_dark(statistics, monitor)
-    learner = ProfileLearner(config, views, statistics, device)
+    learner = ProfileLearner(config, views, statistics)
     novelty = None
     if config.measures_novelty and learner.predictor.backbone is not None:
         novelty = fit_novelty(
@@ -85,7 +93,6 @@ def train(
             loader,
             learner.predictor.backbone,
             config.novelty,
-            device,
             monitor,
             has_labels=bool(split.labeled),
         )
@@ -127,7 +134,7 @@ def train(
     calibration = ViewSource(
         calibration_normal, split.labeled, loader, config.views, seed=config.seed
     )
-    choice = choose_threshold(segmenter, calibration, device, monitor)
+    choice = choose_threshold(segmenter, calibration, monitor)
     is_complete = is_complete and choice.is_complete
     return TrainingResult(segmenter, choice, learner.num_steps, is_complete)
 
@@ -145,10 +152,8 @@ class ImagePool:
         normal: tuple[Sample, ...],
         labeled: tuple[Sample, ...],
         loader: ImageLoader,
-        device: torch.device,
     ) -> None:
         self.loader = loader
-        self.device = device
         self.downscale = config.autoencoder.downscale
         self._rng = np.random.default_rng([config.seed, 2])
         self._items = [(sample, Augmentation.identity()) for sample in normal]
@@ -166,8 +171,8 @@ class ImagePool:
             augmentation.apply(self.loader.image(sample))
             for sample, augmentation in (self._items[number] for number in numbers)
         ]
-        small = shrink(torch.stack(images).to(self.device), self.downscale)
-        return torch.from_numpy(numbers).to(self.device), small.contiguous()
+        small = shrink(torch.stack(images), self.downscale)
+        return torch.from_numpy(numbers).to(small.device), small.contiguous()
 
 
 def color_statistics(samples: tuple[Sample, ...], loader: ImageLoader) -> tuple[Tensor, Tensor]:

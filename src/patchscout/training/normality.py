@@ -52,7 +52,9 @@ class CrossFittedNormality:
             _fit_level(cells, folds, self.num_folds, settings.ranks)
             for cells in _describe_all([normal[number] for number in chosen], loader, monitor)
         ]
-        self.model, *self._folds = map(NormalityModel, zip(*fitted, strict=True))
+        self.model, *self._folds = (
+            NormalityModel(subspaces).to(loader.device) for subspaces in zip(*fitted, strict=True)
+        )
 
     def fold_of(self, number: int) -> int:
         """Return the fold of a normal image."""
@@ -75,7 +77,8 @@ def _describe_all(samples: Sequence[Sample], loader: ImageLoader, monitor: Monit
     grid_sizes = grids(*loader.image_size)
     tracked = monitor.track(samples, "learning what is normal", len(samples), "image")
     cells = [describe(loader.image(sample)[None], grid_sizes) for sample in tracked]
-    return [torch.cat(level) for level in zip(*cells, strict=True)]
+    # Fitted in double precision, which not every device has.
+    return [torch.cat(level).cpu() for level in zip(*cells, strict=True)]
 
 
 def _fit_level(

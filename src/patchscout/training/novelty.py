@@ -33,7 +33,6 @@ def fit_novelty(
     loader: ImageLoader,
     backbone: Backbone,
     settings: NoveltySettings,
-    device: torch.device,
     monitor: Monitor,
     *,
     has_labels: bool,
@@ -44,10 +43,9 @@ def fit_novelty(
 
     Args:
         normal: Normal training images, at least one.
-        loader: Reads them.
+        loader: Reads them, onto the device where the backbone is.
         backbone: Whose features they are seen by.
         settings: How many components, and the weights of novelty.
-        device: Where the backbone is.
         monitor: Shows progress.
         has_labels: Whether the predictor learns from labeled images.
     """
@@ -55,14 +53,14 @@ def fit_novelty(
     grids = feature_grids(loader.image_size)
     seen: list[list[Cells]] = []
     for sample in monitor.track(chosen, "learning what is new", len(chosen), "image"):
-        image = loader.image(sample)[None].to(device)
+        image = loader.image(sample)[None]
         general = backbone(standardized(image, measure_lighting(image)))
         seen.append([cells.cpu() for cells in look_at(general, grids)])
     fitted = [_fit_level(torch.cat(level), settings.rank) for level in zip(*seen, strict=True)]
     subspaces, limits, spreads = zip(*fitted, strict=True)
     weight = settings.weight if has_labels else settings.weight_without_labels
     novelty = NoveltyModel(subspaces, torch.stack(limits), torch.stack(spreads), weight)
-    return novelty.to(device)
+    return novelty.to(loader.device)
 
 
 def _fit_level(cells: Cells, rank: int) -> tuple[Subspace, Tensor, Tensor]:

@@ -17,7 +17,7 @@ on fewer than a batch."""
 
 
 class ProfileBuffer:
-    """Features and masks of augmented views, in half precision on the device.
+    """Features and masks of augmented views, in half precision on their device.
 
     Views are augmented before their profile is taken, so that labeled profiles vary as those of
     other images would. Of a large view only a region is used, half the time one with a defect in
@@ -27,11 +27,10 @@ class ProfileBuffer:
 
     Args:
         config: Capacity, batch size and crop.
-        views: Where images and masks come from.
-        device: Where features are computed and kept.
+        views: Where images and masks come from, and on which device features are computed and kept.
     """
 
-    def __init__(self, config: Config, views: ViewSource, device: torch.device) -> None:
+    def __init__(self, config: Config, views: ViewSource) -> None:
         self.capacity = config.buffer.capacity
         self.fresh_per_update = config.buffer.fresh_per_update
         self.batch_size = config.predictor.batch_size
@@ -39,7 +38,7 @@ class ProfileBuffer:
         self.crop_px = min(config.predictor.crop_px, *config.data.working_size)
         self.turns = not config.views.keeps_direction
         self.views = views
-        self.device = device
+        self.device = views.loader.device
         self._entries: list[tuple[Tensor, Tensor]] = []
         self._next = 0
         self._num_due = 0
@@ -66,10 +65,9 @@ class ProfileBuffer:
         views = [self.views.draw() for _ in range(count)]
         regions = [self._region(view) for view in views]
         images, masks, deviations = (
-            torch.stack(parts).to(self.device)
-            for parts in zip(*(region for region, _ in regions), strict=True)
+            torch.stack(parts) for parts in zip(*(region for region, _ in regions), strict=True)
         )
-        lighting = measure_lighting(torch.stack([view.image for view in views])).to(self.device)
+        lighting = measure_lighting(torch.stack([view.image for view in views]))
         features = extractor(images, Context(lighting, deviations)).half()
         for one, mask, (_, inside) in zip(features, masks, regions, strict=True):
             # A copy, not a view that keeps the whole chunk, in the order that a batch has.

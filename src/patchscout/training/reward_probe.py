@@ -23,16 +23,13 @@ class RewardProbe:
 
     Args:
         views: Images with masks and deviations.
-        device: Where to keep them.
     """
 
-    def __init__(self, views: Iterable[View], device: torch.device) -> None:
+    def __init__(self, views: Iterable[View]) -> None:
         whole = list(views)
         squares = [_about_defect(view) for view in whole]
-        images, masks, deviations = (
-            torch.stack(parts).to(device) for parts in zip(*squares, strict=True)
-        )
-        lighting = torch.cat([measure_lighting(view.image[None]) for view in whole]).to(device)
+        images, masks, deviations = (torch.stack(parts) for parts in zip(*squares, strict=True))
+        lighting = torch.cat([measure_lighting(view.image[None]) for view in whole])
         self.images, self.masks = images, masks.float()
         self.context = Context(lighting, deviations)
         self._known: dict[Autoencoder, Tensor] = {}

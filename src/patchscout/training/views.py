@@ -137,7 +137,7 @@ class ViewSource:
 
     def _normal(self, number: int) -> tuple[Image, Mask]:
         image = self.loader.image(self.normal[number])
-        return image, torch.zeros(image.shape[-2:], dtype=torch.bool)
+        return image, torch.zeros_like(image[0], dtype=torch.bool)
 
     def _simulated(self, number: int) -> tuple[Image, Mask]:
         image = self.loader.image(self.normal[number])
