@@ -3,7 +3,7 @@
     python -m patchscout.benchmark.cost_curves [--out FOLDER] [--picture FILE]
 
 Beside each curve stands the arithmetic lower bound: the floating-point operations of the networks
-over the rate at which this machine multiplies large matrices.
+over the rate of this machine at a large convolution, for training in mixed precision.
 """
 
 from __future__ import annotations
@@ -52,15 +52,16 @@ class Arguments:
 
 def main(arguments: Arguments) -> dict[str, Any]:
     """Measure, write the JSON file and the picture; returns what is in the file."""
-    peak = peak_flops(CPU)
+    peak, peak_mixed = peak_flops(CPU), peak_flops(CPU, mixed=True)
     result = {
         "date": today(),
         "commit": commit(),
         "machine": machine_line(CPU),
         "threads": num_cores(),
         "peak_gflops": peak / 1e9,
+        "peak_mixed_gflops": peak_mixed / 1e9,
         "scoring": [scoring(side, peak) for side in arguments.sides_px],
-        "training": trainings(arguments.normals, peak),
+        "training": trainings(arguments.normals, peak_mixed),
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_json_atomic(arguments.out / "cost_curves.json", result)

@@ -115,7 +115,7 @@ def report(result: dict[str, Any]) -> str:
     ]
     text = (
         f"{result['machine']}, {result['threads']} threads, {result['date']},"
-        f" commit {result['commit']}; it multiplies large float32 matrices at"
+        f" commit {result['commit']}; its peak at float32 convolutions is"
         f" {result['peak_gflops']:,.0f} GFLOPS.\n\n{table(HEADER, rows)}\n"
     )
     if training := result.get("training"):

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from patchscout.benchmark.machine import peak_memory_mib
 from patchscout.benchmark.speed_subjects import SIZE, build
+from patchscout.devices import full_precision, mixed_precision
 
 WARM_UP = 3
 LEAST_REPEATS = 5
@@ -23,8 +25,8 @@ SECONDS = 6.0
 BATCH_SIZE = {"cpu": 8, "cuda": 64, "mps": 64}
 """Images at a time where as many a second as possible are asked for."""
 
-LARGE_MATRIX = {"cpu": 2048, "cuda": 8192, "mps": 4096}
-"""Side of a matrix that keeps all cores busy."""
+LARGE_CONVOLUTION = {"cpu": (256, 64), "cuda": (2048, 128), "mps": (512, 128)}
+"""Channels, and side of an image, that keep all cores busy."""
 
 
 def measure(name: str, run: Path | None, device: str, num_threads: int) -> dict[str, float]:
@@ -53,11 +55,19 @@ def _peak_memory_mib(device: torch.device) -> float | None:
     return peak_memory_mib()
 
 
-def peak_flops(device: torch.device) -> float:
-    """Return the operations a second of a product of large float32 matrices."""
-    side = LARGE_MATRIX[device.type]
-    a, b = torch.rand(2, side, side, device=device)
-    return 2 * side**3 / median_seconds(lambda: (a @ b)[0, 0].item())  # waits for the device
+@torch.no_grad()
+def peak_flops(device: torch.device, *, mixed: bool = False) -> float:
+    """Return the operations a second of a large convolution in float32, or in mixed precision.
+
+    Its kernel has one pixel, so that no algorithm needs fewer operations. On a CPU that PyTorch's
+    product of matrices is not made for, it is faster than that.
+    """
+    channels, side = LARGE_CONVOLUTION[device.type]
+    convolution = nn.Conv2d(channels, channels, 1).to(device)
+    images = torch.rand(1, side, side, channels, device=device).permute(0, 3, 1, 2)
+    with full_precision(), mixed_precision(device, enabled=mixed):
+        seconds = median_seconds(lambda: convolution(images)[0, 0, 0, 0].item())  # waits for it
+    return 2 * channels**2 * side**2 / seconds
 
 
 def median_seconds(action: Callable[[], object]) -> float:
