@@ -27,6 +27,7 @@ from patchscout.channels import predictor_channels
 from patchscout.config import Config, preset_config
 from patchscout.data.synthetic import write_sample
 from patchscout.detector import PatchScout
+from patchscout.devices import has_fast_bfloat16
 from patchscout.inference import Scorer
 
 SHORT = {"predictor_updates": 400}
@@ -52,7 +53,8 @@ class Arguments:
 
 def main(arguments: Arguments) -> dict[str, Any]:
     """Measure, write the JSON file and the picture; returns what is in the file."""
-    peak, peak_mixed = peak_flops(CPU), peak_flops(CPU, mixed=True)
+    peak = peak_flops(CPU)
+    peak_mixed = peak_flops(CPU, torch.bfloat16) if has_fast_bfloat16(CPU) else peak
     result = {
         "date": today(),
         "commit": commit(),

@@ -15,7 +15,7 @@ from torch import nn
 
 from patchscout.benchmark.machine import peak_memory_mib
 from patchscout.benchmark.speed_subjects import SIZE, build
-from patchscout.devices import full_precision, mixed_precision
+from patchscout.devices import full_precision
 
 WARM_UP = 3
 LEAST_REPEATS = 5
@@ -56,16 +56,16 @@ def _peak_memory_mib(device: torch.device) -> float | None:
 
 
 @torch.no_grad()
-def peak_flops(device: torch.device, *, mixed: bool = False) -> float:
-    """Return the operations a second of a large convolution in float32, or in mixed precision.
+def peak_flops(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+    """Return the operations a second of a large convolution.
 
     Its kernel has one pixel, so that no algorithm needs fewer operations. On a CPU that PyTorch's
     product of matrices is not made for, it is faster than that.
     """
     channels, side = LARGE_CONVOLUTION[device.type]
-    convolution = nn.Conv2d(channels, channels, 1).to(device)
-    images = torch.rand(1, side, side, channels, device=device).permute(0, 3, 1, 2)
-    with full_precision(), mixed_precision(device, enabled=mixed):
+    convolution = nn.Conv2d(channels, channels, 1).to(device, dtype)
+    images = torch.rand(1, side, side, channels, device=device, dtype=dtype).permute(0, 3, 1, 2)
+    with full_precision():
         seconds = median_seconds(lambda: convolution(images)[0, 0, 0, 0].item())  # waits for it
     return 2 * channels**2 * side**2 / seconds
 
