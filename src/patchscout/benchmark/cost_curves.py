@@ -29,6 +29,7 @@ from patchscout.data.synthetic import write_sample
 from patchscout.detector import PatchScout
 from patchscout.devices import has_fast_bfloat16
 from patchscout.inference import Scorer
+from patchscout.memory import keep_freed_memory
 
 SHORT = {"predictor_updates": 400}
 """Schedule of the trainings; all 400 steps of sampler and autoencoder are made."""
@@ -55,6 +56,8 @@ def main(arguments: Arguments) -> dict[str, Any]:
     """Measure, write the JSON file and the picture; returns what is in the file."""
     peak = peak_flops(CPU)
     peak_mixed = peak_flops(CPU, torch.bfloat16) if has_fast_bfloat16(CPU) else peak
+    training = trainings(arguments.normals, peak_mixed)
+    keep_freed_memory()  # as the commands that score do
     result = {
         "date": today(),
         "commit": commit(),
@@ -63,7 +66,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
         "peak_gflops": peak / 1e9,
         "peak_mixed_gflops": peak_mixed / 1e9,
         "scoring": [scoring(side, peak) for side in arguments.sides_px],
-        "training": trainings(arguments.normals, peak_mixed),
+        "training": training,
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_json_atomic(arguments.out / "cost_curves.json", result)

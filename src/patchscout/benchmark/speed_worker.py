@@ -16,6 +16,7 @@ from torch import nn
 from patchscout.benchmark.machine import peak_memory_mib
 from patchscout.benchmark.speed_subjects import SIZE, build
 from patchscout.devices import full_precision
+from patchscout.memory import keep_freed_memory
 
 WARM_UP = 3
 LEAST_REPEATS = 5
@@ -32,6 +33,7 @@ LARGE_CONVOLUTION = {"cpu": (256, 64), "cuda": (2048, 128), "mps": (512, 128)}
 def measure(name: str, run: Path | None, device: str, num_threads: int) -> dict[str, float]:
     """Return the figures of one subject."""
     torch.set_num_threads(num_threads)
+    keep_freed_memory()  # as the commands that score do
     subject = build(name, run, torch.device(device))
     rng = np.random.default_rng(0)
     batch_size = BATCH_SIZE[torch.device(device).type]

@@ -12,6 +12,7 @@ from patchscout.checks import InputValueError
 from patchscout.commands.shell import console
 from patchscout.commands.train import data_paths
 from patchscout.detector import PatchScout
+from patchscout.memory import keep_freed_memory
 from patchscout.monitor import Monitor
 from patchscout.output_folder import OutputFolder, claim
 from patchscout.report import one_of_each_type, write_card, write_picture
@@ -21,6 +22,7 @@ from patchscout.tables import metrics_table
 def run(arguments: list[str]) -> int:
     """Measure, and write the figures, the picture and the card."""
     options = parse(EvaluateArguments, arguments, "patchscout evaluate")
+    keep_freed_memory()
     scout = PatchScout.load(options.run, device=options.device)
     out = options.out or options.run
     completes_run = out.resolve() == options.run.resolve()

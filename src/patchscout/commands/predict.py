@@ -11,6 +11,7 @@ from patchscout.commands.image_files import named_images
 from patchscout.commands.shell import console
 from patchscout.data.images import read_image
 from patchscout.exported import ExportedModel
+from patchscout.memory import keep_freed_memory
 from patchscout.monitor import Monitor
 from patchscout.output_folder import check_free
 from patchscout.outputs import PredictionWriter
@@ -25,6 +26,7 @@ def run(arguments: list[str]) -> int:
     images = named_images(options.images, apart_from=options.out)
     reads = [options.model, *(path for path, _ in images)]
     check_free(options.out, options.overwrite, reads=reads)
+    keep_freed_memory()
     find_defects = _load(options.model, options.device)
     monitor = Monitor(quiet=options.quiet)
     # All of them first, so that a damaged one does not end the work in the middle.
