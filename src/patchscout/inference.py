@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -23,8 +24,9 @@ WorkingMap = Float[np.ndarray, "working_height working_width"]
 """An anomaly map at the size that the model works at."""
 
 
-BATCH_SIZE = 16
-"""Images that a GPU scores at a time, if there are so many. A CPU is as fast one by one."""
+MAX_BATCH, BATCH_PIXELS = 16, 16 * 256**2
+"""Images that a GPU scores at a time, if there are so many: no more of either, so that large ones
+fit into its memory. A CPU is as fast one by one."""
 
 
 class Scorer:
@@ -49,7 +51,9 @@ class Scorer:
         self.device = device
         self._segment = partial(segment, segmenter)
         self._records = device.type == "cuda" and max(image_size) <= LARGEST_WHOLE_PX
-        self.batch_size = BATCH_SIZE if self._records else 1
+        self.batch_size = 1
+        if self._records:
+            self.batch_size = max(min(BATCH_PIXELS // math.prod(image_size), MAX_BATCH), 1)
         self._recordings: dict[int, Recording] = {}
 
     def __call__(self, image: Image) -> WorkingMap:

@@ -69,6 +69,15 @@ def test_images_are_scored_a_batch_at_a_time(batch_size, counts):
     assert not list(score.many([]))
 
 
+@pytest.mark.parametrize(
+    ("size", "batch_size"),
+    [((64, 64), 16), ((256, 256), 16), ((256, 512), 8), ((912, 352), 3), ((1664, 1664), 1)],
+)
+def test_a_gpu_scores_fewer_images_at_a_time_if_they_are_large(size, batch_size):
+    assert Scorer(Reds(), size, torch.device("cuda")).batch_size == batch_size
+    assert Scorer(Reds(), size, torch.device("cpu")).batch_size == 1
+
+
 def test_no_more_than_a_batch_is_read_ahead():
     score = Scorer(Reds(), (8, 8), torch.device("cpu"))
     score.batch_size = 2
