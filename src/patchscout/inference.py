@@ -77,9 +77,9 @@ class Scorer:
         """Return the anomaly maps of one image, or of at most a batch."""
         resized = torch.stack([to_tensor(resize_image(one, self.image_size)) for one in batch])
         images = resized.to(self.device)
-        if len(batch) > 1:  # filled up, so that there are only two shapes
-            images = torch.cat([images, images.new_zeros(self.batch_size, *images.shape[1:])])
-            images = images[: self.batch_size]
+        if 1 < len(batch) < self.batch_size:  # filled up, so that there are only two shapes
+            filling = images.new_zeros(self.batch_size - len(batch), *images.shape[1:])
+            images = torch.cat([images, filling])
         with full_precision():
             found = self._replayed(images) if self._records else self._segment(images)
         return found[: len(batch)].float().cpu().numpy()

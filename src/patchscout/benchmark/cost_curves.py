@@ -113,11 +113,11 @@ def _training_flops(config: Config) -> int:
     autoencoder = profiles.sources[0][0]
     patches = torch.zeros(config.sampler.num_walkers, 3, patch, patch)
     steps = training.num_cycles * training.steps_per_cycle
-    forward = count_flops(segmenter.predictor, features)
     fixed = count_flops(segmenter.predictor.general, features)  # the backbone does not learn
-    return training.predictor_updates * (
-        fixed + BACKWARD * (forward - fixed)
-    ) + steps * BACKWARD * count_flops(autoencoder, patches)
+    learned = count_flops(segmenter.predictor, features) - fixed
+    update = fixed + BACKWARD * learned
+    step = BACKWARD * count_flops(autoencoder, patches)
+    return training.predictor_updates * update + steps * step
 
 
 def draw(result: dict[str, Any], path: Path) -> None:

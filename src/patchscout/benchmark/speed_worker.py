@@ -30,20 +30,22 @@ LARGE_CONVOLUTION = {"cpu": (256, 64), "cuda": (2048, 128), "mps": (512, 128)}
 """Channels, and side of an image, that keep all cores busy."""
 
 
-def measure(name: str, run: Path | None, device: str, num_threads: int) -> dict[str, float]:
+def measure(
+    name: str, run: Path | None, device: torch.device, num_threads: int
+) -> dict[str, float]:
     """Return the figures of one subject."""
     torch.set_num_threads(num_threads)
     keep_freed_memory()  # as the commands that score do
-    subject = build(name, run, torch.device(device))
+    subject = build(name, run, device)
     rng = np.random.default_rng(0)
-    batch_size = BATCH_SIZE[torch.device(device).type]
+    batch_size = BATCH_SIZE[device.type]
     images = rng.integers(0, 256, (batch_size, *SIZE, 3)).astype(np.uint8)
     one = median_seconds(lambda: subject.score(images[:1]))
     many = median_seconds(lambda: subject.score(images))
     return {
         "ms_per_image": 1000 * one,
         "images_per_second": max(batch_size / many, 1 / one),
-        "peak_memory_mib": _peak_memory_mib(torch.device(device)) or float("nan"),
+        "peak_memory_mib": _peak_memory_mib(device) or float("nan"),
         "size_mib": subject.size_bytes / 2**20,
         "parameters": subject.num_parameters,
         "gflops": subject.flops / 1e9,
@@ -96,4 +98,5 @@ def _times(action: Callable[[], object]) -> list[float]:
 if __name__ == "__main__":
     order = json.load(sys.stdin)
     run = Path(order["run"]) if order["run"] else None
-    json.dump(measure(order["name"], run, order["device"], order["threads"]), sys.stdout)
+    device = torch.device(order["device"])
+    json.dump(measure(order["name"], run, device, order["threads"]), sys.stdout)

@@ -49,8 +49,8 @@ class DeployableModel(nn.Module):
         Args:
             images: RGB images of one size, channels last, from 0 to `largest_value`.
         """
-        own_size = [positions(side, images) for side in images.shape[1:3]]
-        working_size = [positions(side, images) for side in self.image_size]
+        own_size = [positions(side, images.device) for side in images.shape[1:3]]
+        working_size = [positions(side, images.device) for side in self.image_size]
         pixels = images.permute(0, 3, 1, 2).float() / self.largest_value
         working_map = self.segmenter(resized(pixels, own_size, working_size))
         anomaly_map = resized(working_map, working_size, own_size).clamp(0, 1)

@@ -12,9 +12,9 @@ Size = list[Int[Tensor, "_"]]
 """The positions of rows and of columns."""
 
 
-def positions(side_px: int, like: Tensor) -> Int[Tensor, " side"]:
+def positions(side_px: int, device: torch.device) -> Int[Tensor, " side"]:
     """Return 0, 1, 2 and so on: the places along a side, which also tell how long it is."""
-    return torch.arange(side_px, device=like.device)
+    return torch.arange(side_px, device=device)
 
 
 def resized(
@@ -45,7 +45,7 @@ def resized_to(
 
 
 def _resampling(old_px: int, new_px: int, device: torch.device) -> Tensor:
-    return resampling(*(torch.arange(side, device=device) for side in (old_px, new_px)))
+    return resampling(positions(old_px, device), positions(new_px, device))
 
 
 _kept_resampling = cache(_resampling)
