@@ -15,17 +15,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from patchscout.atomic import atomic_path, write_json_atomic
 from patchscout.channels import predictor_channels
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
 from patchscout.config import Config, as_it_was, parse_config
 from patchscout.exported import SUFFIXES
+from patchscout.files.atomic import atomic_path, write_json_atomic
+from patchscout.files.output_folder import OutputFolder, adopt
 from patchscout.networks import Backbone, make_autoencoder, make_predictor
 from patchscout.networks.loss_profile import ProfileExtractor
 from patchscout.networks.normality import NormalityModel
 from patchscout.networks.novelty import NoveltyModel
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter
-from patchscout.output_folder import OutputFolder, adopt
 
 FORMAT_VERSION = 3
 """Of the run folder; any other is refused: older networks are gone, a newer one is unknown."""

@@ -16,8 +16,8 @@ import numpy as np
 import PIL.Image
 import tifffile
 
-from patchscout.atomic import atomic_path, json_text
-from patchscout.output_folder import clear, note, reserve_folder
+from patchscout.files.atomic import atomic_path, json_text
+from patchscout.files.output_folder import clear, note, reserve_folder
 from patchscout.regions import find_regions
 from patchscout.types import Prediction
 from patchscout.visualize import Drawable, overlay

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from patchscout.atomic import atomic_path, write_text_atomic
 from patchscout.checkpoint import CARD_FILE, PICTURE_FILE, TrainingRecord, load_config
 from patchscout.data.images import read_image
 from patchscout.data.loader import resized_mask
 from patchscout.detector import PatchScout
+from patchscout.files.atomic import atomic_path, write_text_atomic
 from patchscout.tables import decisions
 from patchscout.training.calibration import num_held_out
 from patchscout.types import Sample

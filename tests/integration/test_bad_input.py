@@ -15,7 +15,7 @@ from patchscout.cli import main
 from patchscout.data import loader
 from patchscout.data.images import read_image
 from patchscout.detector import PatchScout
-from patchscout.output_folder import claim, reserve_folder
+from patchscout.files.output_folder import claim, reserve_folder
 
 
 def contents(folder):

@@ -13,9 +13,9 @@ import PIL.Image
 import pytest
 import tifffile
 
-from patchscout.atomic import atomic_path, write_json_atomic, write_text_atomic
 from patchscout.checks import InputValueError
-from patchscout.output_folder import check_free, claim, reserve_folder
+from patchscout.files.atomic import atomic_path, write_json_atomic, write_text_atomic
+from patchscout.files.output_folder import check_free, claim, reserve_folder
 from patchscout.outputs import PredictionWriter
 from patchscout.types import Prediction
 

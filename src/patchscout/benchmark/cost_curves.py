@@ -19,7 +19,6 @@ import torch
 import tyro
 from matplotlib.figure import Figure
 
-from patchscout.atomic import write_json_atomic
 from patchscout.benchmark.machine import commit, machine_line, num_cores, today
 from patchscout.benchmark.speed_subjects import CPU, count_flops, untrained
 from patchscout.benchmark.speed_worker import fastest_seconds, peak_flops
@@ -28,6 +27,7 @@ from patchscout.config import Config, preset_config
 from patchscout.data.synthetic import write_sample
 from patchscout.detector import PatchScout
 from patchscout.devices import has_fast_bfloat16
+from patchscout.files.atomic import write_json_atomic
 from patchscout.inference import Scorer
 from patchscout.memory import keep_freed_memory
 

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from patchscout.atomic import write_text_atomic
 from patchscout.benchmark.markdown import (
     costs_table,
     differences_table,
@@ -26,6 +25,7 @@ from patchscout.benchmark.results import Run, read_runs
 from patchscout.benchmark.summary import Row, summarize_runs
 from patchscout.benchmark.variants import DEFAULT
 from patchscout.checks import InputError, InputNotFoundError, InputValueError, nearest
+from patchscout.files.atomic import write_text_atomic
 
 BLOCK = re.compile(
     r"^<!-- results: (?P<name>[\w./-]+)(?P<tables>(?: (?!of )\w+)*)"

@@ -14,8 +14,8 @@ from zipfile import BadZipFile
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from patchscout.atomic import atomic_path
 from patchscout.checks import InputValueError
+from patchscout.files.atomic import atomic_path
 from patchscout.types import Mask
 
 NUM_BINS = 256

@@ -18,11 +18,11 @@ from typing import Any
 
 import tyro
 
-from patchscout.atomic import write_json_atomic
 from patchscout.benchmark.machine import commit, machine_line, today
 from patchscout.benchmark.markdown import table
 from patchscout.benchmark.speed_subjects import CPU
 from patchscout.data.synthetic import write_sample
+from patchscout.files.atomic import write_json_atomic
 
 SIZE_PX = 128
 SETTINGS = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from patchscout.atomic import write_json_atomic, write_text_atomic
 from patchscout.benchmark.comparison import RESAMPLES
 from patchscout.benchmark.machine import today
 from patchscout.benchmark.markdown import (
@@ -23,6 +22,7 @@ from patchscout.benchmark.summary import Row, summarize_runs
 from patchscout.benchmark.variants import DEFAULT
 from patchscout.checks import InputValueError
 from patchscout.data.json_files import read_json_object
+from patchscout.files.atomic import write_json_atomic, write_text_atomic
 
 RECORD_FILE = "benchmark.json"
 """Marks a folder of results, and lists the commands that filled it."""

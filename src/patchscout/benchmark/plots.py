@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchscout.atomic import atomic_path
 from patchscout.benchmark.comparison import METRICS
 from patchscout.benchmark.results import in_order
 from patchscout.benchmark.summary import MEAN, Row
 from patchscout.benchmark.variants import DEFAULT
+from patchscout.files.atomic import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from patchscout.atomic import write_text_atomic
 from patchscout.benchmark.jobs import Job, is_finished
 from patchscout.benchmark.worker import Order
+from patchscout.files.atomic import write_text_atomic
 from patchscout.monitor import Monitor
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

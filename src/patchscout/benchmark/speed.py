@@ -21,7 +21,6 @@ import torch
 import tyro
 from torch.nn import functional as F
 
-from patchscout.atomic import write_json_atomic, write_text_atomic
 from patchscout.benchmark.machine import commit, machine_line, num_cores, today, versions
 from patchscout.benchmark.markdown import table
 from patchscout.benchmark.speed_subjects import REFERENCE, SUBJECTS
@@ -30,6 +29,7 @@ from patchscout.config import preset_config
 from patchscout.data.synthetic import write_sample
 from patchscout.detector import PatchScout
 from patchscout.devices import choose_device
+from patchscout.files.atomic import write_json_atomic, write_text_atomic
 from patchscout.networks import make_autoencoder
 
 NEEDED = {"ONNX": "onnxruntime", "OpenVINO": "openvino", "anomalib": "anomalib"}

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from pydantic import BaseModel
 
-from patchscout.atomic import write_json_atomic
 from patchscout.benchmark.fitted import Fitted
 from patchscout.benchmark.histograms import ScoreTable, bin_edges, count_pixels, write_table
 from patchscout.benchmark.jobs import FORMAT_VERSION, Job
@@ -28,6 +27,7 @@ from patchscout.data.layout import check_dataset, read_dataset
 from patchscout.data.split import relative_path
 from patchscout.devices import choose_device
 from patchscout.evaluation import ScoredImage, compared, figures, measure, score_all
+from patchscout.files.atomic import write_json_atomic
 from patchscout.monitor import Monitor
 from patchscout.training.adaptation import adapt
 from patchscout.training.working_size import without_vanished

@@ -7,7 +7,7 @@ from patchscout.checkpoint import CARD_FILE, PICTURE_FILE
 from patchscout.commands import evaluate, predict, train
 from patchscout.commands.shell import console
 from patchscout.data.synthetic import write_sample
-from patchscout.output_folder import reserve_folder
+from patchscout.files.output_folder import reserve_folder
 
 
 def run(arguments: list[str]) -> int:

@@ -6,15 +6,15 @@ import os
 from contextlib import nullcontext
 
 from patchscout.arguments import EvaluateArguments, parse
-from patchscout.atomic import write_json_atomic
 from patchscout.checkpoint import CARD_FILE, METRICS_FILE, PICTURE_FILE, adopt_run
 from patchscout.checks import InputValueError
 from patchscout.commands.shell import console
 from patchscout.commands.train import data_paths
 from patchscout.detector import PatchScout
+from patchscout.files.atomic import write_json_atomic
+from patchscout.files.output_folder import OutputFolder, claim
 from patchscout.memory import keep_freed_memory
 from patchscout.monitor import Monitor
-from patchscout.output_folder import OutputFolder, claim
 from patchscout.report import one_of_each_type, write_card, write_picture
 from patchscout.tables import metrics_table
 

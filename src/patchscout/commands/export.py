@@ -13,7 +13,7 @@ from patchscout.data.images import read_image
 from patchscout.data.split import images_of_split
 from patchscout.detector import PatchScout
 from patchscout.exported import SUFFIXES
-from patchscout.output_folder import claim
+from patchscout.files.output_folder import claim
 
 MOST_IMAGES = 16
 """An exported model is checked on at most so many images, evenly chosen."""

@@ -11,9 +11,9 @@ from patchscout.commands.image_files import named_images
 from patchscout.commands.shell import console
 from patchscout.data.images import read_image
 from patchscout.exported import ExportedModel
+from patchscout.files.output_folder import check_free
 from patchscout.memory import keep_freed_memory
 from patchscout.monitor import Monitor
-from patchscout.output_folder import check_free
 from patchscout.outputs import PredictionWriter
 from patchscout.types import Image, Prediction, make_prediction
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from patchscout.atomic import write_json_atomic
 from patchscout.checks import InputNotFoundError, InputValueError, nearest
 from patchscout.data.images import read_size
 from patchscout.data.json_files import read_json_object, refuse_newer
+from patchscout.files.atomic import write_json_atomic
 from patchscout.types import NORMAL, Dataset, Sample, Split
 
 FORMAT_VERSION = 1

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from patchscout.atomic import write_text_atomic
 from patchscout.checks import InputError, InputValueError
+from patchscout.files.atomic import write_text_atomic
 
 _MARKER = ".patchscout-files"
 """Lists, one JSON string a line, what this program wrote to a folder: all it may remove there."""

@@ -1,0 +1,60 @@
+"""A digest that a file carries inside itself, so that damage is found before anything is parsed.
+
+The seal is text, `patchscout-sha256:` and 64 hexadecimal digits, anywhere in the file. The digest
+is that of the file with zeros in place of these digits, so that any format that can hold a line
+of text can hold its own digest: JSON, the metadata of ONNX, the XML of OpenVINO.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from patchscout.checks import InputValueError
+
+MARK = b"patchscout-sha256:"
+NUM_DIGITS = 64
+BLANK_SEAL = MARK.decode() + "0" * NUM_DIGITS
+"""What a file holds before it is sealed."""
+
+
+def sha256(content: bytes) -> str:
+    """Return the digest of some bytes as 64 hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sealed(content: bytes) -> bytes:
+    """Return content that holds one `BLANK_SEAL` with its digest in that place.
+
+    Example:
+        >>> check_seal(sealed(b"hello " + BLANK_SEAL.encode()), Path("greeting"))
+        True
+    """
+    blank = BLANK_SEAL.encode()
+    if content.count(MARK) != 1 or blank not in content:
+        raise ValueError("the content must hold exactly one blank seal")
+    return content.replace(blank, MARK + sha256(content).encode())
+
+
+def check_seal(content: bytes, path: Path) -> bool:
+    """Return whether a file is sealed; one that has none may be of an older version, or not ours.
+
+    Args:
+        content: All of the file.
+        path: Its name, for the error.
+
+    Raises:
+        InputValueError: If the seal does not fit the content.
+    """
+    start = content.find(MARK)
+    if start < 0:
+        return False
+    start += len(MARK)
+    found = content[start : start + NUM_DIGITS]
+    blank = content[:start] + b"0" * NUM_DIGITS + content[start + NUM_DIGITS :]
+    if sha256(blank).encode() != found:
+        raise InputValueError(
+            f"{path} is damaged or was changed: its content does not fit the digest in it. Copy it"
+            " again from where it was made, or make it anew."
+        )
+    return True
