@@ -155,6 +155,14 @@ class InfoArguments:
     """Run folder, or folder of images."""
 
 
+@dataclass(frozen=True)
+class UpgradeArguments:
+    """Write a run folder of the version before anew, with digests of its files."""
+
+    run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
+    """Run folder."""
+
+
 def parse_train(arguments: list[str]) -> TrainArguments:
     """Parse the arguments of `train`: preset, then configuration file, then what is given."""
     # A subclass that differs by the default of `settings`: the others stay without one.

@@ -1,34 +1,42 @@
-"""The run folder: config.json and model.safetensors in, a trained model out. Nothing is pickled."""
+"""The run folder: config.json and model.safetensors in, a trained model out. Nothing is pickled.
+
+config.json names the model and the split by their digests and carries its own. It is the first
+file to take its place when a run is replaced, and from then on the run is the new one: what it
+names is in the folder, or still on its way there.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from patchscout.channels import predictor_channels
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
 from patchscout.config import Config, as_it_was, parse_config
 from patchscout.exported import SUFFIXES
-from patchscout.files.atomic import atomic_path, write_json_atomic
-from patchscout.files.output_folder import OutputFolder, adopt
+from patchscout.files.atomic import json_text, write_new
+from patchscout.files.output_folder import OutputFolder, recover, staged
+from patchscout.files.seal import BLANK_SEAL, check_seal, seal_of, sealed, sha256
 from patchscout.networks import Backbone, make_autoencoder, make_predictor
 from patchscout.networks.loss_profile import ProfileExtractor
 from patchscout.networks.normality import NormalityModel
 from patchscout.networks.novelty import NoveltyModel
 from patchscout.networks.segmenter import FeatureExtractor, Segmenter
 
-FORMAT_VERSION = 3
-"""Of the run folder; any other is refused: older networks are gone, a newer one is unknown."""
+FORMAT_VERSION = 4
+"""Of the run folder; a newer one is refused, and so is one before `UNSEALED_VERSION`."""
+
+UNSEALED_VERSION = 3
+"""It has no digests. Its runs still load; `patchscout upgrade` writes them anew."""
 
 CONFIG_FILE = "config.json"
 MODEL_FILE = "model.safetensors"
@@ -45,12 +53,18 @@ RUN_FILES = (
     LOG_FILE,
     CARD_FILE,
     PICTURE_FILE,
-    "tensorboard/",
 )
-"""All that training and evaluation may write to a run folder."""
+"""All that training and evaluation may write to a run folder, but for what TensorBoard reads."""
+
+TENSORBOARD_FOLDER = "tensorboard"
+CARD_START = "# PatchScout model"
 
 EXPORTED_FILES = tuple(f"model{suffix}" for suffix in (*SUFFIXES.values(), ".bin"))
 """What `patchscout export` writes there unless told otherwise."""
+
+
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -73,48 +87,117 @@ class TrainingRecord:
 
     category: str
     defect_types: tuple[str, ...]
-    num_normal: int
-    num_labeled: int
-    threshold: float
-    threshold_f1: float
-    num_steps: int
-    seconds: float
+    num_normal: Count
+    num_labeled: Count
+    threshold: Share
+    threshold_f1: Share
+    num_steps: Count
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     is_complete: bool
-    num_normal_scored: int | None = None
-    num_false_alarms: int | None = None
+    num_normal_scored: Count | None = None
+    num_false_alarms: Count | None = None
 
 
 _RECORD = TypeAdapter(TrainingRecord)
 
 
-def save_config(folder: Path, config: Config, record: TrainingRecord | None) -> None:
-    """Write config.json; without a record the folder holds no model (yet)."""
-    write_json_atomic(
-        folder / CONFIG_FILE,
-        {
-            "format_version": FORMAT_VERSION,
-            "config": config.model_dump(mode="json"),
-            "training": None if record is None else asdict(record),
-        },
-    )
+class _ConfigFile(BaseModel):
+    """What config.json holds; `files` and `seal` are not there in the version before."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    format_version: int
+    config: dict[str, Any]
+    training: dict[str, Any] | None
+    files: dict[str, str] = {}
+    seal: str = ""
 
 
-def save_model(folder: Path, segmenter: Segmenter, config: Config, record: TrainingRecord) -> None:
-    """Write config.json and model.safetensors."""
-    state = {name: tensor.contiguous().cpu() for name, tensor in segmenter.state_dict().items()}
-    content = save(state, metadata={"format_version": str(FORMAT_VERSION)})
-    with atomic_path(folder / MODEL_FILE) as partial:
-        partial.write_bytes(content)  # `save_file` lets no other account read it
-    save_config(folder, config, record)
+@dataclass(frozen=True)
+class RunDescription:
+    """What config.json says.
+
+    Attributes:
+        config: Every setting.
+        record: How the model came about; None if training was stopped before there was one.
+        digests: The sha256 of the model and the split; None in a run of the version before.
+        identity: The digest of config.json, and so of the whole run; None likewise.
+    """
+
+    config: Config
+    record: TrainingRecord | None
+    digests: dict[str, str] | None
+    identity: str | None
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run folder that was read at one moment.
+
+    Attributes:
+        segmenter: The trained model, in evaluation mode.
+        config: Every setting.
+        record: How the model came about.
+        split: The content of split.json; None if it is missing.
+        identity: The digest of config.json; None in a run of the version before.
+    """
+
+    segmenter: Segmenter
+    config: Config
+    record: TrainingRecord
+    split: bytes | None
+    identity: str | None
+
+
+def write_run(
+    folder: Path,
+    config: Config,
+    split: bytes | None,
+    trained: tuple[Segmenter, TrainingRecord] | None,
+) -> None:
+    """Write config.json and, as far as they are given, split.json and model.safetensors.
+
+    Args:
+        folder: A folder that holds none of these yet.
+        config: Every setting.
+        split: The content of split.json.
+        trained: The model and how it came about; None if training was stopped too early.
+    """
+    files: dict[str, bytes] = {}
+    if trained is not None:
+        state = {name: value.contiguous().cpu() for name, value in trained[0].state_dict().items()}
+        files[MODEL_FILE] = save(state, metadata={"format_version": str(FORMAT_VERSION)})
+    if split is not None:
+        files[SPLIT_FILE] = split
+    for name, content in files.items():
+        write_new(folder / name, content)
+    description = {
+        "format_version": FORMAT_VERSION,
+        "config": config.model_dump(mode="json"),
+        "training": None if trained is None else asdict(trained[1]),
+        "files": {name: sha256(content) for name, content in files.items()},
+        "seal": BLANK_SEAL,
+    }
+    write_new(folder / CONFIG_FILE, sealed((json_text(description) + "\n").encode()))
 
 
 def load_config(folder: Path) -> tuple[Config, TrainingRecord | None]:
+    """Read config.json, see `describe_run`."""
+    described = describe_run(folder)
+    return described.config, described.record
+
+
+def describe_run(folder: Path) -> RunDescription:
     """Read config.json.
 
     Raises:
         InputNotFoundError: If the folder or the file is not there.
-        InputValueError: If the file is damaged or of a newer format.
+        InputValueError: If the file is damaged, was changed, or is of another format.
     """
+    return _described(_read_config(folder), folder / CONFIG_FILE)
+
+
+def _read_config(folder: Path) -> bytes:
     if not folder.is_dir():
         raise InputNotFoundError(
             f"Run folder {folder} is not there. Check the path, or train with"
@@ -126,9 +209,16 @@ def load_config(folder: Path) -> tuple[Config, TrainingRecord | None]:
             f"{folder} is no run folder: it has no {CONFIG_FILE}. Name the folder that"
             " `patchscout train` was given with `--out`."
         )
+    return path.read_bytes()
+
+
+def _described(content: bytes, path: Path) -> RunDescription:
+    is_sealed = check_seal(content, path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        version = int(data["format_version"])
+        data = json.loads(content)
+        version = data["format_version"]
+        if type(version) is not int:
+            raise TypeError(f"`format_version` is {str(version)[:20]}")
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise _damaged(path, error) from None
     if version > FORMAT_VERSION:
@@ -136,41 +226,97 @@ def load_config(folder: Path) -> tuple[Config, TrainingRecord | None]:
             f"{path} has format version {version}; this PatchScout reads up to {FORMAT_VERSION}."
             " Update PatchScout."
         )
-    if version < FORMAT_VERSION:
+    if version < UNSEALED_VERSION:
         raise InputValueError(
             f"{path} has format version {version}, whose networks this PatchScout no longer has."
             f" Train again; `--config {path}` takes the settings over."
         )
+    if is_sealed != (version > UNSEALED_VERSION):
+        raise InputValueError(
+            f"{path} is damaged or was changed: its digest is missing or out of place. Copy the run"
+            " folder again or train anew."
+        )
     try:
-        config = parse_config(as_it_was(data["config"]), str(path))
-        return config, _record(data["training"])
-    except (KeyError, TypeError, ValueError) as error:
+        data = _ConfigFile.model_validate(data)
+        settings = data.config if is_sealed else as_it_was(data.config)
+        config = parse_config(settings, str(path))
+        record = None
+        if data.training is not None:
+            record = _RECORD.validate_json(json.dumps(data.training), strict=True)
+            if config.data.image_size is None:
+                raise ValueError("`data.image_size` is missing")
+    except (RecursionError, ValueError) as error:
         raise (error if isinstance(error, InputError) else _damaged(path, error)) from None
+    if not is_sealed:
+        return RunDescription(config, record, None, None)
+    return RunDescription(config, record, data.files, seal_of(content))
 
 
-def load_model(folder: Path, device: torch.device) -> tuple[Segmenter, Config, TrainingRecord]:
-    """Read a run folder.
+def load_model(folder: Path, device: torch.device) -> LoadedRun:
+    """Read a run folder, as it was at one moment even if it is replaced meanwhile.
 
     Raises:
         InputNotFoundError: If it is not there or holds no model.
-        InputValueError: If a file is damaged or of a newer format.
+        InputValueError: If a file is damaged, was changed, or is of another format or run.
     """
-    config, record = load_config(folder)
-    path = folder / MODEL_FILE
+    recover(folder)
+    content = _read_config(folder)
+    while True:
+        described = _described(content, folder / CONFIG_FILE)
+        try:
+            return _load(folder, device, described)
+        except InputError:
+            latest = _read_config(folder)
+            if latest == content:
+                raise
+            content = latest  # the run was replaced meanwhile
+
+
+def _load(folder: Path, device: torch.device, described: RunDescription) -> LoadedRun:
+    config, record = described.config, described.record
     if record is None:
         raise InputNotFoundError(
             f"{folder} holds no trained model: training was stopped too early. Train again with"
             " `--overwrite`."
         )
-    if not path.is_file():
+    content = _part(folder, MODEL_FILE, described)
+    path = folder / MODEL_FILE
+    if content is None:
         raise InputNotFoundError(f"{path} is missing. Copy the run folder again or train anew.")
+    split = _part(folder, SPLIT_FILE, described)
     try:
-        state = load_file(path)
+        state = load(content)
         segmenter = build_segmenter(config, state)
         segmenter.load_state_dict(state)
     except (SafetensorError, RuntimeError, KeyError, ValueError, OSError) as error:
         raise _damaged(path, error) from None
-    return segmenter.to(device).eval(), config, record
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
+        raise InputValueError(
+            f"{path} holds weights that are not finite numbers. Copy the run folder again or train"
+            " anew."
+        )
+    segmenter = segmenter.to(device).eval()
+    return LoadedRun(segmenter, config, record, split, described.identity)
+
+
+def _part(folder: Path, name: str, described: RunDescription) -> bytes | None:
+    """Return the content of the file that config.json means; None if there is none.
+
+    Raises:
+        InputValueError: If what is there is another file.
+    """
+    digest = None if described.digests is None else described.digests.get(name)
+    found = [path for path in (folder / name, staged(folder, name)) if path.is_file()]
+    for path in found:
+        content = path.read_bytes()
+        if described.digests is None or sha256(content) == digest:
+            return content
+    if not found:
+        return None
+    raise InputValueError(
+        f"{folder / name} is damaged, was changed or is of another run: {CONFIG_FILE} names another"
+        " content. Copy the run folder again or train anew."
+    )
 
 
 def build_segmenter(config: Config, state: dict[str, Tensor]) -> Segmenter:
@@ -217,23 +363,34 @@ def _build_profiles(config: Config, state: dict[str, Tensor]) -> ProfileExtracto
     )
 
 
-def _record(data: Any) -> TrainingRecord | None:
-    if data is None:
-        return None
-    return _RECORD.validate_python(data)
-
-
 def _damaged(path: Path, error: Exception) -> InputValueError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, ValidationError):
+        problem = error.errors(include_input=False)[0]
+        reason = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
     return InputValueError(
         f"{path} is damaged ({type(error).__name__}: {reason[:120]}). Copy the run folder again or"
         " train anew."
     )
 
 
-def adopt_run(folder: Path) -> None:
-    """Note the files of a run folder as this program's, whose list may be lost in a copy."""
-    adopt(folder, (*RUN_FILES, *EXPORTED_FILES))
+def files_of_run(folder: Path) -> Iterator[str]:
+    """Yield the names of this program's files in a run folder, whose list may be lost in a copy.
+
+    That it is a run says config.json; a card of one's own in its place is left out.
+    """
+    try:
+        describe_run(folder)
+    except InputError:
+        return
+    for name in (*RUN_FILES, *EXPORTED_FILES):
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            continue
+        if name != CARD_FILE or path.read_bytes().startswith(CARD_START.encode()):
+            yield name
+    for path in sorted((folder / TENSORBOARD_FOLDER).glob("events.out.tfevents.*")):
+        yield f"{TENSORBOARD_FOLDER}/{path.name}"
 
 
 class RunFolder(OutputFolder):
@@ -249,12 +406,40 @@ class RunFolder(OutputFolder):
     """
 
     def __init__(self, folder: Path, *, overwrite: bool, reads: Iterable[Path] = ()) -> None:
-        super().__init__(folder, RUN_FILES, overwrite=overwrite, reads=reads)
+        super().__init__(folder, RUN_FILES, overwrite=overwrite, reads=reads, adopts=files_of_run)
+
+
+class RunCompletion(OutputFolder):
+    """Writes more files into a run folder, together.
+
+    Args:
+        folder: The run folder.
+        names: The files.
+        identity: The digest of the run that they were made of, see `LoadedRun`.
+        replaces: Whether files of these names may be replaced whoever wrote them.
+
+    Raises:
+        InputValueError: See `OutputFolder`; also if the run was replaced meanwhile.
+    """
+
+    def __init__(
+        self, folder: Path, names: Sequence[str], identity: str | None, *, replaces: bool = False
+    ) -> None:
+        def adopted(place: Path) -> list[str]:
+            return [*files_of_run(place), *(names if replaces else ())]
+
+        super().__init__(folder, names, overwrite=True, adopts=adopted, completes=True)
+        self.identity = identity
 
     def __enter__(self) -> Path:
         """Return the folder to write to."""
-        if self.overwrite:
-            with suppress(InputError):  # no run, or a damaged one
-                load_config(self.folder)
-                adopt_run(self.folder)
-        return super().__enter__()
+        files = super().__enter__()
+        try:
+            if describe_run(self.folder).identity != self.identity:
+                raise InputValueError(
+                    f"{self.folder} was replaced by another run meanwhile. Run the command again."
+                )
+        except InputError as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+        return files

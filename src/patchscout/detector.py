@@ -12,21 +12,22 @@ import PIL.Image
 
 from patchscout.checkpoint import (
     SPLIT_FILE,
+    RunCompletion,
     RunFolder,
     TrainingRecord,
     load_model,
-    save_config,
-    save_model,
+    write_run,
 )
 from patchscout.checks import InputNotFoundError, InputTypeError, InputValueError
 from patchscout.config import Config, preset_config
 from patchscout.data.images import to_image
 from patchscout.data.layout import check_dataset, read_dataset
-from patchscout.data.split import draw_split, read_split, write_split
+from patchscout.data.split import draw_split, images_of_split, parse_split, split_json
 from patchscout.devices import choose_device
 from patchscout.evaluation import EvaluationSize, evaluate
 from patchscout.export import Parity, export_model
 from patchscout.exported import ExportFormat, ModelFacts, PixelType
+from patchscout.files.output_folder import replaced_files
 from patchscout.inference import Scorer, resize_map
 from patchscout.monitor import Monitor
 from patchscout.networks.segmenter import Segmenter
@@ -59,7 +60,9 @@ class PatchScout:
         self._segmenter: Segmenter | None = None
         self._scorer: Scorer | None = None
         self._record: TrainingRecord | None = None
-        self._split_file: Path | None = None
+        self.identity: str | None = None
+        self._loaded_from: Path | None = None
+        self._split_json: bytes | None = None
 
     def fit(self, data: str | Path | Dataset, *, monitor: Monitor | None = None) -> PatchScout:
         """Train on a data set.
@@ -82,8 +85,10 @@ class PatchScout:
         split = without_vanished(split, config.data.working_size, dataset.root, monitor)
         result = train(config, split, self.device, monitor)
         self.config = config
-        self.dataset, self.split, self._split_file = dataset, split, None
+        self.dataset, self.split = dataset, split
+        self._split_json = split_json(split, dataset.root)
         self._segmenter = self._record = self._scorer = None
+        self._loaded_from = self.identity = None
         if result is None:
             return self
         self._segmenter = result.segmenter
@@ -187,13 +192,8 @@ class PatchScout:
             InputValueError: If nothing was trained, or it was trained on another folder.
         """
         dataset = data if isinstance(data, Dataset) else self._read(data)
-        if self._split_file is not None:
-            if not self._split_file.is_file():
-                raise InputNotFoundError(
-                    f"{self._split_file} is missing, which says what the model was trained on."
-                    " Copy the run folder again or train anew."
-                )
-            self.split = read_split(self._split_file, dataset)
+        if self._loaded_from is not None:
+            self.split = parse_split(self._known_split(), self._split_path, dataset)
         elif self.split is None or self.dataset is None:
             raise _untrained()
         elif dataset.root.resolve() != self.dataset.root.resolve():
@@ -202,6 +202,15 @@ class PatchScout:
                 f" {dataset.root}. Call `fit` on it first."
             )
         return self.split
+
+    def images_of_split(self) -> list[Path]:
+        """Return the images that the model was trained and tested on, as far as they are there.
+
+        Raises:
+            InputNotFoundError: If the run folder has no split.
+            InputValueError: If nothing was trained.
+        """
+        return images_of_split(self._known_split(), self._split_path)
 
     def export(
         self,
@@ -231,6 +240,7 @@ class PatchScout:
             InputNotFoundError: If a library that the format needs is not installed.
             InputValueError: If nothing was trained, or the file would not find the same.
         """
+        path = Path(path)
         facts = ModelFacts(
             category=self.record.category,
             threshold=self.threshold,
@@ -238,7 +248,14 @@ class PatchScout:
             pixel_type=pixel_type,
         )
         arrays = [to_image(image) for image in images]
-        return export_model(self.segmenter, facts, Path(path), file_format, arrays)
+        names = [path.name, *([f"{path.stem}.bin"] if file_format == "openvino" else [])]
+        run = self._loaded_from
+        if run is not None and run.resolve() == path.parent.resolve():
+            place = RunCompletion(run, names, self.identity, replaces=True)
+        else:
+            place = replaced_files(path.parent, names)
+        with place as folder:
+            return export_model(self.segmenter, facts, folder / path.name, file_format, arrays)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write a run folder.
@@ -252,15 +269,11 @@ class PatchScout:
             self.write(partial)
 
     def write(self, folder: Path) -> None:
-        """Write config, split and (if trained) model into a folder that is there."""
-        if self.split is not None and self.dataset is not None:
-            write_split(self.split, self.dataset.root, folder / SPLIT_FILE)
-        elif self._split_file is not None and self._split_file.is_file():
-            (folder / SPLIT_FILE).write_bytes(self._split_file.read_bytes())
-        if self._segmenter is None or self._record is None:
-            save_config(folder, self.config, None)
-        else:
-            save_model(folder, self._segmenter, self.config, self._record)
+        """Write config, split and (if trained) model into a folder that holds none yet."""
+        trained = None
+        if self._segmenter is not None and self._record is not None:
+            trained = self._segmenter, self._record
+        write_run(folder, self.config, self._split_json, trained)
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto") -> PatchScout:
@@ -276,10 +289,11 @@ class PatchScout:
         """
         folder = Path(folder)
         chosen = choose_device(device)
-        segmenter, config, record = load_model(folder, chosen)
-        scout = cls(config.model_copy(update={"device": str(chosen)}))
-        scout._segmenter, scout._record = segmenter, record
-        scout._split_file = folder / SPLIT_FILE
+        run = load_model(folder, chosen)
+        scout = cls(run.config.model_copy(update={"device": str(chosen)}))
+        scout._segmenter, scout._record = run.segmenter, run.record
+        scout._split_json, scout.identity = run.split, run.identity
+        scout._loaded_from = folder
         return scout
 
     @property
@@ -305,6 +319,22 @@ class PatchScout:
     def threshold(self) -> float:
         """The decision threshold, in [0, 1]."""
         return self.record.threshold
+
+    @property
+    def _split_path(self) -> Path:
+        """Where the split is, or would be."""
+        return (self._loaded_from or Path()) / SPLIT_FILE
+
+    def _known_split(self) -> bytes:
+        """Return the content of the split file."""
+        if self._split_json is not None:
+            return self._split_json
+        if self._loaded_from is None:
+            raise _untrained()
+        raise InputNotFoundError(
+            f"{self._split_path} is missing, which says what the model was trained on."
+            " Copy the run folder again or train anew."
+        )
 
     def _read(self, data: str | Path) -> Dataset:
         settings = self.config.data

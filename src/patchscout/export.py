@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -89,18 +88,14 @@ def export_model(
     segmenter = copy.deepcopy(segmenter).cpu().eval()
     largest = int(np.iinfo(facts.pixel_type).max)
     model = DeployableModel(segmenter, facts.image_size, facts.threshold, largest).eval()
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        partial = Path(folder) / path.name
-        with quiet():
-            _WRITERS[file_format](model, facts, partial)
-        parity = compare(segmenter, ExportedModel.load(partial), images)
-        if not parity.largest_difference <= TOLERANCE:
-            raise InputValueError(
-                f"The exported model is not the trained one: {parity}, where {TOLERANCE:g} is"
-                f" expected. {path} is not written; try another `--format`."
-            )
-        for file in Path(folder).iterdir():
-            file.replace(path.with_name(file.name))
+    with quiet():
+        _WRITERS[file_format](model, facts, path)
+    parity = compare(segmenter, ExportedModel.load(path), images)
+    if not parity.largest_difference <= TOLERANCE:
+        raise InputValueError(
+            f"The exported model is not the trained one: {parity}, where {TOLERANCE:g} is"
+            f" expected. {path} is not written; try another `--format`."
+        )
     return parity
 
 

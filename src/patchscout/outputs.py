@@ -7,7 +7,7 @@ import io
 import json
 import tempfile
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,13 +16,15 @@ import numpy as np
 import PIL.Image
 import tifffile
 
-from patchscout.files.atomic import atomic_path, json_text
-from patchscout.files.output_folder import clear, note, reserve_folder
+from patchscout.files.atomic import json_text
+from patchscout.files.output_folder import OutputFolder
 from patchscout.regions import find_regions
+from patchscout.text import csv_cell, short_name
 from patchscout.types import Prediction
 from patchscout.visualize import Drawable, overlay
 
-_TABLES = ("predictions.csv", "predictions.json")
+_TABLES = (".csv", ".json")
+_PARTIAL_TABLES = (".partial.csv", ".partial.json")
 
 _COLUMNS: tuple[str, ...] = (
     "path",
@@ -42,26 +44,27 @@ class PredictionWriter:
     For each image there is a float32 map `anomaly_maps/<output>.tiff`, a 0/255 mask
     `masks/<output>.png` and a picture `overlays/<output>.png`, all at the image's own size,
     where `<output>` is the path of the image without its suffix. `predictions.csv` and
-    `predictions.json` hold the same rows; they are written when the block ends, also when it
-    ends by an error or by Ctrl-C after the first image.
+    `predictions.json` hold the same rows. All of it takes its place when the block ends, see
+    `OutputFolder`. If the block ends by an error or by Ctrl-C after the first image, what is done
+    takes its place, and the tables are called `predictions.partial.csv` and `.json`.
     """
 
-    def __init__(self, folder: Path, overwrite: bool = False) -> None:
+    def __init__(self, folder: Path, overwrite: bool = False, reads: Iterable[Path] = ()) -> None:
         """Prepare to write; nothing is touched before the block starts.
 
         Args:
             folder: The output folder.
             overwrite: Whether earlier output in it may be replaced.
+            reads: Files and folders that are read meanwhile, which must not be replaced.
         """
-        self.folder = folder
-        self._overwrite = overwrite
+        names = [f"predictions{kind}" for kind in (*_TABLES, *_PARTIAL_TABLES)]
+        self._folder = OutputFolder(folder, names, overwrite=overwrite, reads=reads)
         self._rows = Rows()
         self._taken: set[str] = set()
 
     def __enter__(self) -> PredictionWriter:
-        """Reserve the folder; see `reserve_folder` for the errors."""
-        self._is_new = not self.folder.exists()
-        reserve_folder(self.folder, self._overwrite, _TABLES)
+        """Reserve the folder; see `OutputFolder` for the errors."""
+        self._files = self._folder.__enter__()
         return self
 
     def write(
@@ -82,20 +85,19 @@ class PredictionWriter:
                 Images whose files would have one name get `-2`, `-3` and so on.
         """
         output = self._free_name(path, relative_to)
-        targets = [self.folder / name for name in _file_names(output)]
-        note(self.folder, *_file_names(output))
-        for target in targets:
-            target.parent.mkdir(parents=True, exist_ok=True)
+        targets = [self._files / name for name in _file_names(output)]
         drawn = overlay(image, prediction.anomaly_map, prediction.pred_mask, prediction.threshold)
-        map_target, mask_target, overlay_target = targets
-        with (
-            atomic_path(map_target) as map_path,
-            atomic_path(mask_target) as mask_path,
-            atomic_path(overlay_target) as overlay_path,
-        ):
+        try:
+            for target in targets:
+                target.parent.mkdir(parents=True, exist_ok=True)
+            map_path, mask_path, overlay_path = targets
             tifffile.imwrite(map_path, prediction.anomaly_map.astype(np.float32), metadata=None)
             PIL.Image.fromarray(prediction.pred_mask.astype(np.uint8) * 255).save(mask_path)
             PIL.Image.fromarray(drawn).save(overlay_path, compress_level=1)
+        except BaseException:
+            for target in targets:
+                target.unlink(missing_ok=True)
+            raise
         self._taken.add(output.casefold())
         self._rows.append(_row(path, prediction, output))
 
@@ -106,13 +108,17 @@ class PredictionWriter:
         traceback: TracebackType | None,
     ) -> None:
         """Write the tables; after an error before the first image, leave no trace instead."""
-        if error is not None and not self._rows:
-            clear(self.folder)
-            if self._is_new:
-                self.folder.rmdir()
+        if kind is not None and not self._rows:
+            self._folder.__exit__(kind, error, traceback)
             return
-        self._rows.write_csv(self.folder / "predictions.csv")
-        self._rows.write_json(self.folder / "predictions.json")
+        try:
+            as_csv, as_json = _TABLES if kind is None else _PARTIAL_TABLES
+            self._rows.write_csv(self._files / f"predictions{as_csv}")
+            self._rows.write_json(self._files / f"predictions{as_json}")
+        except BaseException as failure:
+            self._folder.__exit__(type(failure), failure, failure.__traceback__)
+            raise
+        self._folder.__exit__(None)
 
     def _free_name(self, path: Path, relative_to: Path | None) -> str:
         """Return a name for the files of an image that no other file has."""
@@ -120,10 +126,11 @@ class PredictionWriter:
             path = path.relative_to(relative_to)
         elif path.is_absolute():
             path = Path(path.name)
-        base = "/".join(part for part in path.with_suffix("").parts if part != "..")
+        parts = [part for part in path.with_suffix("").parts if part != ".."]
+        base = "/".join(map(short_name, parts))
         name, count = base, 1
-        while name.casefold() in self._taken or any(
-            (self.folder / file_name).exists() for file_name in _file_names(name)
+        while name.casefold() in self._taken or not all(
+            self._folder.is_free(file_name) for file_name in _file_names(name)
         ):
             count += 1
             name = f"{base}-{count}"
@@ -152,20 +159,18 @@ class Rows:
         return map(json.loads, self._file)
 
     def write_csv(self, path: Path) -> None:
-        """Write the rows as CSV; what is neither text nor number is written as JSON."""
-        with (
-            atomic_path(path) as partial,
-            partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-        ):
+        """Write the rows as CSV, safe to open in a spreadsheet; lists and truth values as JSON."""
+        with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
             writer.writeheader()
             for row in self:
+                as_text = {name: csv_cell(row[name]) for name in ("path", "output")}
                 as_json = {name: json.dumps(row[name]) for name in ("is_anomalous", "regions")}
-                writer.writerow(row | as_json)
+                writer.writerow(row | as_text | as_json)
 
     def write_json(self, path: Path) -> None:
         """Write the rows as one JSON list."""
-        with atomic_path(path) as partial, partial.open("w", encoding="ascii") as file:
+        with path.open("w", encoding="ascii") as file:
             file.write("[")
             for number, row in enumerate(self):
                 file.write(",\n" if number else "\n")

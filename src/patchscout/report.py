@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from patchscout.checkpoint import CARD_FILE, PICTURE_FILE, TrainingRecord, load_config
+from patchscout.checkpoint import CARD_FILE, CARD_START, PICTURE_FILE, TrainingRecord
+from patchscout.config import Config
 from patchscout.data.images import read_image
 from patchscout.data.loader import resized_mask
 from patchscout.detector import PatchScout
@@ -57,10 +58,17 @@ def one_of_each_type(samples: Sequence[Sample]) -> list[Sample]:
     return sorted(first.values(), key=lambda s: (not s.is_anomalous, s.defect_type))
 
 
-def write_card(folder: Path, metrics: dict[str, Any] | None = None) -> None:
-    """Write README.md of a run folder, with test metrics if there are any."""
-    config, record = load_config(folder)
-    assert record is not None, "only a trained run has a card"
+def write_card(
+    folder: Path, config: Config, record: TrainingRecord, metrics: dict[str, Any] | None = None
+) -> None:
+    """Write README.md, the card of a run, with test metrics if there are any.
+
+    Args:
+        folder: Where it is written; a picture that is there already is shown in it.
+        config: Every setting of the run.
+        record: How its model came about.
+        metrics: What `PatchScout.evaluate` returns.
+    """
     types = ", ".join(record.defect_types) or "none"
     held_out = (
         "normal training images that nothing else was trained on"
@@ -70,7 +78,7 @@ def write_card(folder: Path, metrics: dict[str, Any] | None = None) -> None:
     labeled = "the labeled training images" if record.num_labeled else "simulated defects"
     scored = "" if record.is_complete else ", as far as they were scored before the stop"
     lines = [
-        f"# PatchScout model for `{record.category}`",
+        f"{CARD_START} for `{record.category}`",
         "",
         f"Trained on {record.num_normal} normal images and {record.num_labeled} labeled ones"
         f" (defect types: {types}), {config.labeled_per_type} a type, seed {config.seed},"

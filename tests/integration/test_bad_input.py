@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from patchscout.checkpoint import RunCompletion
 from patchscout.cli import main
 from patchscout.data import loader
 from patchscout.data.images import read_image
 from patchscout.detector import PatchScout
-from patchscout.files.output_folder import claim, reserve_folder
+from patchscout.files.output_folder import OutputFolder
+from patchscout.files.seal import BLANK_SEAL, sealed, sha256
 
 
 def contents(folder):
@@ -335,13 +337,11 @@ def test_a_file_of_ones_own_is_in_the_way(refused, data, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "read"),
     [
-        (["evaluate", "demo/run", "data", "--out", "demo"], "demo/run"),
-        (["evaluate", "run", "demo/sample", "--out", "demo"], "demo/sample/train"),
+        (["evaluate", "run", "found", "--out", "found"], "found/train"),
         (["predict", "run", "data/test", "--out", "run"], "run"),
-        (["predict", "demo/run", "data/test", "--out", "demo"], "demo/run"),
         (["predict", "run/model.onnx", "data/test", "--out", "run"], "run/model.onnx"),
         (["predict", "run", "found/masks/000.png", "--out", "found"], "found/masks/000.png"),
-        (["train", "demo/sample", "--out", "demo"], "demo/sample/train"),
+        (["train", "found", "--out", "found"], "found/train"),
         (["train", "data", "--data.masks", "../found/masks", "--out", "found"], "found/masks"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -350,14 +350,12 @@ def test_what_a_command_reads_is_not_overwritten(
     refused, run, data, tmp_path, monkeypatch, arguments, read
 ):
     monkeypatch.chdir(tmp_path)
-    reserve_folder(tmp_path / "demo", names=("sample/", "run/"))
-    shutil.copytree(run, tmp_path / "demo" / "run")
-    shutil.copytree(data, tmp_path / "demo" / "sample")
-    claim(run, "model.onnx")
-    (run / "model.onnx").touch()
-    reserve_folder(tmp_path / "found", names=("masks/000.png",))
-    (tmp_path / "found" / "masks").mkdir()
-    shutil.copy(data / "ground_truth/chip/000_mask.png", tmp_path / "found/masks/000.png")
+    with RunCompletion(run, ("model.onnx",), PatchScout.load(run).identity) as folder:
+        (folder / "model.onnx").touch()
+    with OutputFolder(tmp_path / "found", (), overwrite=False) as folder:
+        shutil.copytree(data, folder, dirs_exist_ok=True)
+        (folder / "masks").mkdir()
+        shutil.copy(data / "ground_truth/chip/000_mask.png", folder / "masks/000.png")
     refused(*arguments, "--overwrite", says=["`--overwrite` would remove", read, "Name another"])
 
 
@@ -404,8 +402,9 @@ def test_a_folder_that_is_no_run(with_run, run):
 
 def test_a_run_of_a_newer_format(with_run, run):
     path = run / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 4}))
-    with_run(says=[f"{path} has format version 4", "reads up to 3", "Update PatchScout"])
+    content = json.loads(path.read_text()) | {"format_version": 5, "seal": BLANK_SEAL}
+    path.write_bytes(sealed(json.dumps(content).encode()))
+    with_run(says=[f"{path} has format version 5", "reads up to 4", "Update PatchScout"])
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
@@ -428,9 +427,14 @@ def test_a_damaged_or_newer_split(refused, run, data):
     path = run / "split.json"
     newer = json.loads(path.read_text()) | {"format_version": 2}
     truncate(path)
-    refused("evaluate", run, data, says=[f"{path} is not readable JSON"])
-    path.write_text(json.dumps(newer))
-    refused("evaluate", run, data, says=[f"{path} has format 2", "reads up to 1"])
+    refused("evaluate", run, data, says=[f"{path} is damaged, was changed or is of another run"])
+    config = json.loads((run / "config.json").read_text()) | {"seal": BLANK_SEAL}
+    for content, says in ((path.read_bytes(), "is not readable JSON"), (newer, "has format 2")):
+        text = content if isinstance(content, bytes) else json.dumps(content).encode()
+        path.write_bytes(text)
+        config["files"]["split.json"] = sha256(text)
+        (run / "config.json").write_bytes(sealed(json.dumps(config).encode()))
+        refused("evaluate", run, data, says=[f"{path} {says}"])
 
 
 def test_an_image_of_the_split_that_has_gone(refused, run, data):

@@ -129,6 +129,7 @@ def evaluated(run, sample_data, capsys):
 def test_evaluate_writes_the_figures_that_are_promised(evaluated, sample_data):
     run, _ = evaluated
     metrics = read_json(run / "metrics.json")
+    assert metrics.pop("run") == PatchScout.load(run).identity
     extra = {"threshold", "evaluation_size", "per_defect_type"}
     assert metrics.keys() == FIGURES | COUNTS | extra
     assert metrics["per_defect_type"].keys() == {"chip", "misprint", "scratch", "stain"}

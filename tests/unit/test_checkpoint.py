@@ -3,8 +3,11 @@
 import ast
 import errno
 import json
+import math
+import os
 import pickle
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +18,21 @@ from safetensors.torch import load_file, save_file
 import patchscout
 from patchscout.checkpoint import (
     FORMAT_VERSION,
+    UNSEALED_VERSION,
+    RunCompletion,
     RunFolder,
-    adopt_run,
     build_segmenter,
     load_config,
     load_model,
-    save_config,
-    save_model,
+    write_run,
 )
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
+from patchscout.cli import main
 from patchscout.config import PredictorSettings, parse_config, preset_config
 from patchscout.detector import PatchScout
+from patchscout.files.manifest import MANIFEST, digest_of
+from patchscout.files.output_folder import STAGING
+from patchscout.files.seal import BLANK_SEAL, sealed
 from patchscout.training.snapshots import draw_dropout_masks
 
 CPU = torch.device("cpu")
@@ -38,8 +45,27 @@ def contents(folder):
 
 
 def edit_config(run, **changes):
+    """Change config.json as PatchScout itself would: with a new seal."""
     data = json.loads((run / "config.json").read_text())
-    (run / "config.json").write_text(json.dumps(data | changes))
+    write_config(run, json.dumps(data | {"seal": BLANK_SEAL} | changes))
+
+
+def write_config(run, text):
+    (run / "config.json").write_bytes(sealed(text.encode()))
+
+
+def digests(run):
+    return {name: digest_of(run / name) for name in ("model.safetensors", "split.json")}
+
+
+def unsealed(run):
+    """Make a run what the version before wrote: without any digest."""
+    data = json.loads((run / "config.json").read_text())
+    del data["seal"], data["files"]
+    (run / "config.json").write_text(json.dumps(data | {"format_version": UNSEALED_VERSION}))
+    names = [path.name for path in run.iterdir() if path.name != MANIFEST]
+    (run / MANIFEST).write_text("".join(json.dumps(name) + "\n" for name in names))
+    return run
 
 
 def configuration(downscale=1, **profile):
@@ -67,12 +93,12 @@ def test_a_run_from_before_a_part_existed_answers_without_it(group, off, trained
     saved = build_segmenter(config, {}).eval()
     _, record = load_config(trained_run)
     assert record is not None
-    save_model(tmp_path, saved, config, record)
+    write_run(tmp_path, config, None, (saved, record))
     settings = config.model_dump(mode="json")
     del settings[group]
     edit_config(tmp_path, config=settings)
     with torch.no_grad():
-        assert torch.equal(load_model(tmp_path, CPU)[0](IMAGES), saved(IMAGES))
+        assert torch.equal(load_model(unsealed(tmp_path), CPU).segmenter(IMAGES), saved(IMAGES))
 
 
 @pytest.mark.parametrize("downscale", [1, 2])
@@ -90,9 +116,10 @@ def test_a_loaded_model_answers_as_the_saved_one(
     saved = build_segmenter(config, state).eval()
     _, record = load_config(trained_run)
     assert record is not None
-    save_model(tmp_path, saved, config, record)
-    loaded, loaded_config, loaded_record = load_model(tmp_path, CPU)
-    assert (loaded_config, loaded_record) == (config, record)
+    write_run(tmp_path, config, None, (saved, record))
+    run = load_model(tmp_path, CPU)
+    loaded = run.segmenter
+    assert (run.config, run.record) == (config, record)
     assert torch.equal(loaded(IMAGES), saved(IMAGES))
     assert not torch.equal(loaded(IMAGES), build_segmenter(config, state).eval()(IMAGES))
     assert not loaded.training
@@ -112,11 +139,11 @@ def test_of_the_image_alone_no_autoencoder_is_saved(trained_run, tmp_path):
     saved = build_segmenter(config, {}).eval()
     _, record = load_config(trained_run)
     assert record is not None
-    save_model(tmp_path, saved, config, record)
+    write_run(tmp_path, config, None, (saved, record))
     names = set(load_file(tmp_path / "model.safetensors"))
     assert {"features.channel_mean", "features.channel_std"} < names
     assert not any("autoencoder" in name or "profiles" in name for name in names)
-    loaded, _, _ = load_model(tmp_path, CPU)
+    loaded = load_model(tmp_path, CPU).segmenter
     assert loaded.features.profiles is None
     assert torch.equal(loaded(IMAGES), saved(IMAGES))
 
@@ -150,21 +177,21 @@ def test_what_is_in_the_folder(trained_run):
         "split.json",
     }
     data = json.loads((trained_run / "config.json").read_text())
-    assert data["format_version"] == FORMAT_VERSION == 3
+    assert data["format_version"] == FORMAT_VERSION == 4
     assert data["config"]["sampler"]["patch_px"] == 16
     assert data["training"]["is_complete"] is True
 
 
 def test_settings_without_a_model(tmp_path):
-    save_config(tmp_path, preset_config("paper"), None)
+    write_run(tmp_path, preset_config("paper"), None, None)
     assert load_config(tmp_path) == (preset_config("paper"), None)
     with pytest.raises(InputNotFoundError, match="holds no trained model: training was stopped"):
         load_model(tmp_path, CPU)
 
 
 def test_a_newer_format_asks_for_an_update(run):
-    edit_config(run, format_version=4)
-    with pytest.raises(InputValueError, match=r"has format version 4; .* up to 3. Update"):
+    edit_config(run, format_version=5)
+    with pytest.raises(InputValueError, match=r"has format version 5; .* up to 4. Update"):
         load_model(run, CPU)
 
 
@@ -178,6 +205,7 @@ def test_a_newer_format_asks_for_an_update(run):
         "{}",
         '{"format_version": "one"}',
         '{"format_version": Infinity}',
+        '{"format_version": true}',
         '{"format_version": 3}',
         '{"format_version": 3, "config": {}}',
         '{"format_version": 3, "config": {}, "training": {"threshold": 0.5}}',
@@ -194,9 +222,73 @@ def test_a_damaged_config_is_one_line(run, content):
     assert str(error.value).endswith("Copy the run folder again or train anew.")
 
 
+def test_a_config_that_was_changed_is_refused(run):
+    path = run / "config.json"
+    whole = path.read_bytes()
+    for edit in (
+        lambda text: text.replace(b'"seed": 42', b'"seed": 43'),
+        lambda text: text.replace(b'"threshold": 0', b'"threshold": 1'),
+        lambda text: text.replace(b"patchscout-sha256:", b"patchscout-sha257:"),
+        lambda text: text.replace(b'"format_version": 4', b'"format_version": 3'),
+        lambda text: text[:-1],
+        lambda text: text + b" ",
+    ):
+        path.write_bytes(edit(whole))
+        assert path.read_bytes() != whole
+        with pytest.raises(InputValueError, match=r"config.json is damaged or was changed"):
+            load_model(run, CPU)
+    path.write_bytes(whole)
+    load_model(run, CPU)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "split.json"])
+def test_files_of_two_runs_are_not_mixed(run, trained_run, name):
+    (run / name).write_bytes((trained_run / name).read_bytes() + b" ")
+    with pytest.raises(InputValueError, match=rf"{name} is damaged, was changed or is of another"):
+        load_model(run, CPU)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_refused(run, value):
+    state = load_file(run / "model.safetensors")
+    name = next(name for name, tensor in state.items() if tensor.is_floating_point())
+    state[name].view(-1)[0] = value
+    save_file(state, run / "model.safetensors")
+    edit_config(run, files=digests(run))
+    with pytest.raises(InputValueError, match=r"holds weights that are not finite numbers"):
+        load_model(run, CPU)
+
+
+def test_a_run_of_the_version_before_loads_and_is_upgraded(run, trained_run, capsys):
+    new = load_model(trained_run, CPU)
+    old = load_model(unsealed(run), CPU)
+    assert (old.identity, old.split, old.record) == (None, new.split, new.record)
+    assert main(["upgrade", str(run)]) == 0
+    assert "now carries a digest of each of its files" in capsys.readouterr().out
+    upgraded = load_model(run, CPU)
+    assert upgraded.identity is not None
+    assert torch.equal(upgraded.segmenter(IMAGES), new.segmenter(IMAGES))
+    assert upgraded.split == new.split
+    assert {path.name for path in run.iterdir()} == {path.name for path in trained_run.iterdir()}
+    assert main(["upgrade", str(run)]) == 0
+    assert "has digests already" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("threshold", None), ("threshold", "high"), ("defect_types", 3), ("num_steps", [])],
+    [
+        ("threshold", None),
+        ("threshold", "high"),
+        ("threshold", "0.5"),
+        ("threshold", True),
+        ("threshold", math.nan),
+        ("threshold", math.inf),
+        ("threshold", -0.1),
+        ("threshold", 1.5),
+        ("defect_types", 3),
+        ("num_steps", []),
+        ("num_normal", -1),
+    ],
 )
 def test_a_damaged_record_is_noticed(run, field, value):
     training = json.loads((run / "config.json").read_text())["training"]
@@ -233,6 +325,9 @@ def test_a_damaged_model_is_one_line(run):
     path = run / "model.safetensors"
     for content in list(damaged_models(path)):
         path.write_bytes(content)
+        with pytest.raises(InputValueError, match=r"model.safetensors is damaged, was changed"):
+            load_model(run, CPU)
+        edit_config(run, files=digests(run))  # as if written so
         with pytest.raises(InputValueError, match=r"model.safetensors is damaged \(") as error:
             load_model(run, CPU)
         assert "\n" not in str(error.value)
@@ -303,7 +398,7 @@ def test_a_run_folder_takes_its_place_when_it_is_done(tmp_path):
         assert not (place / "config.json").exists()
     assert (place / "config.json").read_text() == "new"
     assert (place / "tensorboard" / "events").is_file()
-    names = {".patchscout-files", "config.json", "tensorboard"}
+    names = {MANIFEST, "config.json", "tensorboard"}
     assert {path.name for path in place.iterdir()} == names
     assert [path.name for path in place.parent.iterdir()] == ["run"]
 
@@ -333,7 +428,7 @@ def test_overwriting_replaces_what_a_run_wrote_and_nothing_else(run):
     (run / "notes.txt").write_text("mine")
     with RunFolder(run, overwrite=True) as folder:
         (folder / "config.json").write_text("new")
-    del (files := contents(run))[".patchscout-files"]
+    del (files := contents(run))[MANIFEST]
     assert files == {"config.json": b"new", "notes.txt": b"mine"}
 
 
@@ -346,51 +441,18 @@ def test_a_file_that_is_in_the_way_is_told_before_the_work(tmp_path):
 
 
 def test_a_run_folder_may_be_a_file_system_of_its_own(run, monkeypatch):
-    rename = Path.rename
+    replace = os.replace
 
-    def rename_within(source, target):
-        if source.is_relative_to(run) != Path(target).is_relative_to(run):
+    def replace_within(source, target, **more):
+        if Path(source).is_relative_to(run) != Path(target).is_relative_to(run):
             raise OSError(errno.EXDEV, "Invalid cross-device link")
-        return rename(source, target)
+        return replace(source, target, **more)
 
-    monkeypatch.setattr(Path, "rename", rename_within)
+    monkeypatch.setattr(os, "replace", replace_within)
     with RunFolder(run, overwrite=True) as folder:
         (folder / "config.json").write_text("new")
-    assert {path.name for path in run.iterdir()} == {".patchscout-files", "config.json"}
+    assert {path.name for path in run.iterdir()} == {MANIFEST, "config.json"}
     assert (run / "config.json").read_text() == "new"
-
-
-def write_new(run_folder):
-    with run_folder as folder:
-        (folder / "config.json").write_text("new")
-        (folder / "tensorboard").mkdir()
-        (folder / "tensorboard" / "events").touch()
-
-
-@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-@pytest.mark.parametrize("after", range(1, 5))
-def test_what_cannot_take_its_place_leaves_the_earlier_run(run, monkeypatch, error, after):
-    (run / "tensorboard").mkdir()
-    (run / "tensorboard" / "old").touch()
-    adopt_run(run)
-    before, rename, calls = contents(run), Path.rename, iter(range(1, 5))
-
-    def fail_once(source, target):
-        if next(calls, 0) == after:
-            raise error
-        return rename(source, target)
-
-    monkeypatch.setattr(Path, "rename", fail_once)
-    with pytest.raises(InputValueError if error is OSError else error) as raised:
-        write_new(RunFolder(run, overwrite=True))
-    assert contents(run) == before
-    assert [path.name for path in (run / "tensorboard").iterdir()] == ["old"]
-    kept = run / ".patchscout-partial"
-    assert kept.exists() == (error is OSError)
-    if error is OSError:
-        assert str(raised.value).endswith(f"What was written is kept in {kept}.")
-        assert (kept / "config.json").read_text() == "new"
-        assert (kept / "tensorboard" / "events").exists()
 
 
 def test_a_file_that_gets_in_the_way_costs_no_run(tmp_path):
@@ -404,6 +466,7 @@ def test_a_file_that_gets_in_the_way_costs_no_run(tmp_path):
     assert (tmp_path / "run" / "README.md").read_text() == "mine"
     kept = Path(str(raised.value).rpartition(" ")[2].rstrip("."))
     assert (kept / "README.md").read_text() == "card"
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"README.md", kept.name}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -411,22 +474,58 @@ def test_a_second_training_in_the_same_folder_is_refused(tmp_path, overwrite):
     place = tmp_path / "run"
     with RunFolder(place, overwrite=False) as folder:
         (folder / "config.json").write_text("first")
-        with pytest.raises(
-            InputValueError, match=r"Another command writes to .*, or remove .*l\.$"
-        ):
+        with pytest.raises(InputValueError, match=r"Another command writes to .*run\. Wait"):
             RunFolder(place, overwrite=overwrite).__enter__()
         assert (folder / "config.json").read_text() == "first"
     assert (place / "config.json").read_text() == "first"
 
 
 def test_a_run_that_was_copied_without_its_hidden_list_is_replaced(run):
-    (run / ".patchscout-files").unlink()
+    (run / MANIFEST).unlink()
     (run / "model.onnx").touch()
     (run / "notes.txt").write_text("mine")
     with RunFolder(run, overwrite=True) as folder:
         (folder / "config.json").write_text("new")
-    del (files := contents(run))[".patchscout-files"]
+    del (files := contents(run))[MANIFEST]
     assert files == {"config.json": b"new", "notes.txt": b"mine"}
+
+
+def test_a_card_of_ones_own_is_not_taken_for_the_runs(run):
+    (run / MANIFEST).unlink()
+    (run / "README.md").write_text("# My line\n")
+    with pytest.raises(InputValueError, match=r"README\.md is there already"):
+        RunFolder(run, overwrite=True).__enter__()
+    assert (run / "README.md").read_text() == "# My line\n"
+
+
+def test_a_run_that_is_being_replaced_is_the_old_or_the_new_one(run, tmp_path):
+    old = load_model(run, CPU)
+    state = {name: tensor + 1 for name, tensor in old.segmenter.state_dict().items()}
+    other = build_segmenter(old.config, state)
+    other.load_state_dict(state)
+    with RunFolder(tmp_path / "other", overwrite=False) as folder:
+        write_run(folder, old.config, old.split, (other, replace(old.record, threshold=0.25)))
+    names = ("config.json", "model.safetensors", "split.json")
+    staging = run / STAGING / "files"
+    staging.mkdir(parents=True)
+    for name in names:
+        (staging / name).write_bytes((tmp_path / "other" / name).read_bytes())
+    (run / STAGING / "journal.json").write_text("{")  # cannot be finished: what is there is read
+    assert load_model(run, CPU).record.threshold == old.record.threshold
+    for name in names:
+        (staging / name).replace(run / name)
+        loaded = load_model(run, CPU)
+        assert loaded.record.threshold == 0.25
+        assert torch.equal(next(loaded.segmenter.parameters()), next(other.parameters()))
+
+
+def test_a_run_that_was_replaced_meanwhile_is_not_completed(run, trained_run):
+    identity = load_model(run, CPU).identity
+    edit_config(run, format_version=FORMAT_VERSION, training=None)
+    before = contents(run)
+    with pytest.raises(InputValueError, match=r"was replaced by another run meanwhile"):
+        RunCompletion(run, ("metrics.json",), identity).__enter__()
+    assert contents(run) == before
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such permissions")
@@ -436,9 +535,9 @@ def test_who_may_read_the_settings_may_read_the_model(trained_run):
 
 
 def test_a_full_disk_is_an_ordinary_error(trained_run, tmp_path, file_size_limit):
-    segmenter, config, record = load_model(trained_run, CPU)
+    scout = PatchScout.load(trained_run, device="cpu")
     with file_size_limit(), pytest.raises(OSError, match="File too large"):
-        save_model(tmp_path, segmenter, config, record)
+        scout.save(tmp_path / "run")
     assert not any(tmp_path.iterdir())
 
 

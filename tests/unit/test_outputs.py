@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -14,8 +16,14 @@ import pytest
 import tifffile
 
 from patchscout.checks import InputValueError
-from patchscout.files.atomic import atomic_path, write_json_atomic, write_text_atomic
-from patchscout.files.output_folder import check_free, claim, reserve_folder
+from patchscout.files.atomic import (
+    atomic_path,
+    remove_partial_files,
+    write_json_atomic,
+    write_text_atomic,
+)
+from patchscout.files.manifest import MANIFEST, digest_of, is_plain
+from patchscout.files.output_folder import LOCK, STAGING, OutputFolder, check_free
 from patchscout.outputs import PredictionWriter
 from patchscout.types import Prediction
 
@@ -32,7 +40,7 @@ def _files(folder: Path) -> set[str]:
     return {
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != ".patchscout-files"
+        if path.is_file() and path.name != MANIFEST
     }
 
 
@@ -128,7 +136,7 @@ def test_paths_are_kept_below_the_folder_that_was_given(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_after_an_interruption_the_images_done_are_in_the_tables(
+def test_after_an_interruption_the_tables_say_that_they_are_partial(
     tmp_path: Path, error: type[BaseException]
 ) -> None:
     def interrupted() -> None:
@@ -138,8 +146,12 @@ def test_after_an_interruption_the_images_done_are_in_the_tables(
 
     with pytest.raises(error):
         interrupted()
-    assert len(json.loads((tmp_path / "predictions.json").read_text())) == 1
-    assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 2
+    assert len(json.loads((tmp_path / "predictions.partial.json").read_text())) == 1
+    assert len((tmp_path / "predictions.partial.csv").read_text().splitlines()) == 2
+    assert not (tmp_path / "predictions.csv").exists()
+    assert (tmp_path / "masks/1.png").is_file()
+    _write(tmp_path, "2.png", overwrite=True)
+    assert not any("partial" in name or "1" in name for name in _files(tmp_path))
 
 
 def test_an_image_that_cannot_be_written_leaves_no_file_and_no_row(
@@ -156,8 +168,8 @@ def test_an_image_that_cannot_be_written_leaves_no_file_and_no_row(
 
     with pytest.raises(OSError, match="disk full"):
         interrupted()
-    assert not any("2" in name or "partial" in name for name in _files(tmp_path))
-    assert len(json.loads((tmp_path / "predictions.json").read_text())) == 1
+    assert not any("2" in name for name in _files(tmp_path))
+    assert len(json.loads((tmp_path / "predictions.partial.json").read_text())) == 1
 
 
 def test_an_error_before_the_first_image_leaves_no_trace(tmp_path: Path) -> None:
@@ -175,7 +187,7 @@ def test_an_error_before_the_first_image_leaves_no_trace(tmp_path: Path) -> None
 def test_a_folder_with_files_asks_for_overwrite(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputValueError, match=r"notes\.txt.*--overwrite"):
-        reserve_folder(tmp_path)
+        check_free(tmp_path)
     with pytest.raises(InputValueError, match="--overwrite"):
         _write(tmp_path, "1.png")
     assert _files(tmp_path) == {"notes.txt"}
@@ -185,7 +197,7 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     for path in (tmp_path / "out", tmp_path / "out" / "below"):
         with pytest.raises(InputValueError, match="--out"):
-            reserve_folder(path, overwrite=True)
+            _write(path, "1.png", overwrite=True)
     assert (tmp_path / "out").read_text() == "mine"
 
 
@@ -217,56 +229,186 @@ def test_overwrite_never_replaces_a_file_of_someone_else(tmp_path: Path) -> None
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "predictions.csv").write_text("mine")
-    claim(foreign, "predictions.json")
-    (foreign / "predictions.json").write_text("ours")
     with pytest.raises(InputValueError, match=r"predictions\.csv.*not written by PatchScout"):
         _write(foreign, "1.png", overwrite=True)
-    assert _files(foreign) == {"predictions.csv", "predictions.json"}
+    assert _files(foreign) == {"predictions.csv"}
 
 
-def test_claimed_files_and_folders_are_removed(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    reserve_folder(run)
-    for name in ("config.json", "networks/policy.safetensors", "events/"):
-        claim(run, name)
-        claim(run, name)  # again: to write it once more
-        target = run / name / "file" if name.endswith("/") else run / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text("ours")
-        claim(run, name)
-    (run / "notes.txt").write_text("mine")
-    reserve_folder(run, overwrite=True)
-    assert [path.name for path in run.rglob("*")] == ["notes.txt"]
+def test_what_was_changed_since_is_not_replaced(tmp_path: Path) -> None:
+    _write(tmp_path, "1.png", "2.png")
+    (tmp_path / "masks/2.png").write_text("touched up by hand")
+    before = {name: (tmp_path / name).read_bytes() for name in _files(tmp_path)}
+    with pytest.raises(
+        InputValueError, match=r"masks/2\.png was changed since PatchScout wrote it"
+    ):
+        _write(tmp_path, "3.png", overwrite=True)
+    assert {name: (tmp_path / name).read_bytes() for name in _files(tmp_path)} == before
 
 
 def test_what_is_read_is_not_cleared(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    reserve_folder(out, names=("run/", "masks/1.png"))
-    for name in ("run/config.json", "masks/1.png", "notes/2.png"):
-        (out / name).parent.mkdir(exist_ok=True)
-        (out / name).touch()
+    with OutputFolder(out, (), overwrite=False) as folder:
+        for name in ("run/config.json", "masks/1.png"):
+            (folder / name).parent.mkdir()
+            (folder / name).touch()
+    (out / "notes").mkdir()
+    (out / "notes/2.png").touch()
     (tmp_path / "link").symlink_to(out / "run")
     for read in ("out", "out/run", "out/run/config.json", "out/masks", "out/masks/1.png", "link"):
+        reads = [tmp_path / "data", tmp_path / read]
         with pytest.raises(InputValueError, match=rf"would remove {tmp_path / read} or"):
-            check_free(out, overwrite=True, reads=[tmp_path / "data", tmp_path / read])
+            OutputFolder(out, (), overwrite=True, reads=reads).__enter__()
     spared = [tmp_path, out / "notes", out / "notes/2.png", out / "masks/2.png", tmp_path / "none"]
-    check_free(out, overwrite=True, reads=spared)
+    with OutputFolder(out, (), overwrite=True, reads=spared):
+        pass
+    assert _files(out) == {"notes/2.png"}
 
 
-def test_nothing_outside_of_the_folder_is_removed(tmp_path: Path) -> None:
-    (tmp_path / "outside.txt").write_text("mine")
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere/1.txt").write_text("mine")
+OUTSIDE = (
+    "../outside.txt",
+    "../",
+    "..",
+    "../elsewhere/",
+    "link/1.txt",
+    "link/",
+    "",
+    ".",
+    "/",
+    "a/..",
+)
+
+
+@pytest.mark.parametrize("listed", [*OUTSIDE, "masks/../../outside.txt", "outside"])
+@pytest.mark.parametrize("is_old", [True, False])
+def test_nothing_outside_of_the_folder_is_removed(
+    tmp_path: Path, listed: str, is_old: bool
+) -> None:
+    mine = {"outside.txt": "mine", "elsewhere/1.txt": "mine too"}
+    for name, text in mine.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
     out = tmp_path / "out"
     out.mkdir()
     (out / "link").symlink_to(tmp_path / "elsewhere")
-    absolute = str(tmp_path / "outside.txt")
-    names = ["../outside.txt", absolute, "../elsewhere/", "link/1.txt", "link/"]
-    marker = "".join(json.dumps(name) + "\n" for name in names) + '"cut of'
-    (out / ".patchscout-files").write_text(marker)
-    reserve_folder(out, overwrite=True)
-    assert (tmp_path / "outside.txt").exists()
-    assert (tmp_path / "elsewhere/1.txt").exists()
+    (out / "outside").symlink_to(tmp_path / "outside.txt")
+    names = [listed, str(tmp_path / "outside.txt")]
+    digest = digest_of(tmp_path / ("elsewhere/1.txt" if "1.txt" in listed else "outside.txt"))
+    marker = json.dumps({"format_version": 2, "files": dict.fromkeys(names, digest)})
+    if is_old:
+        marker = "".join(json.dumps(name) + "\n" for name in names) + '"cut of'
+    (out / MANIFEST).write_text(marker)
+    if listed in ("outside", "link/1.txt") and not is_old:  # plain, but no file of PatchScout
+        with pytest.raises(InputValueError, match=f"{listed} was changed since"):
+            _write(out, "1.png", overwrite=True)
+    else:
+        _write(out, "1.png", overwrite=True)
+        assert len(json.loads((out / "predictions.json").read_text())) == 1
+    assert {name: (tmp_path / name).read_text() for name in mine} == mine
+    assert (out / "link").is_symlink()
+    assert (out / "outside").is_symlink()
+
+
+@pytest.mark.parametrize("what", ["masks", "anomaly_maps"])
+def test_a_link_in_the_folder_is_not_written_through(tmp_path: Path, what: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / what).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputValueError, match=rf"{what}/1\.\w+ is there already.* kept in"):
+        _write(out, "1.png", overwrite=True)
+    assert not any((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_list_without_its_digests_proves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "predictions.csv").write_text("mine")
+    (tmp_path / MANIFEST).write_text('"predictions.csv"\n')
+    with pytest.raises(InputValueError, match=r"predictions\.csv is there already"):
+        _write(tmp_path, "1.png", overwrite=True)
+    assert (tmp_path / "predictions.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["a", "a/b.png", "a b/c", "ä", ".hidden/1", "a\\b"])
+def test_plain_names(name: str) -> None:
+    assert is_plain(name)
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE, "a//b", "./a", "a/", "a\0b", "/etc/passwd"])
+def test_names_that_are_not_plain(name: str) -> None:
+    assert is_plain(name) == (name == "link/1.txt")
+
+
+def test_one_writer_a_folder(tmp_path: Path) -> None:
+    with PredictionWriter(tmp_path / "out") as writer:
+        writer.write(Path("1.png"), IMAGE, _prediction())
+        for overwrite in (False, True):
+            with pytest.raises(InputValueError, match=r"Another command writes to .*out"):
+                _write(tmp_path / "out", "2.png", overwrite=overwrite)
+    rows = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert [row["output"] for row in rows] == ["1"]
+    assert not any(name in (LOCK, STAGING) for name in map(str, (tmp_path / "out").iterdir()))
+
+
+def test_what_a_killed_command_left_is_in_no_ones_way(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    child = os.fork()
+    if not child:
+        writer = PredictionWriter(out).__enter__()
+        writer.write(Path("1.png"), IMAGE, _prediction())
+        os.kill(os.getpid(), signal.SIGKILL)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert (out / LOCK).exists()
+    assert (out / STAGING / "files/masks/1.png").exists()
+    _write(out, "2.png")
+    assert {path.name for path in out.iterdir()} == {
+        MANIFEST,
+        "anomaly_maps",
+        "masks",
+        "overlays",
+        "predictions.csv",
+        "predictions.json",
+    }
+    assert [path.name for path in (out / "masks").iterdir()] == ["2.png"]
+
+
+def test_long_names_are_cut_and_stay_apart(tmp_path: Path) -> None:
+    names = ["ü" * 120 + f"{number}.png" for number in range(2)]
+    _write(tmp_path, *names, names[0])
+    rows = json.loads((tmp_path / "predictions.json").read_text())
+    assert [row["path"] for row in rows] == [*names, names[0]]
+    outputs = [row["output"] for row in rows]
+    assert len(set(outputs)) == 3
+    assert all((tmp_path / f"anomaly_maps/{output}.tiff").is_file() for output in outputs)
+
+
+def test_a_spreadsheet_runs_nothing(tmp_path: Path) -> None:
+    names = ["=1+2.png", "@x.png", "a\rb.png", "c\nd.png", "\x1b[31m.png"]
+    _write(tmp_path, *names)
+    content = (tmp_path / "predictions.csv").read_bytes()
+    assert b"\r" not in content
+    assert b"\x1b" not in content
+    rows = list(csv.DictReader(content.decode().splitlines()))
+    assert [row["path"] for row in rows] == [
+        "'=1+2.png",
+        "'@x.png",
+        "a\\rb.png",
+        "c\\nd.png",
+        "\\x1b[31m.png",
+    ]
+    assert [row["path"] for row in json.loads((tmp_path / "predictions.json").read_text())] == names
+
+
+def test_temporary_files_of_killed_commands_are_removed(tmp_path: Path) -> None:
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    dead = tmp_path / f".patchscout-{child}-01234567.partial.json"
+    alive = tmp_path / f".patchscout-{os.getpid()}-01234567.partial.json"
+    other = tmp_path / f".patchscout-{child}.json"
+    for path in (dead, alive, other):
+        path.touch()
+    remove_partial_files(tmp_path)
+    assert set(tmp_path.iterdir()) == {alive, other}
 
 
 def test_json_has_no_nan_and_numpy_becomes_plain(tmp_path: Path) -> None:
@@ -310,5 +452,7 @@ def test_a_failed_write_keeps_the_old_content(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such names")
 def test_a_name_that_is_not_utf8_does_not_cost_the_table(tmp_path: Path) -> None:
     _write(tmp_path, "caf\udce9.png", "2.png")  # latin-1 bytes, as Python reads them on Linux
-    assert b"caf\xe9.png" in (tmp_path / "predictions.csv").read_bytes()
-    assert len(json.loads((tmp_path / "predictions.json").read_text())) == 2
+    assert "caf\\udce9.png" in (tmp_path / "predictions.csv").read_text(encoding="utf-8")
+    rows = json.loads((tmp_path / "predictions.json").read_text())
+    assert [row["path"] for row in rows] == ["caf\udce9.png", "2.png"]
+    assert (tmp_path / "masks/caf\udce9.png").is_file()

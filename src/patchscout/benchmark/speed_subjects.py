@@ -94,8 +94,8 @@ def _ours(run: Path | None, *, mirrored: bool) -> tuple[Segmenter, tuple[int, in
     if run is None:
         segmenter, size = untrained(preset_config("fast", data={"image_size": SIZE})), SIZE
     else:
-        segmenter, config, _ = load_model(run, CPU)
-        size = config.data.working_size
+        loaded = load_model(run, CPU)
+        segmenter, size = loaded.segmenter, loaded.config.data.working_size
     segmenter.mirrored = segmenter.mirrored and mirrored
     return segmenter, size
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
 
 from patchscout.arguments import EvaluateArguments, parse
-from patchscout.checkpoint import CARD_FILE, METRICS_FILE, PICTURE_FILE, adopt_run
+from patchscout.checkpoint import CARD_FILE, METRICS_FILE, PICTURE_FILE, RunCompletion
 from patchscout.checks import InputValueError
 from patchscout.commands.shell import console
 from patchscout.commands.train import data_paths
 from patchscout.detector import PatchScout
 from patchscout.files.atomic import write_json_atomic
-from patchscout.files.output_folder import OutputFolder, claim
+from patchscout.files.output_folder import OutputFolder
 from patchscout.memory import keep_freed_memory
 from patchscout.monitor import Monitor
 from patchscout.report import one_of_each_type, write_card, write_picture
@@ -29,7 +28,8 @@ def run(arguments: list[str]) -> int:
     if completes_run:
         if not os.access(out, os.W_OK):
             raise InputValueError(f"Run folder {out} cannot be written to. Give another `--out`.")
-        place = nullcontext(out)
+        names = (METRICS_FILE, PICTURE_FILE, CARD_FILE)
+        place = RunCompletion(out, names, scout.identity)
     else:
         reads = [options.run, *data_paths(options.data, scout.config)]
         names = (METRICS_FILE, PICTURE_FILE)
@@ -37,15 +37,12 @@ def run(arguments: list[str]) -> int:
     with place as folder:
         monitor = Monitor(quiet=options.quiet)
         metrics = scout.evaluate(options.data, size=options.size, monitor=monitor)
-        if completes_run:
-            adopt_run(out)
-            for name in (METRICS_FILE, PICTURE_FILE, CARD_FILE):
-                claim(out, name)
+        metrics["run"] = scout.identity
         write_json_atomic(folder / METRICS_FILE, metrics)
         shown = one_of_each_type(scout.split_of(options.data).test)
         write_picture(scout, shown, folder / PICTURE_FILE)
-    if completes_run:
-        write_card(out, metrics)
+        if completes_run:
+            write_card(folder, scout.config, scout.record, metrics)
     console.print(metrics_table(metrics))
     console.print(f"Written to {out / METRICS_FILE}")
     return 0

@@ -5,15 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from patchscout.arguments import ExportArguments, parse
-from patchscout.checkpoint import SPLIT_FILE, adopt_run
 from patchscout.checks import InputValueError
 from patchscout.commands.image_files import named_images
 from patchscout.commands.shell import console, typed
-from patchscout.data.images import read_image
-from patchscout.data.split import images_of_split
 from patchscout.detector import PatchScout
 from patchscout.exported import SUFFIXES
-from patchscout.files.output_folder import claim
 
 MOST_IMAGES = 16
 """An exported model is checked on at most so many images, evenly chosen."""
@@ -37,24 +33,18 @@ def run(arguments: list[str]) -> int:
         raise InputValueError(
             f"{there[0]} is there already. Name another file, or give `--overwrite`."
         )
-    images = _evenly(_images(options))
-    if options.out is None:
-        adopt_run(options.run)
-        for file in files:
-            claim(options.run, file.name)
-    parity = scout.export(
-        path, options.format, pixel_type=options.pixels, images=[read_image(i) for i in images]
-    )
+    images = _evenly(_images(options, scout))
+    parity = scout.export(path, options.format, pixel_type=options.pixels, images=images)
     console.print(f"Written to {path}. Compared with PyTorch, {parity}.")
     console.print(f"Next: {typed('predict', path)} IMAGES --out DIR")
     return 0
 
 
-def _images(options: ExportArguments) -> list[Path]:
+def _images(options: ExportArguments, scout: PatchScout) -> list[Path]:
     """Return the images that were named, else those that the model was trained and tested on."""
     if options.images:
         return [image for image, _ in named_images(options.images, apart_from=options.run)]
-    images = images_of_split(options.run / SPLIT_FILE)
+    images = scout.images_of_split()
     if not images:
         raise InputValueError(
             "The images that the model was trained on are not there any more, and the exported"

@@ -11,7 +11,6 @@ from patchscout.commands.image_files import named_images
 from patchscout.commands.shell import console
 from patchscout.data.images import read_image
 from patchscout.exported import ExportedModel
-from patchscout.files.output_folder import check_free
 from patchscout.memory import keep_freed_memory
 from patchscout.monitor import Monitor
 from patchscout.outputs import PredictionWriter
@@ -25,15 +24,14 @@ def run(arguments: list[str]) -> int:
         raise InputValueError(f"`--threshold` must be in [0, 1]; got {options.threshold}.")
     images = named_images(options.images, apart_from=options.out)
     reads = [options.model, *(path for path, _ in images)]
-    check_free(options.out, options.overwrite, reads=reads)
     keep_freed_memory()
-    find_defects = _load(options.model, options.device)
     monitor = Monitor(quiet=options.quiet)
-    # All of them first, so that a damaged one does not end the work in the middle.
-    for path, _ in monitor.track(images, "checking the images", len(images), "image"):
-        read_image(path)
     num_anomalous = 0
-    with PredictionWriter(options.out, options.overwrite) as writer:
+    with PredictionWriter(options.out, options.overwrite, reads) as writer:
+        find_defects = _load(options.model, options.device)
+        # All of them first, so that a damaged one does not end the work in the middle.
+        for path, _ in monitor.track(images, "checking the images", len(images), "image"):
+            read_image(path)
         for path, folder in monitor.track(images, "predicting", len(images), "image"):
             image = read_image(path)
             found = find_defects(image)

@@ -36,7 +36,7 @@ def run(arguments: list[str]) -> int:
                     one_of_each_type(scout.split.labeled or scout.split.train_normal),
                     folder / PICTURE_FILE,
                 )
-            write_card(folder)
+            write_card(folder, scout.config, scout.record)
     if scout.is_trained and scout.record.is_complete:
         console.print(f"Trained in {scout.record.seconds:.0f} s. The model is in {options.out}.")
         if scout.split is not None and scout.split.has_test_defects:

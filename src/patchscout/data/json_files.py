@@ -47,3 +47,19 @@ def refuse_newer(version: object, newest: int, path: Path) -> None:
         raise InputValueError(
             f"{path} has format {version}; this PatchScout reads up to {newest}. Update it."
         )
+
+
+def parse_json_object(text: bytes, path: Path, what: str) -> dict[str, Any]:
+    import json as j
+
+    try:
+        content = j.loads(text)
+    except (RecursionError, ValueError) as error:
+        raise InputValueError(
+            f"{path} is not readable JSON ({error}). Expected {what}; export it again."
+        ) from error
+    if not isinstance(content, dict):
+        raise InputValueError(
+            f"{path} holds a JSON {type(content).__name__}. Expected {what}; export it again."
+        )
+    return content

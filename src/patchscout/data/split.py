@@ -13,8 +13,8 @@ import numpy as np
 
 from patchscout.checks import InputNotFoundError, InputValueError, nearest
 from patchscout.data.images import read_size
-from patchscout.data.json_files import read_json_object, refuse_newer
-from patchscout.files.atomic import write_json_atomic
+from patchscout.data.json_files import parse_json_object, refuse_newer
+from patchscout.files.atomic import json_text
 from patchscout.types import NORMAL, Dataset, Sample, Split
 
 FORMAT_VERSION = 1
@@ -213,8 +213,8 @@ def _path(sample: Sample) -> str:
     return sample.image_path.as_posix()
 
 
-def write_split(split: Split, dataset_root: Path, path: Path) -> None:
-    """Write a split as JSON, with `dataset_root` and the paths of its images relative to it."""
+def split_json(split: Split, dataset_root: Path) -> bytes:
+    """Return a split as JSON, with `dataset_root` and the paths of its images relative to it."""
 
     def names(samples: Iterable[Sample]) -> list[str]:
         return [relative_path(sample.image_path, dataset_root) for sample in samples]
@@ -226,17 +226,22 @@ def write_split(split: Split, dataset_root: Path, path: Path) -> None:
         "labeled": names(split.labeled),
         "test": names(split.test),
     }
-    write_json_atomic(path, content)
+    return (json_text(content) + "\n").encode()
 
 
-def read_split(path: Path, dataset: Dataset) -> Split:
-    """Read a split of `dataset` that `write_split` wrote.
+def parse_split(text: bytes, path: Path, dataset: Dataset) -> Split:
+    """Read a split of `dataset` that `split_json` made.
+
+    Args:
+        text: The content of the split file.
+        path: The split file, for errors.
+        dataset: All images.
 
     Raises:
-        InputNotFoundError: The file or an image named in it is not there any more.
+        InputNotFoundError: An image named in it is not there any more.
         InputValueError: The file is damaged, or of a newer format.
     """
-    content = read_json_object(path, "a split file of PatchScout")
+    content = parse_json_object(text, path, "a split file of PatchScout")
     version = content.get("format_version")
     refuse_newer(version, FORMAT_VERSION, path)
     known = (*dataset.train_normal, *dataset.test_normal, *dataset.anomalous)
@@ -260,14 +265,17 @@ def read_split(path: Path, dataset: Dataset) -> Split:
     return Split(find("train_normal"), find("labeled"), find("test"))
 
 
-def images_of_split(path: Path) -> list[Path]:
-    """Return the images of a split that `write_split` wrote, as far as they are still there.
+def images_of_split(text: bytes, path: Path) -> list[Path]:
+    """Return the images of a split that `split_json` made, as far as they are still there.
+
+    Args:
+        text: The content of the split file.
+        path: The split file, for errors.
 
     Raises:
-        InputNotFoundError: The file is not there any more.
         InputValueError: It is damaged.
     """
-    content = read_json_object(path, "a split file of PatchScout")
+    content = parse_json_object(text, path, "a split file of PatchScout")
     root, fields = content.get("root"), ("labeled", "test", "train_normal")
     parts: Any = [content.get(field) for field in fields]
     if not isinstance(root, str) or not all(map(_is_names, parts)):

@@ -1,16 +1,21 @@
-"""Writes files so that a reader finds the old content or the new one, never half of it."""
+"""Writes files so that a reader finds the old content or the new one, and a power cut too."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import re
+import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+_PARTIAL = ".patchscout-{pid}-{token}.partial"
+_PARTIAL_NAME = re.compile(r"\.patchscout-(\d+)-[0-9a-f]{8}\.partial(\.\w+)?")
 
 
 @contextmanager
@@ -18,20 +23,57 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Give a path to write to that takes the place of `path` when the block ends well.
 
     The temporary file lies in the same folder, since only a move within one file system is
-    atomic, and keeps the suffix, by which image writers choose their format.
+    atomic, and keeps the suffix, by which image writers choose their format. When the block has
+    ended, content and name are on the disk.
 
     Args:
-        path: The file to write; its folder is there.
+        path: The file to write; its folder is there. A link there is replaced, not followed.
 
     Yields:
         Where to write. If the block raises, the file there is removed and `path` is untouched.
     """
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    name = _PARTIAL.format(pid=os.getpid(), token=secrets.token_hex(4)) + path.suffix
+    partial = path.with_name(name)
     try:
         yield partial
+        sync_file(partial)
         partial.replace(path)
+        sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what `atomic_path` left in a folder when its process was killed."""
+    for file in folder.iterdir():
+        match = _PARTIAL_NAME.fullmatch(file.name)
+        if match and not _is_running(int(match[1])):
+            file.unlink(missing_ok=True)
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that is not there yet, and wait until its content is on the disk."""
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the content of a file is on the disk."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk; Windows does so by itself."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text_atomic(path: Path, text: str) -> None:
@@ -76,3 +118,15 @@ def _json_ready(value: object) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a process of this machine runs; if in doubt, it does."""
+    if os.name != "posix":
+        return True
+    with suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+    return True

@@ -1,175 +1,79 @@
-"""Folders that commands write to, in which no one else's files are lost."""
+"""Folders that commands write to: all of the new or all of the old, and no one else's files lost.
+
+What a command writes is staged in a hidden folder inside the output folder. When all of it is on
+the disk a journal is written there, and from then on the new content counts: the files are moved
+to their places one by one, and what is left of the old is removed last. A command that is killed
+in between is finished by the next one that opens the folder; without a journal what it staged is
+dropped. A lock that ends with its process keeps a folder to one writer.
+"""
 
 from __future__ import annotations
 
-import json
+import os
+import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path, PurePosixPath
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from patchscout.checks import InputError, InputValueError
-from patchscout.files.atomic import write_text_atomic
+from patchscout.files.atomic import sync_file, sync_folder, write_new
+from patchscout.files.manifest import (
+    MANIFEST,
+    Digests,
+    digest_of,
+    is_plain,
+    is_reached_without_links,
+    is_unchanged,
+    read_manifest,
+    write_manifest,
+)
 
-_MARKER = ".patchscout-files"
-"""Lists, one JSON string a line, what this program wrote to a folder: all it may remove there."""
+LOCK = ".patchscout-lock"
+STAGING = ".patchscout-new"
+_FILES, _JOURNAL = "files", "journal.json"
+_OWN = (MANIFEST, LOCK, STAGING)
 
-_PARTIAL = ".patchscout-partial"
-"""Sub-folder of what is not yet in its place; while it is there no other command writes there."""
 
+class Journal(BaseModel):
+    """What is to become of a folder.
 
-def reserve_folder(folder: Path, overwrite: bool = False, names: Sequence[str] = ()) -> None:
-    """Make an empty output folder, or clear one of what this program wrote there before.
-
-    Args:
-        folder: The output folder; made with its parents if it is not there.
-        overwrite: Whether a folder that holds files may be used. Only what `claim` noted there
-            is removed; anything else stays.
-        names: What is claimed there at once.
-
-    Raises:
-        InputValueError: If it cannot be used, see `check_free`, or cannot be made.
+    Attributes:
+        new: The staged files, those that are moved first before the others.
+        old: The files of this program that are there and are replaced or removed.
+        kept: Those that stay.
+        is_listed: Whether the folder holds a list of this program's files.
     """
-    check_free(folder, overwrite, names=names)
-    if folder.is_dir():
-        clear(folder)
-    make_folder(folder)
-    for name in names:
-        claim(folder, name)
 
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-def check_free(
-    folder: Path,
-    overwrite: bool = False,
-    *,
-    names: Iterable[str] = (),
-    reads: Iterable[Path] = (),
-) -> None:
-    """Refuse an output folder that cannot be used; nothing is touched.
-
-    Args:
-        folder: The output folder.
-        overwrite: Whether a folder that holds files may be used.
-        names: What will be claimed there, see `claim`.
-        reads: Files and folders that the command reads.
-
-    Raises:
-        InputValueError: If the folder holds files and `overwrite` is False, if it is a file, if
-            another command writes to it, if someone else's file is in the way, or if clearing it
-            would remove what the command reads.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise InputValueError(f"`--out` must be a folder; {folder} is a file. Name another path.")
-    if not folder.is_dir():
-        return
-    held = sorted(item.name for item in folder.iterdir() if item.name != _MARKER)
-    if _PARTIAL in held:
-        raise InputValueError(
-            f"Another command writes to {folder}, or one was killed there. Wait for it, or remove"
-            f" {folder / _PARTIAL}."
-        )
-    if held and not overwrite:
-        raise InputValueError(
-            f"`--out` must be a new or empty folder; {folder} holds {held[0]}"
-            f"{f' and {len(held) - 1} more' if len(held) > 1 else ''}. Name another folder, "
-            "or give `--overwrite` to replace what PatchScout wrote there."
-        )
-    for name in names:
-        check_claim(folder, name)
-    _check_spared(folder, reads)
-
-
-def make_folder(folder: Path, *, exist_ok: bool = True) -> None:
-    """Make an output folder with its parents, if it is not there.
-
-    Raises:
-        InputValueError: If it cannot be made, or is there and `exist_ok` is False.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=exist_ok)
-    except OSError as error:
-        raise InputValueError(
-            f"`--out` folder {folder} cannot be made: {error.strerror}. Name another path."
-        ) from error
-
-
-def claim(folder: Path, name: str) -> None:
-    """Note, before writing it, that `folder / name` is this program's to replace.
-
-    Args:
-        folder: A folder made by `reserve_folder`.
-        name: A file below it; or, with a slash at its end, a folder, which is later removed with
-            all that is in it.
-
-    Raises:
-        InputValueError: If something is there that this program did not write.
-    """
-    if name not in _claimed(folder):
-        check_claim(folder, name)
-        note(folder, name)
-
-
-def check_claim(folder: Path, name: str) -> None:
-    """Refuse a name that `claim` would refuse; nothing is touched.
-
-    Raises:
-        InputValueError: If something is there that this program did not write.
-    """
-    if (folder / name).exists() and name not in _claimed(folder):
-        raise InputValueError(
-            f"{folder / name} is there already and was not written by PatchScout. Move it, or "
-            "name another folder for `--out`."
-        )
-
-
-def adopt(folder: Path, names: Iterable[str]) -> None:
-    """Note files that are this program's, as in a copied folder, which may lack the list."""
-    claimed = _claimed(folder)
-    new = [name for name in names if name not in claimed and (folder / name).exists()]
-    if new:
-        note(folder, *new)
-
-
-def note(folder: Path, *names: str) -> None:
-    """Note names as `claim` does; that nothing is there is known."""
-    with (folder / _MARKER).open("a", encoding="ascii") as marker:
-        marker.writelines(json.dumps(name) + "\n" for name in names)
-
-
-def clear(folder: Path, keep: Sequence[str] = ()) -> None:
-    """Remove what this program wrote to a folder but some, and sub-folders that are empty then."""
-    root = folder.resolve()
-    for name, path in _claimed_paths(folder):
-        if name in keep:
-            continue
-        if name.endswith("/") and path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.is_file() or path.is_symlink():
-            path.unlink()
-        for parent in path.parents[: path.parents.index(root)]:
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
-    if keep:
-        write_text_atomic(folder / _MARKER, "".join(json.dumps(name) + "\n" for name in keep))
-    else:
-        (folder / _MARKER).unlink(missing_ok=True)
+    new: Digests
+    old: Digests
+    kept: Digests
+    is_listed: bool
 
 
 class OutputFolder:
     """Writes a folder whose files take their place together, when all of them are done.
 
-    Until then they are in a hidden folder inside it, which is never on another file system and
-    which a second command that writes there finds. A failure, also one with `overwrite`, leaves
-    what was there before.
+    A failure before that leaves what was there.
 
     Args:
-        folder: The output folder.
-        names: What may be written, a folder with a slash at its end.
-        overwrite: Whether earlier output in it is replaced.
+        folder: The output folder; made with its parents if it is not there.
+        names: What is written for certain or in most cases, the file to move first before the
+            others; a name of someone else's file is refused before the work.
+        overwrite: Whether a folder that holds files may be used, earlier output in it replaced.
         reads: Files and folders that the command reads, which must not be replaced.
+        adopts: Returns the names of files that are this program's, though they are not listed.
+        completes: Whether earlier output stays, but for files of the same name.
+        is_listed: Whether a list of the files is left there, by which a later command knows them.
 
     Raises:
         InputValueError: On entering, if the folder cannot be used, see `check_free`. On leaving,
-            if the files cannot take their place; they are kept then.
+            if the files cannot take their place; what was written is kept then.
     """
 
     def __init__(
@@ -179,97 +83,307 @@ class OutputFolder:
         *,
         overwrite: bool,
         reads: Iterable[Path] = (),
+        adopts: Callable[[Path], Iterable[str]] = lambda _: (),
+        completes: bool = False,
+        is_listed: bool = True,
     ) -> None:
         self.folder = folder
         self.names = names
         self.overwrite = overwrite
         self.reads = reads
+        self.adopts = adopts
+        self.completes = completes
+        self.is_listed = is_listed
 
     def __enter__(self) -> Path:
         """Return the folder to write to."""
-        check_free(self.folder, self.overwrite, names=self.names, reads=self.reads)
+        check_folder(self.folder)
         self._place = self.folder.resolve()
-        self._partial = self._place / _PARTIAL
-        self._new = [path for path in self._partial.parents if not path.exists()]
-        make_folder(self._place)
-        make_folder(self._partial, exist_ok=False)
-        return self._partial
+        new = [path for path in (self._place, *self._place.parents) if not path.exists()]
+        with ExitStack() as undo:
+            make_folder(self._place)
+            undo.callback(_remove_empty, new)
+            undo.enter_context(_only_writer(self._place))
+            recover_locked(self._place)
+            if not (self.overwrite or self.completes):
+                _check_empty(self.folder, self._place)
+            self._old = self._earlier_output()
+            if not self.completes:
+                _check_spared(self._place, self._old, self.reads)
+            self._staging = self._place / STAGING
+            self._staging.mkdir()
+            self._files = self._staging / _FILES
+            self._files.mkdir()
+            for folder in {path.parent for path in new}:
+                sync_folder(folder)
+            self._undo = undo.pop_all()
+        return self._files
+
+    def is_free(self, name: str) -> bool:
+        """Whether a file of this name would replace nothing, or earlier output."""
+        return name in self._old or not os.path.lexists(self._place / name)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Move what was written to its place; after an error, leave no trace instead."""
-        written: list[str] = []
-        try:
+        with self._undo:
             if kind is None:
-                written = self._move()
+                self._commit()
+            else:
+                remove_tree(self._staging)
+
+    def _earlier_output(self) -> Digests:
+        """Return the files that may be replaced; refuse what is in the way or was changed."""
+        listed = read_manifest(self._place)
+        adopted = [name for name in self.adopts(self._place) if name not in listed]
+        there = {name: digest for name, digest in listed.items() if self._is_there(name)}
+        there |= {name: digest_of(self._place / name) for name in adopted if self._is_there(name)}
+        for name in self.names if self.completes else (*self.names, *there):
+            if self._is_there(name) and name not in there:
+                raise _in_the_way(self.folder / name)
+            if name in there and not is_unchanged(self._place, name, there[name]):
+                raise InputValueError(
+                    f"{self.folder / name} was changed since PatchScout wrote it. Move it, or name"
+                    " another folder for `--out`."
+                )
+        return there
+
+    def _is_there(self, name: str) -> bool:
+        return os.path.lexists(self._place / name)
+
+    def _commit(self) -> None:
+        """Put all that was written in its place, or nothing of it."""
+        try:
+            new = _sync_tree(self._files, self.names)
+            is_replaced = new if self.completes else self._old
+            journal = Journal(
+                new=new,
+                old={name: self._old[name] for name in self._old if name in is_replaced},
+                kept={name: self._old[name] for name in self._old if name not in is_replaced},
+                is_listed=self.is_listed,
+            )
+            _check_places(self._place, journal)
+            partial = self._staging / f"{_JOURNAL}.partial"
+            write_new(partial, journal.model_dump_json().encode())
+            sync_folder(self._place)
+            partial.replace(self._staging / _JOURNAL)
         except (InputError, OSError) as error:
+            kept = self._place / f"patchscout-kept-{secrets.token_hex(4)}"
+            self._files.rename(kept)
+            remove_tree(self._staging)
             raise InputValueError(
-                f"{str(error).rstrip('.')}. What was written is kept in {self._partial}."
+                f"{str(error).rstrip('.')}. What was written is kept in {kept}."
+            ) from error
+        except BaseException:
+            remove_tree(self._staging)
+            raise
+        try:
+            _finish(self._place, journal)
+        except OSError as error:
+            raise InputValueError(
+                f"{error}. What was written is complete in {self._staging}; the next command that"
+                f" opens {self.folder} puts it in its place."
             ) from error
         except KeyboardInterrupt:
-            self._leave_no_trace()
+            _finish(self._place, journal)
             raise
-        self._leave_no_trace()
-        if kind is None:
-            clear(self._place, keep=written)
-
-    def _move(self) -> list[str]:
-        """Put all that was written in its place, or nothing of it; return the names."""
-        items = sorted(self._partial.iterdir())
-        names = [f"{item.name}/" if item.is_dir() else item.name for item in items]
-        for name in names:
-            check_claim(self._place, name)
-        for name in names:
-            claim(self._place, name)
-        replaced = self._partial / ".replaced"
-        replaced.mkdir()
-        moves = [(self._place / item.name, replaced / item.name) for item in items]
-        moves = [(old, aside) for old, aside in moves if old.exists()]
-        moves += [(item, self._place / item.name) for item in items]
-        try:
-            for source, target in moves:
-                source.rename(target)
-        except BaseException:
-            for source, target in reversed(moves):
-                if target.exists() and not source.exists():
-                    target.rename(source)
-            raise
-        return names
-
-    def _leave_no_trace(self) -> None:
-        shutil.rmtree(self._partial, ignore_errors=True)
-        for folder in self._new:
-            if not any(folder.iterdir()):
-                folder.rmdir()
 
 
-def _claimed(folder: Path) -> list[str]:
-    """Return what this program wrote to a folder."""
+def replaced_files(folder: Path, names: Sequence[str]) -> OutputFolder:
+    """Return what writes files into a folder of someone else's, in place of any of these names."""
+    return OutputFolder(
+        folder, names, overwrite=True, adopts=lambda _: names, completes=True, is_listed=False
+    )
+
+
+def check_free(folder: Path, overwrite: bool = False) -> None:
+    """Refuse an output folder that cannot be used, before the work; nothing is touched.
+
+    Args:
+        folder: The output folder.
+        overwrite: Whether a folder that holds files may be used.
+
+    Raises:
+        InputValueError: If the folder holds files and `overwrite` is False, or if it is a file.
+    """
+    check_folder(folder)
+    if folder.is_dir() and not overwrite:
+        _check_empty(folder, folder)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a file in place of an output folder."""
+    if folder.exists() and not folder.is_dir():
+        raise InputValueError(f"`--out` must be a folder; {folder} is a file. Name another path.")
+
+
+def make_folder(folder: Path) -> None:
+    """Make an output folder with its parents, if it is not there.
+
+    Raises:
+        InputValueError: If it cannot be made.
+    """
     try:
-        lines = (folder / _MARKER).read_text(encoding="ascii").splitlines()
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputValueError(
+            f"`--out` folder {folder} cannot be made: {error.strerror}. Name another path."
+        ) from error
+
+
+def recover(folder: Path) -> None:
+    """Finish what a killed command began in a folder, unless another command is at work there."""
+    if not os.path.lexists(folder / STAGING):
+        return
+    with suppress(InputError, OSError), _only_writer(folder):
+        recover_locked(folder)
+
+
+def recover_locked(folder: Path) -> None:
+    """Finish what a killed command began in a folder, or drop what it had not completed."""
+    staging = folder / STAGING
+    if not os.path.lexists(staging):
+        return
+    if staging.is_symlink() or not staging.is_dir():
+        raise InputValueError(f"{staging} is not a folder of PatchScout. Move it.")
+    try:
+        journal = Journal.model_validate_json((staging / _JOURNAL).read_bytes())
     except FileNotFoundError:
-        return []
-    return [json.loads(line) for line in lines if line.endswith('"')]  # the last may be cut off
+        remove_tree(staging)
+        return
+    except ValidationError:
+        journal = None
+    if journal is None or not all(map(is_plain, (*journal.new, *journal.old, *journal.kept))):
+        raise InputValueError(
+            f"{staging / _JOURNAL} is damaged. Move the files that you need out of"
+            f" {staging / _FILES}, and remove {staging}."
+        )
+    _check_places(folder, journal)
+    _finish(folder, journal)
 
 
-def _claimed_paths(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the name and the path of what this program wrote to a folder."""
-    root = folder.resolve()
-    for name in _claimed(folder):
-        path = (root / name).parent.resolve() / Path(name).name
-        if root in path.parents:  # no marker that was edited, nor a link to elsewhere
-            yield name, path
+def staged(folder: Path, name: str) -> Path:
+    """Return where a file lies while it is on the way to its place in a folder."""
+    return folder / STAGING / _FILES / name
 
 
-def _check_spared(folder: Path, reads: Iterable[Path]) -> None:
-    """Refuse to clear a folder of files that the command reads."""
-    root = folder.resolve()
-    removed = {path for _, path in _claimed_paths(folder) if path.exists()}
+def remove_tree(folder: Path) -> None:
+    """Remove a folder of this program with all that is in it, if it is there."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _only_writer(folder: Path) -> Iterator[None]:
+    """Keep other commands from writing to a folder; the lock ends with the process."""
+    lock = FileLock(folder / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputValueError(
+            f"Another command writes to {folder}. Wait until it has ended, or name another folder."
+        ) from None
+    except OSError as error:
+        raise InputValueError(
+            f"`--out` folder {folder} cannot be written to: {error.strerror}. Change its"
+            " permissions, or name another path."
+        ) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # an open file stays on Windows, where it does no harm
+            (folder / LOCK).unlink()
+        lock.release()
+
+
+def _check_empty(folder: Path, place: Path) -> None:
+    held = sorted(item.name for item in place.iterdir() if item.name not in _OWN)
+    if held:
+        raise InputValueError(
+            f"`--out` must be a new or empty folder; {folder} holds {held[0]}"
+            f"{f' and {len(held) - 1} more' if len(held) > 1 else ''}. Name another folder, "
+            "or give `--overwrite` to replace what PatchScout wrote there."
+        )
+
+
+def _check_spared(place: Path, old: Digests, reads: Iterable[Path]) -> None:
+    """Refuse to remove files that the command reads."""
+    removed = {place / name for name in old}
     around = {parent for path in removed for parent in path.parents}
     for path in reads:
-        place = path.resolve()
-        holds_removed = place in around and place.is_relative_to(root)
-        if holds_removed or not removed.isdisjoint((place, *place.parents)):
+        read = path.resolve()
+        holds_removed = read in around and read.is_relative_to(place)
+        if holds_removed or not removed.isdisjoint((read, *read.parents)):
             raise InputValueError(
                 f"`--overwrite` would remove {path} or files in it, which this command reads. Name"
                 " another folder for `--out`."
             )
+
+
+def _in_the_way(path: Path) -> InputValueError:
+    return InputValueError(
+        f"{path} is there already and was not written by PatchScout. Move it, or name another"
+        " folder for `--out`."
+    )
+
+
+def _sync_tree(files: Path, first: Sequence[str]) -> Digests:
+    """Wait until all files of a tree are on the disk; return their digests, some names first."""
+    digests: Digests = {}
+    for folder, _, names in os.walk(files, topdown=False):
+        for name in names:
+            file = Path(folder, name)
+            sync_file(file)
+            digests[file.relative_to(files).as_posix()] = digest_of(file)
+        sync_folder(Path(folder))
+    order = {name: number for number, name in enumerate(first)}
+    return dict(sorted(digests.items(), key=lambda item: (order.get(item[0], len(order)), item[0])))
+
+
+def _check_places(folder: Path, journal: Journal) -> None:
+    """Refuse to replace what is not this program's, or to write through a link."""
+    for name, digest in journal.new.items():
+        known = {digest, journal.old.get(name, digest)}
+        is_ours = any(is_unchanged(folder, name, one) for one in known)
+        is_free = not os.path.lexists(folder / name) and is_reached_without_links(folder, name)
+        if not (is_ours or is_free):
+            raise _in_the_way(folder / name)
+
+
+def _finish(folder: Path, journal: Journal) -> None:
+    """Do what a journal says; what was done before is not done again."""
+    staging = folder / STAGING
+    sync_folder(staging)  # and with it the journal
+    for number, name in enumerate(journal.new):
+        source, target = staging / _FILES / name, folder / name
+        if source.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.replace(target)
+        if number == 0:
+            sync_folder(folder)
+    for parent in _folders_of(folder, journal.new):
+        sync_folder(parent)
+    if journal.is_listed:
+        write_manifest(folder, journal.kept | journal.new)
+    removed = [name for name in journal.old if name not in journal.new]
+    for name in removed:
+        if is_unchanged(folder, name, journal.old[name]):
+            (folder / name).unlink()
+    emptied = sorted(_folders_of(folder, removed) - {folder}, key=lambda path: -len(path.parts))
+    _remove_empty(emptied)
+    for parent in filter(Path.is_dir, emptied):
+        sync_folder(parent)
+    sync_folder(folder)
+    (staging / _JOURNAL).unlink()
+    remove_tree(staging)
+    sync_folder(folder)
+
+
+def _folders_of(folder: Path, names: Iterable[str]) -> set[Path]:
+    """Return the folders that files lie in, and those on the way."""
+    return {folder / parent for name in names for parent in PurePosixPath(name).parents}
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those folders that are empty, the innermost given first."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()

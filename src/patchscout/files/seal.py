@@ -36,6 +36,12 @@ def sealed(content: bytes) -> bytes:
     return content.replace(blank, MARK + sha256(content).encode())
 
 
+def seal_of(content: bytes) -> str:
+    """Return the digest that a sealed file carries."""
+    start = content.index(MARK) + len(MARK)
+    return content[start : start + NUM_DIGITS].decode()
+
+
 def check_seal(content: bytes, path: Path) -> bool:
     """Return whether a file is sealed; one that has none may be of an older version, or not ours.
 
