@@ -12,6 +12,7 @@ from patchscout.data.loader import resized_mask
 from patchscout.detector import PatchScout
 from patchscout.files.atomic import atomic_path, write_text_atomic
 from patchscout.tables import decisions
+from patchscout.text import markdown_name, markdown_text
 from patchscout.training.calibration import num_held_out
 from patchscout.types import Sample
 from patchscout.visualize import SheetRow, contact_sheet, overlay
@@ -61,7 +62,7 @@ def write_card(folder: Path, metrics: dict[str, Any] | None = None) -> None:
     """Write README.md of a run folder, with test metrics if there are any."""
     config, record = load_config(folder)
     assert record is not None, "only a trained run has a card"
-    types = ", ".join(record.defect_types) or "none"
+    types = ", ".join(map(markdown_text, record.defect_types)) or "none"
     held_out = (
         "normal training images that nothing else was trained on"
         if num_held_out(record.num_normal)
@@ -70,11 +71,11 @@ def write_card(folder: Path, metrics: dict[str, Any] | None = None) -> None:
     labeled = "the labeled training images" if record.num_labeled else "simulated defects"
     scored = "" if record.is_complete else ", as far as they were scored before the stop"
     lines = [
-        f"# PatchScout model for `{record.category}`",
+        f"# PatchScout model for {markdown_name(record.category)}",
         "",
         f"Trained on {record.num_normal} normal images and {record.num_labeled} labeled ones"
         f" (defect types: {types}), {config.labeled_per_type} a type, seed {config.seed},"
-        f" preset `{config.preset}`, in {record.seconds:.0f} s.",
+        f" preset {markdown_name(config.preset)}, in {record.seconds:.0f} s.",
     ]
     if not record.num_labeled:
         lines += ["", "Without labels it has learned from simulated defects alone."]
@@ -125,7 +126,8 @@ def _false_alarms(record: TrainingRecord) -> str:
 def _results(metrics: dict[str, Any]) -> list[str]:
     size = metrics["evaluation_size"]
     at = "each image's own size" if size == "native" else f"{size[0]} x {size[1]} px"
-    rows = {**metrics["per_defect_type"], "**all**": metrics}
+    types = metrics["per_defect_type"].items()
+    rows = [*((markdown_text(name), row) for name, row in types), ("**all**", metrics)]
     decided = decisions(metrics)
     return [
         f"{metrics['num_images']} test images, {metrics['num_anomalous']} of them defective, none"
@@ -138,7 +140,7 @@ def _results(metrics: dict[str, Any]) -> list[str]:
             f"| {name} | "
             + " | ".join("-" if row[key] is None else f"{row[key]:.3f}" for key in FIGURES)
             + " |"
-            for name, row in rows.items()
+            for name, row in rows
         ),
         *(["", f"At the threshold {decided}."] if decided else []),
     ]
