@@ -22,6 +22,7 @@ from patchscout.config import (
     setting_names,
 )
 from patchscout.exported import ExportFormat, PixelType
+from patchscout.limits import Limits, set_limits
 
 Arguments = TypeVar("Arguments")
 SettingsArgument = Annotated[Config, tyro.conf.arg(name="")]
@@ -43,6 +44,7 @@ class TrainArguments:
     config: Path | None = None
     """YAML or JSON file of settings (a run's config.json too); what is given here wins over it."""
     settings: SettingsArgument = field(default_factory=Config)
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class EvaluateArguments:
     """`auto`, `cpu`, `cuda` or `mps`."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """No progress bars."""
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class PredictArguments:
     """`auto`, `cpu`, `cuda` or `mps`."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """No progress bars."""
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class ExportArguments:
     """What the values of images will be: `uint8`, or `uint16` for cameras of more than 8 bits."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
     """Replace the file that `--out` names."""
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,7 @@ class BenchmarkArguments:
     """Only list what would run and what is finished."""
     quiet: tyro.conf.FlagCreatePairsOff[bool] = False
     """No progress bar."""
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -153,6 +159,7 @@ class InfoArguments:
 
     path: tyro.conf.Positional[Path]
     """Run folder, or folder of images."""
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -165,6 +172,8 @@ class UpgradeArguments:
 
 def parse_train(arguments: list[str]) -> TrainArguments:
     """Parse the arguments of `train`: preset, then configuration file, then what is given."""
+    check_words(arguments, "patchscout train")
+    set_limits(_limits(arguments))  # before the file is read
     # A subclass that differs by the default of `settings`: the others stay without one.
     settings = ("settings", SettingsArgument, field(default=_defaults(arguments)))
     with_defaults = make_dataclass(
@@ -178,14 +187,15 @@ def parse_train(arguments: list[str]) -> TrainArguments:
 
 
 def parse(kind: type[Arguments], arguments: list[str], program: str) -> Arguments:
-    """Return the arguments of a command.
+    """Return the arguments of a command, and let the limits among them hold from here on.
 
     Raises:
         InputValueError: If something is unknown, missing or out of range.
     """
-    if any(argument in ("-h", "--help") for argument in arguments):
+    if any(argument in ("-h", "--help") for argument in _before_dashes(arguments)):
         tyro.cli(kind, args=["--help"], prog=program)
     see = f"See `{program} --help`."
+    check_words(arguments, program)
     _check_options(kind, arguments, see)
     printed = io.StringIO()
     try:
@@ -197,20 +207,65 @@ def parse(kind: type[Arguments], arguments: list[str], program: str) -> Argument
     except ValidationError as error:
         raise InputValueError(f"{first_problem(error)}. {see}") from None
     if unknown:
-        what = "an unknown argument" if unknown[0].startswith("-") else "one argument too many"
-        raise InputValueError(f"`{unknown[0]}` is {what}. {see}")
+        raise InputValueError(f"`{unknown[0]}` is {_surplus(unknown[0], arguments)}. {see}")
+    set_limits(getattr(parsed, "limits", Limits()))
     return parsed
+
+
+def check_words(arguments: list[str], program: str) -> None:
+    """Refuse empty words, which would stand for the current folder, and NUL characters.
+
+    Raises:
+        InputValueError: If there are any.
+    """
+    for index, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if not argument or (option.startswith("--") and equals and not value):
+            before = option or (arguments[index - 1] if index else program)
+            raise InputValueError(
+                f"there is an empty argument after `{before}`. Give a value, or leave it out; a"
+                " variable of the shell may be unset."
+            )
+        if "\0" in argument:
+            raise InputValueError(f"`{argument}` holds a NUL character. Take it out.")
+
+
+def _before_dashes(arguments: list[str]) -> list[str]:
+    """Return the arguments before `--`, after which there are no options."""
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def _surplus(argument: str, arguments: list[str]) -> str:
+    """Return what an argument is that the parser has no use for."""
+    if argument not in _before_dashes(arguments) or not argument.startswith("-"):
+        return "one argument too many"
+    if argument.startswith("--"):
+        return "an unknown argument"
+    before = arguments[max(0, arguments.index(argument) - 1)]
+    value = f"as a value, write `{before}={argument}`; " if before.startswith("--") else ""
+    return f"an unknown argument; {value}a file of that name comes after `--`"
 
 
 def _check_options(kind: type, arguments: list[str], see: str) -> None:
     """Refuse an option that the command does not have."""
     known = {f"--{name}" for name in _options(kind)}
     known |= {f"--{_negated(name)}" for name in _options(kind)}  # the parser knows which are flags
-    for argument in arguments:
+    for argument in _before_dashes(arguments):
         option = argument.partition("=")[0].replace("_", "-")
         if option.startswith("--") and option not in known:
             what = "setting" if "." in option else "argument"
             raise InputValueError(f"unknown {what} `{option}`{nearest(option, known) or '.'} {see}")
+        if option.startswith("-") and not option.startswith("--") and not _is_number(argument):
+            raise InputValueError(f"`{argument}` is {_surplus(argument, arguments)}. {see}")
+
+
+def _is_number(text: str) -> bool:
+    """Whether the parser may take a text for a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _negated(name: str) -> str:
@@ -225,6 +280,9 @@ def _options(kind: type) -> list[str]:
     if "settings" in names:
         names.remove("settings")
         names += setting_names()
+    if "limits" in names:
+        names.remove("limits")
+        names += setting_names(Limits, "limits.")
     return [name.replace("_", "-") for name in names]
 
 
@@ -242,14 +300,27 @@ def _defaults(arguments: list[str]) -> Config:
     return file_config(Path(file), preset) if file else preset_config(preset or "fast")
 
 
+def _limits(arguments: list[str]) -> Limits:
+    """Return the limits that are given."""
+    given = {name: _value_of(f"--limits.{name}", arguments) for name in Limits.model_fields}
+    try:
+        return Limits.model_validate({k: v for k, v in given.items() if v is not None})
+    except ValidationError:
+        return Limits()  # the parser refuses what is given
+
+
 def _value_of(option: str, arguments: list[str]) -> str | None:
-    """Return what follows an option, if it is given."""
-    for index, argument in enumerate(arguments):
-        if argument == option and index + 1 < len(arguments):
-            return arguments[index + 1]
-        if argument.startswith(f"{option}="):
-            return argument.partition("=")[2]
-    return None
+    """Return what follows an option, if it is given; if twice, the last, as the parser does."""
+    found = None
+    words = _before_dashes(arguments)
+    for index, argument in enumerate(words):
+        name, equals, value = argument.partition("=")
+        if name.replace("_", "-") == option.replace("_", "-"):
+            if equals:
+                found = value
+            elif index + 1 < len(words):
+                found = words[index + 1]
+    return found
 
 
 def _problem(error: BaseException, printed: str, kind: type) -> str:

@@ -8,14 +8,17 @@ FileNotFoundError, since each class below is one of those too.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+from patchscout.text import printable, shortened
 
 
 class InputError(Exception):
     """Something a user gave does not fit; the message is one line that says how to mend it."""
 
     def __str__(self) -> str:
-        return " ".join(str(self.args[0]).split())
+        return one_line(str(self.args[0]))
 
 
 class InputValueError(InputError, ValueError):
@@ -28,6 +31,11 @@ class InputTypeError(InputError, TypeError):
 
 class InputNotFoundError(InputError, FileNotFoundError):
     """A file or folder that is not there."""
+
+
+def one_line(message: str) -> str:
+    """Return a message as one line of a sensible length, with nothing in it that is not shown."""
+    return shortened(printable(re.sub(r"\s*\n\s*", " ", message.strip())))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

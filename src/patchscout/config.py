@@ -33,7 +33,9 @@ MARGIN_PX = 48
 class Settings(BaseModel):
     """A group of settings: immutable, and strict about names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class LinearSchedule(Settings):

@@ -12,7 +12,9 @@ Whole = Annotated[int, Field(ge=1)]
 class Limits(BaseModel):
     """Limits on what is read; each can be raised where files are trusted and memory suffices."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     megapixels: Annotated[float, Field(gt=0, le=175)] = 64.0
     """Pixels of an image, in millions."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from tqdm import tqdm
+
+from patchscout.text import printable
 
 Item = TypeVar("Item")
 
@@ -38,7 +41,7 @@ class Monitor:
         """Yield the items while a bar shows rate and remaining time."""
         yield from tqdm(
             items,
-            desc=description,
+            desc=printable(description),
             total=total,
             unit=unit,
             disable=self.quiet,
@@ -56,9 +59,10 @@ class Monitor:
                 self._writer.add_scalar(name, value, step)
 
     def say(self, line: str) -> None:
-        """Print a line between progress bars."""
+        """Print a line between progress bars, if there still is something to print it to."""
         if not self.quiet:
-            tqdm.write(line)
+            with suppress(OSError):  # the terminal is gone: not worth the model
+                tqdm.write(printable(line))
 
     def close(self) -> None:
         """Finish the files."""

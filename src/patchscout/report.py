@@ -13,6 +13,7 @@ from patchscout.data.loader import resized_mask
 from patchscout.detector import PatchScout
 from patchscout.files.atomic import atomic_path, write_text_atomic
 from patchscout.tables import decisions
+from patchscout.text import markdown_name, markdown_text
 from patchscout.training.calibration import num_held_out
 from patchscout.types import Sample
 from patchscout.visualize import SheetRow, contact_sheet, overlay
@@ -69,7 +70,7 @@ def write_card(
         record: How its model came about.
         metrics: What `PatchScout.evaluate` returns.
     """
-    types = ", ".join(record.defect_types) or "none"
+    types = ", ".join(map(markdown_text, record.defect_types)) or "none"
     held_out = (
         "normal training images that nothing else was trained on"
         if num_held_out(record.num_normal)
@@ -78,11 +79,11 @@ def write_card(
     labeled = "the labeled training images" if record.num_labeled else "simulated defects"
     scored = "" if record.is_complete else ", as far as they were scored before the stop"
     lines = [
-        f"{CARD_START} for `{record.category}`",
+        f"{CARD_START} for {markdown_name(record.category)}",
         "",
         f"Trained on {record.num_normal} normal images and {record.num_labeled} labeled ones"
         f" (defect types: {types}), {config.labeled_per_type} a type, seed {config.seed},"
-        f" preset `{config.preset}`, in {record.seconds:.0f} s.",
+        f" preset {markdown_name(config.preset)}, in {record.seconds:.0f} s.",
     ]
     if not record.num_labeled:
         lines += ["", "Without labels it has learned from simulated defects alone."]
@@ -133,7 +134,8 @@ def _false_alarms(record: TrainingRecord) -> str:
 def _results(metrics: dict[str, Any]) -> list[str]:
     size = metrics["evaluation_size"]
     at = "each image's own size" if size == "native" else f"{size[0]} x {size[1]} px"
-    rows = {**metrics["per_defect_type"], "**all**": metrics}
+    types = metrics["per_defect_type"].items()
+    rows = [*((markdown_text(name), row) for name, row in types), ("**all**", metrics)]
     decided = decisions(metrics)
     return [
         f"{metrics['num_images']} test images, {metrics['num_anomalous']} of them defective, none"
@@ -146,7 +148,7 @@ def _results(metrics: dict[str, Any]) -> list[str]:
             f"| {name} | "
             + " | ".join("-" if row[key] is None else f"{row[key]:.3f}" for key in FIGURES)
             + " |"
-            for name, row in rows.items()
+            for name, row in rows
         ),
         *(["", f"At the threshold {decided}."] if decided else []),
     ]

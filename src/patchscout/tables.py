@@ -9,6 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from patchscout.text import printable
+
 _COLUMNS = {
     "pixel_auroc": "pixel\nAUROC",
     "pixel_ap": "pixel\nAP",
@@ -44,7 +46,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
         table.add_column(title, justify="right", no_wrap=True, min_width=widest)
     per_defect_type = metrics.get("per_defect_type", {})
     for defect_type, figures in per_defect_type.items():
-        name = Text(defect_type, overflow="ellipsis", no_wrap=True)
+        name = Text(printable(defect_type), overflow="ellipsis", no_wrap=True)
         table.add_row(name, *_cells(figures))
     if per_defect_type:
         table.add_section()

@@ -12,6 +12,7 @@ import PIL.Image
 from jaxtyping import Float, UInt8
 from PIL import ImageDraw, ImageFont
 
+from patchscout.text import printable, shortened
 from patchscout.types import AnomalyMap, Mask
 
 RGB = UInt8[np.ndarray, "height width 3"]
@@ -167,7 +168,8 @@ def _thumbnail(array: np.ndarray, height_px: int) -> np.ndarray:
 
 
 def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width_px: int) -> str:
-    """Return the text, cut off with an ellipsis where it is wider than a width."""
+    """Return the text in one line, cut off with an ellipsis where it is wider than a width."""
+    text = shortened(printable(text))
     if font.getlength(text) <= width_px:
         return text
     while text and font.getlength(text + "...") > width_px:

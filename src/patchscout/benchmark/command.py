@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ from patchscout.benchmark.variants import read_base, read_variants
 from patchscout.checks import InputValueError, nearest
 from patchscout.devices import choose_device
 from patchscout.monitor import Monitor
+
+MOST_THREADS = 4096
+"""And as many jobs side by side."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,8 @@ def make_plan(request: Request) -> Plan:
         InputError: If something does not fit.
     """
     for name, value in (("jobs", request.jobs), ("threads", request.threads)):
-        if value is not None and value < 1:
-            raise InputValueError(f"`--{name}` must be 1 or more; got {value}.")
+        if value is not None and not 1 <= value <= MOST_THREADS:
+            raise InputValueError(f"`--{name}` must be in 1 to {MOST_THREADS}; got {value}.")
     seeds = parse_seeds(request.seeds)
     variants = read_variants(request.variants)
     if request.reference not in variants:
@@ -175,7 +179,7 @@ def parse_seeds(text: str) -> list[int]:
         [42, 43]
     """
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isascii() and word.isdigit() and int(word) < 2**31 for word in words):
+    if not all(re.fullmatch("[0-9]{1,10}", word) and int(word) < 2**31 for word in words):
         raise InputValueError(
             f"`--seeds` must be whole numbers from 0 with commas between, such as 42,43,44; got"
             f" '{text}'."

@@ -15,6 +15,7 @@ from patchscout.config import BEFORE, Config, merged
 from patchscout.data.json_files import read_json_object, refuse_newer
 from patchscout.data.layout import read_dataset
 from patchscout.data.split import cross_size_split, draw_split, validation_split
+from patchscout.text import short_name
 from patchscout.types import NORMAL, Dataset, Split
 
 FORMAT_VERSION = 1
@@ -66,7 +67,7 @@ class Job(BaseModel):
 
     def path(self, out: Path, suffix: str = ".json") -> Path:
         """Return where a file of it lies below the folder of results."""
-        return out / self.category / self.variant / f"{self.key}{suffix}"
+        return out / self.category / self.variant / f"{short_name(self.key)}{suffix}"
 
     def description(self) -> dict[str, Any]:
         """Return what a result is compared by; the folder of the images may move."""

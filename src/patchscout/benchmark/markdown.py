@@ -11,6 +11,7 @@ from patchscout.benchmark.comparison import METRICS, PAIRED_METRICS, SECONDS, Di
 from patchscout.benchmark.published import Published, are_of_mvtec
 from patchscout.benchmark.results import Run
 from patchscout.benchmark.summary import MEAN, Row
+from patchscout.text import csv_cell, markdown_name, markdown_text
 
 
 def figures_table(rows: Sequence[Row]) -> str:
@@ -21,7 +22,7 @@ def figures_table(rows: Sequence[Row]) -> str:
         seeds = row.summary("pixel_f1_max").seeds
         shown = [_mean_and_std(row.summary(name)) for name in METRICS]
         seconds = _mean_and_std(row.summary(SECONDS), digits=0)
-        lines.append([_strong(row), f"`{row.variant}`", _listed(seeds), *shown, seconds])
+        lines.append([_strong(row), markdown_name(row.variant), _listed(seeds), *shown, seconds])
     return table(header, lines)
 
 
@@ -31,7 +32,7 @@ def differences_table(rows: Sequence[Row]) -> str:
     lines = [
         [
             _strong(row),
-            f"`{row.variant}`",
+            markdown_name(row.variant),
             *(_with_interval(row.differences[name]) for name in PAIRED_METRICS),
         ]
         for row in rows
@@ -52,7 +53,8 @@ def types_table(runs: Sequence[Run]) -> str:
         for name in METRICS:
             values = [value for one in found if (value := one.get(name)) is not None]
             means.append(_number(sum(values) / len(values) if values else math.nan))
-        lines.append([category, f"`{variant}`", defect_type, str(len(found)), *means])
+        names = [markdown_text(category), markdown_name(variant), markdown_text(defect_type)]
+        lines.append([*names, str(len(found)), *means])
     return table(["category", "variant", "defect type", "runs", *METRICS.values()], lines)
 
 
@@ -71,7 +73,7 @@ def costs_table(runs: Sequence[Run]) -> str:
         threads = sorted({run.data["threads"] for run in found})
         beside = sorted({run.data["parallel_jobs"] for run in found})
         shown = [*seconds, f"{max(memory):.0f}", _listed(threads), _listed(beside)]
-        lines.append([category, f"`{variant}`", str(len(found)), *shown])
+        lines.append([markdown_text(category), markdown_name(variant), str(len(found)), *shown])
     header = ["category", "variant", "runs", "s to train", "CPU s to train", "s to test"]
     return table([*header, "peak MiB", "threads", "jobs side by side"], lines)
 
@@ -100,7 +102,7 @@ def published_table(
         means = {name: row.summary(f"pixel_{metric}").mean for name, row in ours.items()}
         is_complete = len(means) == len(Published.CATEGORIES)
         mean = sum(means.values()) / len(means) if is_complete else None
-        lines = [["**PatchScout**", f"`{variant}`", "this run", "-"]]
+        lines = [["**PatchScout**", markdown_name(variant), "this run", "-"]]
         lines[0] += [_number(value) for value in [*means.values(), mean]]
         for one in published:
             if one.metric == metric:
@@ -143,7 +145,7 @@ def summary_csv(rows: Sequence[Row]) -> str:
             cells += [found.mean, found.low, found.high] if found else [math.nan] * 3
         seeds = " ".join(map(str, row.summary("pixel_f1_max").seeds))
         shown = ["" if math.isnan(value) else f"{value:.6g}" for value in cells]
-        writer.writerow([row.category, row.variant, seeds, *shown])
+        writer.writerow([csv_cell(row.category), csv_cell(row.variant), seeds, *shown])
     return text.getvalue()
 
 
@@ -154,7 +156,7 @@ def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _strong(row: Row) -> str:
-    return f"**{row.category}**" if row.category == MEAN else row.category
+    return f"**{row.category}**" if row.category == MEAN else markdown_text(row.category)
 
 
 def _listed(numbers: Sequence[int]) -> str:

@@ -23,6 +23,7 @@ from patchscout.benchmark.variants import DEFAULT
 from patchscout.checks import InputValueError
 from patchscout.data.json_files import read_json_object
 from patchscout.files.atomic import write_json_atomic, write_text_atomic
+from patchscout.text import markdown_block, markdown_name, markdown_text
 
 RECORD_FILE = "benchmark.json"
 """Marks a folder of results, and lists the commands that filled it."""
@@ -89,7 +90,7 @@ def page(
     runs: Sequence[Run], rows: Sequence[Row], out: Path, plots: Sequence[Path], reference: str
 ) -> str:
     """Return table.md."""
-    on = runs[0].data["job"]["on"]
+    on = markdown_text(runs[0].data["job"]["on"])
     sizes = sorted({" x ".join(map(str, run.data["metrics"]["evaluation_size"])) for run in runs})
     parts = [
         "# Benchmark",
@@ -98,7 +99,7 @@ def page(
         " figure of a seed is the mean over the types left out. Over categories, the mean of the"
         " categories is taken for each seed.",
         figures_table(rows),
-        f"## Differences from `{reference}`",
+        f"## Differences from {markdown_name(reference)}",
         "Paired: same seed, same images. In brackets the 95 % interval of a bootstrap over seeds"
         f" and images ({RESAMPLES} draws); in bold where it leaves out zero.",
         differences_table(rows),
@@ -110,7 +111,8 @@ def page(
         parts += ["## Published figures", FOR_ORIENTATION, published]
     parts += ["## Cost", costs_table(runs), "## How it was made", *_origin(runs, out)]
     if failed := failures(out):
-        parts += ["## Failed", "\n".join(f"- `{name}`: {line}" for name, line in failed.items())]
+        told = (f"- {markdown_name(name)}: {markdown_text(line)}" for name, line in failed.items())
+        parts += ["## Failed", "\n".join(told)]
     if plots:
         parts += ["## Plots"]
         parts += [f"![{path.stem}]({path.relative_to(out).as_posix()})" for path in plots]
@@ -120,7 +122,7 @@ def page(
 def _origin(runs: Sequence[Run], out: Path) -> list[str]:
     """Return the commands, machines, versions and commits behind the results."""
     record = read_json_object(out / RECORD_FILE, "the record of a benchmark")
-    commands = "\n".join(entry["command"] for entry in record["commands"])
+    commands = [entry["command"] for entry in record["commands"]]
     facts = {
         "machine": {run.data["machine"] for run in runs},
         "commit": {run.data["commit"] or "unknown" for run in runs},
@@ -130,5 +132,7 @@ def _origin(runs: Sequence[Run], out: Path) -> list[str]:
         },
         "dates": {run.data["date"][:10] for run in runs},
     }
-    lines = [f"- {name}: {'; '.join(sorted(values))}" for name, values in facts.items()]
-    return [f"```\n{commands}\n```", "\n".join(lines)]
+    lines = [
+        f"- {name}: {markdown_text('; '.join(sorted(values)))}" for name, values in facts.items()
+    ]
+    return [markdown_block(commands), "\n".join(lines)]

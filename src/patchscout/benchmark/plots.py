@@ -12,6 +12,7 @@ from patchscout.benchmark.results import in_order
 from patchscout.benchmark.summary import MEAN, Row
 from patchscout.benchmark.variants import DEFAULT
 from patchscout.files.atomic import atomic_path
+from patchscout.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,9 +43,14 @@ def write_plots(rows: Sequence[Row], folder: Path, reference: str = DEFAULT) -> 
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    import matplotlib.figure  # noqa: F401 so that nothing is written where it is missing
+    import matplotlib  # first, so that nothing is written where it is missing
 
     folder.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({"text.parse_math": False}):  # a category may be called `$x$`
+        return _write_plots(rows, folder, reference)
+
+
+def _write_plots(rows: Sequence[Row], folder: Path, reference: str) -> list[Path]:
     figures = {name.removeprefix("pixel_"): bars(rows, name, reference) for name in PLOTTED}
     if any(row.differences for row in rows):
         figures["differences"] = forest(rows, reference)
@@ -85,7 +91,7 @@ def bars(rows: Sequence[Row], metric: str, reference: str = DEFAULT) -> Figure:
                 fontsize=8,
                 color=INK,
             )
-        _dress(panel, variants, category)
+        _dress(panel, variants, printable(category))
         panel.set_xlim(start, start + (1 - start) * 1.16)
         panel.set_xticks([start + (1 - start) * part / 5 for part in range(6)])
     for panel in panels[len(categories) :]:
@@ -137,7 +143,8 @@ def forest(rows: Sequence[Row], reference: str = DEFAULT) -> Figure:
         )[0]
         for name in shown
     ]
-    figure.legend(handles, shown, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+    names = [printable(name) for name in shown]
+    figure.legend(handles, names, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
     figure.suptitle(
         "Paired differences, 95 % intervals over seeds and images (filled: zero is outside)",
         fontsize=12,

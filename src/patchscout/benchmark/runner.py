@@ -15,7 +15,9 @@ from pathlib import Path
 
 from patchscout.benchmark.jobs import Job, is_finished
 from patchscout.benchmark.worker import Order
+from patchscout.checks import one_line
 from patchscout.files.atomic import write_text_atomic
+from patchscout.limits import current_limits
 from patchscout.monitor import Monitor
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -109,6 +111,7 @@ class Runner:
             parallel_jobs=self.resources.parallel_jobs,
             command=self.command,
             commit=self.commit,
+            limits=current_limits(),
         )
         process = self._start()
         if process is None:
@@ -186,4 +189,4 @@ def _reason(status: int, errors: str) -> str:
         hint = " (out of memory?)" if name == "SIGKILL" else ""
         return f"the process was ended by {name}{hint}"
     last = errors.strip().splitlines()
-    return last[-1] if last else f"the process ended with exit code {status}"
+    return one_line(last[-1]) if last else f"the process ended with exit code {status}"

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from patchscout.benchmark.markdown import mvtec_categories
 from patchscout.benchmark.published import Published
 from patchscout.benchmark.results import Run
 from patchscout.benchmark.summary import Row
+from patchscout.text import printable
 
 COLUMNS = ("f1_max", "ap", "auroc", "aupro")
 FEW_CATEGORIES = 3
@@ -37,7 +39,8 @@ def results_table(
     for row in rows:
         means = [row.summary(f"pixel_{name}").mean for name in COLUMNS]
         seconds = f"{row.summary('seconds').mean:.0f}"
-        table.add_row(row.category, row.variant, *map(_shown, means), seconds)
+        names = (Text(printable(name)) for name in (row.category, row.variant))
+        table.add_row(*names, *map(_shown, means), seconds)
     names = mvtec_categories(runs)
     if not names:
         return table

@@ -22,12 +22,13 @@ from patchscout.benchmark.histograms import ScoreTable, bin_edges, count_pixels,
 from patchscout.benchmark.jobs import FORMAT_VERSION, Job
 from patchscout.benchmark.machine import machine_line, peak_memory_mib, today, versions
 from patchscout.benchmark.methods import fit
-from patchscout.checks import InputError
+from patchscout.checks import InputError, one_line
 from patchscout.data.layout import check_dataset, read_dataset
 from patchscout.data.split import relative_path
 from patchscout.devices import choose_device
 from patchscout.evaluation import ScoredImage, compared, figures, measure, score_all
 from patchscout.files.atomic import write_json_atomic
+from patchscout.limits import Limits, set_limits
 from patchscout.monitor import Monitor
 from patchscout.training.adaptation import adapt
 from patchscout.training.working_size import without_vanished
@@ -47,6 +48,7 @@ class Order(BaseModel):
         parallel_jobs: How many jobs run side by side.
         command: What the person typed.
         commit: The commit of the program, if it is in a checkout.
+        limits: What is read at most.
     """
 
     job: Job
@@ -55,10 +57,12 @@ class Order(BaseModel):
     parallel_jobs: int
     command: str
     commit: str | None
+    limits: Limits
 
 
 def run(order: Order) -> dict[str, Any]:
     """Do a job and write its files; the JSON comes last, so that it says that all is there."""
+    set_limits(order.limits)
     job, monitor = order.job, Monitor()
     torch.set_num_threads(order.threads)
     cv2.setNumThreads(order.threads)
@@ -146,7 +150,7 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 whatever it is, the other jobs go on
         traceback.print_exc()
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        print(json.dumps({"error": kind + " ".join(str(error).split())}))
+        print(json.dumps({"error": one_line(kind + str(error))}))
         return 1
     print(json.dumps({"metrics": result["metrics"], "seconds": result["seconds"]}))
     return 0

@@ -8,6 +8,8 @@ from patchscout.arguments import InfoArguments, parse
 from patchscout.checkpoint import CONFIG_FILE, load_config
 from patchscout.commands.shell import console
 from patchscout.data.layout import read_dataset
+from patchscout.files.atomic import json_text
+from patchscout.text import printable
 
 
 def run(arguments: list[str]) -> int:
@@ -22,7 +24,7 @@ def run(arguments: list[str]) -> int:
         console.print(f"  normal, to test on    {len(dataset.test_normal)}")
         for defect_type in dataset.defect_types:
             count = sum(sample.defect_type == defect_type for sample in dataset.anomalous)
-            console.print(f"  {defect_type:22}{count}")
+            console.print(f"  {printable(defect_type):22}{count}")
     return 0
 
 
@@ -36,4 +38,5 @@ def _describe_run(folder: Path) -> None:
             shown = ", ".join(value) if isinstance(value, tuple) else value
             console.print(f"  {name:{width}}{shown}")
     console.print("Settings", style="bold")
-    console.print_json(config.model_dump_json())
+    for line in json_text(config.model_dump()).split("\n"):
+        console.print(line)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-console = Console(markup=False, highlight=False, soft_wrap=True)
-"""Prints names and commands as they are: nothing in them is markup, no line is broken."""
+from patchscout.text import printable, shell_word
+
+
+class PlainConsole(Console):
+    """Prints texts as they are, one line each: nothing in them is markup or moves the cursor."""
+
+    def __init__(self) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        """Print texts, in which what cannot be seen is an escape, and what rich draws."""
+        super().print(*(printable(o) if isinstance(o, str) else o for o in objects), **settings)
+
+
+console = PlainConsole()
 
 
 def typed(*words: str | Path) -> str:
     """Return a command as a person types it, quoted where a shell needs it."""
-    return shlex.join(["patchscout", *map(str, words)])
+    return " ".join(map(shell_word, ("patchscout", *map(str, words))))

@@ -12,6 +12,7 @@ from patchscout.config import Config
 from patchscout.data.augment import Augmentation, draw_augmentation
 from patchscout.data.loader import ImageLoader
 from patchscout.devices import full_precision
+from patchscout.interrupts import heed_again
 from patchscout.monitor import Monitor
 from patchscout.networks.loss_profile import shrink
 from patchscout.networks.segmenter import Segmenter
@@ -127,6 +128,7 @@ def _train(
             monitor.log(total + update, {"predictor/loss": learner.figures["predictor/loss"]})
         is_complete = True
     except KeyboardInterrupt:
+        heed_again()  # a second one ends the choice of the threshold
         if not learner.num_predictor_updates:
             return None
 
