@@ -214,9 +214,7 @@ def _check_size(path: Path, width: int, height: int, decoded_bytes: int) -> None
         )
 
 
-def _bits_per_channel(
-    page: TiffPage | None, picture: PillowImage.Image, file: _TimedFile
-) -> int:
+def _bits_per_channel(page: TiffPage | None, picture: PillowImage.Image, file: _TimedFile) -> int:
     """Return how many bits each channel has: 8 or fewer where Pillow decodes without loss."""
     if page is not None:
         return page.bits
