@@ -6,13 +6,14 @@ line (or keyword arguments), the file given with `--config`, the preset.
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from patchscout.checks import InputNotFoundError, InputValueError, nearest
+from patchscout.checks import InputValueError, nearest
+from patchscout.data.yaml_files import read_yaml, shown
 
 Preset = Literal["fast", "paper"]
 SamplerKind = Literal["policy", "uniform", "structure", "error"]
@@ -34,7 +35,7 @@ class Settings(BaseModel):
     """A group of settings: immutable, and strict about names."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
     )
 
 
@@ -552,9 +553,10 @@ def file_config(path: Path, preset: Preset | None = None) -> Config:
 
 def _from_preset(preset: Any, overrides: dict[str, Any], source: str) -> Config:
     if preset not in get_args(Preset):
+        hint = nearest(shown(preset), get_args(Preset)) if isinstance(preset, str) else ""
         raise InputValueError(
-            f"`preset` must be one of {', '.join(get_args(Preset))}; got '{preset}'"
-            f"{nearest(str(preset), get_args(Preset)) or '.'}"
+            f"`preset` must be one of {', '.join(get_args(Preset))}; got {_SHORT.repr(preset)}"
+            f"{hint or '.'}"
         )
     base = PAPER if preset == "paper" else {}
     return parse_config({**merged(base, overrides), "preset": preset}, source)
@@ -598,28 +600,9 @@ def read_config_file(path: Path) -> dict[str, Any]:
         data = as_it_was(data.get("config"))
     if data is None:
         return {}
-    if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
+    if not isinstance(data, dict):
         raise InputValueError(f"{path} must hold settings by name, such as `seed: 1`.")
     return data
-
-
-def read_yaml(path: Path, option: str) -> Any:
-    """Return what is in a YAML or JSON file, whatever it is.
-
-    Args:
-        path: The file.
-        option: What the file was given with, such as `--config`.
-
-    Raises:
-        InputNotFoundError: If the file is not there.
-        InputValueError: If it is not YAML.
-    """
-    if not path.is_file():
-        raise InputNotFoundError(f"`{option}` file {path} is not there. Check the path.")
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputValueError(f"{path} is not valid YAML: {error}. Mend the file.") from None
 
 
 def merged(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
@@ -651,14 +634,32 @@ def first_problem(error: ValidationError, group: str = "") -> str:
         error: What pydantic found.
         group: Dotted name of the group of settings that was validated, if not all were.
     """
-    problem = error.errors()[0]
-    name = ".".join(str(part) for part in (*([group] if group else []), *problem["loc"]))
+    problem = error.errors(include_url=False)[0]
+    parts = (*([group] if group else []), *problem["loc"])
+    name = shown(".".join(shown(str(part)) for part in parts), 200)
     if problem["type"] == "extra_forbidden":
         return f"unknown setting `{name}`{nearest(name, setting_names())}"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = shown(problem["msg"].removeprefix("Value error, "), 400)
     message = message[0].lower() + message[1:]
     if not name:
         return message
     if problem["type"] == "value_error":
         return f"`{name}` {message}"
-    return f"`{name}`: {message}; got {problem['input']!r}"
+    return f"`{name}`: {message}; got {_SHORT.repr(problem['input'])}"
+
+
+class _ShortRepr(reprlib.Repr):
+    """Shows the start of a value, without building the text of all of it first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 2
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 3
+        self.maxstring = self.maxother = 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Show a whole number; one of thousands of digits has no `repr`."""
+        return repr(x) if x.bit_length() < 128 else f"a number of {x.bit_length()} bits"
+
+
+_SHORT = _ShortRepr()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.data.images import IMAGE_SUFFIXES
+from patchscout.data.images import IMAGE_SUFFIXES, is_image_name
+from patchscout.data.walk import list_files, status_of
 
 
 def named_images(paths: tuple[Path, ...], apart_from: Path) -> list[tuple[Path, Path | None]]:
@@ -16,24 +19,24 @@ def named_images(paths: tuple[Path, ...], apart_from: Path) -> list[tuple[Path, 
         apart_from: The output folder, in which earlier output is not searched for images.
     """
     images: list[tuple[Path, Path | None]] = []
+    output = os.path.realpath(apart_from)
     for path in paths:
-        if path.is_dir():
-            found = sorted(
-                file
-                for file in path.rglob("*")
-                if file.suffix.lower() in IMAGE_SUFFIXES
-                and not file.name.startswith(".")
-                and not file.resolve().is_relative_to(apart_from.resolve())
-            )
-            if not found:
-                raise InputValueError(
-                    f"{path} holds no image. Expected files ending in {', '.join(IMAGE_SUFFIXES)}."
-                )
-            images += [(file, path) for file in found]
-        elif path.is_file():
-            images.append((path, None))
-        else:
+        status = status_of(path)
+        if status is None:
             raise InputNotFoundError(f"{path} is not there. Name an image or a folder of images.")
+        if not stat.S_ISDIR(status.st_mode):
+            images.append((path, None))
+            continue
+        found = [
+            file
+            for file in list_files(path)
+            if is_image_name(file) and not Path(os.path.realpath(file)).is_relative_to(output)
+        ]
+        if not found:
+            raise InputValueError(
+                f"{path} holds no image. Expected files ending in {', '.join(IMAGE_SUFFIXES)}."
+            )
+        images += [(file, path) for file in found]
     if not images:
         raise InputValueError("no image is named. Add image files or folders after the model.")
     return images

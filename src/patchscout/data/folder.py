@@ -10,6 +10,7 @@ from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.data.coco import CocoMask, ImageId, read_coco
 from patchscout.data.images import find_images
 from patchscout.data.mask_folder import MASK_ENDING, MaskFolder, masks_missing
+from patchscout.data.walk import is_folder, list_folder, status_of
 from patchscout.types import NORMAL, Dataset, Sample
 
 FLAT_TYPE = "defect"
@@ -47,7 +48,7 @@ def read_folders(
     for field, path in (("defective", defective_path), ("masks", masks_path)):
         _check_exists(field, path, root)
     images = _defective_images(defective_path, apart_from=(normal_path, masks_path))
-    if masks_path.is_file():
+    if not is_folder(masks_path):
         anomalous = _label_from_coco(images, defective_path, masks_path)
     else:
         anomalous = MaskFolder(masks_path).label(images, defective_path)
@@ -80,7 +81,7 @@ def _read_normal(
 
 
 def _check_exists(field: str, path: Path, root: Path) -> None:
-    if not path.exists():
+    if status_of(path) is None:
         raise InputNotFoundError(
             f"`{field}`: {path} does not exist. Give a path that is absolute or within {root}."
         )
@@ -102,7 +103,7 @@ def _defective_images(folder: Path, apart_from: tuple[Path, ...]) -> dict[Path, 
     """Return the images in `folder` and its sub-folders with their defect type, without masks."""
     others = {path.resolve() for path in apart_from}
     images: dict[Path, str] = {}
-    for sub_folder in [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]:
+    for sub_folder in [folder, *list_folder(folder)[0]]:
         is_flat = sub_folder == folder
         if not is_flat and (sub_folder.resolve() in others or sub_folder.name.startswith(".")):
             continue

@@ -2,133 +2,158 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import math
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-import tifffile
 from PIL import Image as PillowImage
-from PIL import ImageOps
 
-from patchscout.checks import InputNotFoundError, InputValueError
-
-MAX_PIXELS = 175_000_000
-"""Larger images are refused before they are decoded; just below Pillow's own limit."""
+from patchscout.checks import InputError, InputNotFoundError, InputValueError
+from patchscout.data.tiff_files import MIN_IS_WHITE, TiffError, TiffPage, read_page, read_pixels
+from patchscout.data.walk import size_of_file
+from patchscout.limits import current_limits
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 _EXPECTED = "Expected a PNG, JPEG, BMP or TIFF image"
 _ORIENTATION = 0x0112  # EXIF and TIFF tag
-_BITS_PER_SAMPLE = 0x0102  # TIFF tag
 _SWAPS_SIDES = (5, 6, 7, 8)  # orientations that include a quarter turn
 _PNG_DEPTH_OFFSET = 24  # of the bit depth in a PNG file, whose header chunk comes first
-_MIN_IS_WHITE = 0
-_PLANES_APART = 2
+_ALPHA_MULTIPLIED, _NO_ALPHA = 1, 0  # what a TIFF's fourth channel may be
+_MOST_SCANS = 1000  # of a JPEG file: 20 s at 64 megapixels; programs write about ten
 
 
-def open_image(path: Path) -> PillowImage.Image:
-    """Open an image by its header alone, to be closed by the caller.
+@dataclass(frozen=True)
+class ImageFile:
+    """An image file whose header is read and within the limits.
+
+    Attributes:
+        path: The file.
+        file: The same, open.
+        picture: What Pillow makes of it, not decoded yet.
+        page: Of a TIFF file, how it is stored.
+        bits: Bits of a channel: 8 or fewer where Pillow decodes without loss.
+    """
+
+    path: Path
+    file: _TimedFile
+    picture: PillowImage.Image
+    page: TiffPage | None
+    bits: int
+
+
+class _TimedFile(io.BufferedReader):
+    """A file that is read for so long and no longer: decoders ask it for one part at a time."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._path = path
+        self._start = time.monotonic()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.check_time()
+        return super().read(size)
+
+    def check_time(self) -> None:
+        """Refuse the file where it takes longer than allowed."""
+        seconds = current_limits().seconds
+        if time.monotonic() - self._start > seconds:
+            raise InputValueError(
+                f"{self._path} takes more than {seconds:g} s to read. Save it anew as PNG, or "
+                "raise `--limits.seconds`."
+            )
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[ImageFile]:
+    """Open an image by its header alone.
 
     Raises:
         InputNotFoundError: There is no such file.
-        InputValueError: It is empty, larger than `MAX_PIXELS` or no image.
+        InputValueError: It is empty, larger than `limits.megapixels` or `limits.decoded_mib`
+            allow, or no image.
     """
-    if not path.exists():
-        raise InputNotFoundError(f"{path} does not exist. {_EXPECTED}; check the path.")
-    if path.is_dir():
-        raise InputValueError(f"{path} is a folder. {_EXPECTED}; name a file in it.")
-    if path.stat().st_size == 0:
+    if size_of_file(path, _EXPECTED) == 0:
         raise InputValueError(
             f"{path} is empty (0 bytes). {_EXPECTED}; copy the file again or remove it."
         )
-    limit = f"{MAX_PIXELS / 1e6:g} million pixels"
-    remedy = "Cut it into tiles or scale it down."
     try:
-        with _quiet_decoders():
-            picture = PillowImage.open(path, formats=_FORMATS)
-    except PillowImage.DecompressionBombError as error:
+        file = _TimedFile(path)
+    except FileNotFoundError as error:  # gone since
+        raise InputNotFoundError(f"{path} does not exist. {_EXPECTED}; check the path.") from error
+    except OSError as error:
         raise InputValueError(
-            f"{path} has more pixels than allowed; at most {limit}. {remedy}"
+            f"{path} may not be read ({error.strerror}). Change its permissions or leave it out."
         ) from error
-    except PermissionError as error:
-        raise InputValueError(f"{path} may not be read. Change its permissions.") from error
-    except Exception as error:  # decoders raise all sorts on damaged files
-        raise InputValueError(
-            f"{path} is not an image that can be read. {_EXPECTED}; convert it or remove it."
-        ) from error
-    width, height = picture.size
-    if 0 < width * height <= MAX_PIXELS:
-        return picture
-    picture.close()
-    if width * height == 0:
-        raise InputValueError(f"{path} has no pixels ({width} x {height}). {_EXPECTED}; remove it.")
-    raise InputValueError(f"{path} has {width} x {height} pixels; at most {limit}. {remedy}")
+    with file, _quiet_decoders(), _read_header(path, file) as image:
+        yield image
 
 
-def upright_size(picture: PillowImage.Image) -> tuple[int, int]:
+def upright_size(image: ImageFile) -> tuple[int, int]:
     """Return (height, width) in pixels with the EXIF orientation applied."""
-    width, height = picture.size
+    width, height = image.picture.size
     # Pillow reports a TIFF's size as turned already.
-    turned = picture.format != "TIFF" and _orientation(picture) in _SWAPS_SIDES
+    turned = image.page is None and _orientation(image.picture) in _SWAPS_SIDES
     return (width, height) if turned else (height, width)
 
 
-def decode(picture: PillowImage.Image, path: Path) -> np.ndarray:
+def decode(image: ImageFile) -> np.ndarray:
     """Decode an opened image, upright.
 
     Returns:
         (H, W) or (H, W, C) in RGB or RGBA order; uint8, or the file's own type where it is deeper.
 
     Raises:
-        InputValueError: The file is damaged, or of a depth that is not read, such as 12 bits.
+        InputValueError: The file is damaged, takes too long, is too large for the memory, or is of
+            a depth that is not read, such as 12 bits.
     """
-    bits = _bits_per_channel(picture, path)
+    path, bits = image.path, image.bits
     if bits > 8 and bits not in (16, 32):
         raise InputValueError(
             f"{path} has {bits} bits per channel; expected 8 or 16. Save it with 8 or 16."
         )
     try:
-        with _quiet_decoders():
-            if bits <= 8 or picture.mode == "CMYK":
-                return eight_bit(ImageOps.exif_transpose(picture))
-            decode_deep = _decode_deep_tiff if picture.format == "TIFF" else _decode_deep_png
-            return decode_deep(path, _orientation(picture))
+        if bits <= 8 or image.picture.mode == "CMYK":
+            return _decode_pillow(image)
+        return _decode_deep_tiff(image, image.page) if image.page else _decode_deep_png(image)
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise too_large_for_memory(path) from error
     except Exception as error:  # decoders raise all sorts on damaged files
+        if isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem:
+            raise too_large_for_memory(path) from error
         raise InputValueError(
-            f"{path} is truncated or damaged ({error}). {_EXPECTED} that is whole; "
+            f"{path} is truncated or damaged ({_shortened(error)}). {_EXPECTED} that is whole; "
             "copy the file again or remove it."
         ) from error
+
+
+def too_large_for_memory(path: object) -> InputValueError:
+    """Return the error that an image does not fit into the memory."""
+    return InputValueError(
+        f"{path} is too large for the memory. Cut it into tiles or scale it down; a lower "
+        "`--limits.megapixels` refuses such images before they are decoded."
+    )
 
 
 def eight_bit(picture: PillowImage.Image) -> np.ndarray:
     """Return a Pillow image of up to 8 bits as (H, W), (H, W, 3) or (H, W, 4) uint8."""
     if picture.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in picture.info:
-        return np.asarray(picture.convert("RGBA"))
-    return np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
+        mode = "RGBA"
+    else:
+        mode = "L" if picture.mode in ("1", "L") else "RGB"
+    return np.asarray(picture if picture.mode == mode else picture.convert(mode))
 
 
-def _bits_per_channel(picture: PillowImage.Image, path: Path) -> int:
-    """Return how many bits each channel has: 8 or fewer where Pillow decodes without loss."""
-    if picture.format == "PNG":
-        with path.open("rb") as file:
-            return file.read(_PNG_DEPTH_OFFSET + 1)[_PNG_DEPTH_OFFSET]
-    if picture.format == "TIFF":
-        return int(np.max(picture.getexif().get(_BITS_PER_SAMPLE, 1)))  # one number, or one each
-    return 8
-
-
-def _orientation(picture: PillowImage.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
-    try:
-        return int(picture.getexif().get(_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 - damaged EXIF does not make the pixels unreadable
-        return 1
-
-
-def _oriented(pixels: np.ndarray, orientation: int) -> np.ndarray:
+def oriented(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Undo the EXIF orientation of an (H, W) or (H, W, C) array."""
     if orientation in _SWAPS_SIDES:
         pixels = pixels.swapaxes(0, 1)
@@ -138,9 +163,84 @@ def _oriented(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 @contextmanager
+def _read_header(path: Path, file: _TimedFile) -> Iterator[ImageFile]:
+    """Yield what the header of an open file says, where it is within the limits."""
+    limit = f"`limits.megapixels` allows {current_limits().megapixels:g} million pixels"
+    remedy = "Cut it into tiles, scale it down, or raise `--limits.megapixels`."
+    try:
+        page = read_page(file)
+        if page is not None:
+            _check_size(path, page.width, page.height, page.decoded_bytes)
+        file.seek(0)
+        picture = PillowImage.open(file, formats=_FORMATS)
+    except InputError:
+        raise
+    except PillowImage.DecompressionBombError as error:
+        raise InputValueError(f"{path} has more pixels than allowed; {limit}. {remedy}") from error
+    except MemoryError as error:
+        raise too_large_for_memory(path) from error
+    except Exception as error:  # decoders raise all sorts on damaged files
+        reason = f" ({_shortened(error)})" if isinstance(error, TiffError) else ""
+        raise InputValueError(
+            f"{path} is not an image that can be read{reason}. {_EXPECTED}; convert it or remove "
+            "it."
+        ) from error
+    try:
+        bits = _bits_per_channel(page, picture, file)
+        width, height = picture.size
+        _check_size(
+            path, width, height, width * height * len(picture.getbands()) * math.ceil(bits / 8)
+        )
+        yield ImageFile(path, file, picture, page, bits)
+    finally:
+        picture.close()  # what it decoded too
+
+
+def _check_size(path: Path, width: int, height: int, decoded_bytes: int) -> None:
+    """Refuse an image that is larger than the limits allow."""
+    limits = current_limits()
+    remedy = "Cut it into tiles, scale it down, or raise"
+    if width * height == 0:
+        raise InputValueError(f"{path} has no pixels ({width} x {height}). {_EXPECTED}; remove it.")
+    if width * height > limits.megapixels * 1e6:
+        raise InputValueError(
+            f"{path} has {width} x {height} pixels; `limits.megapixels` allows "
+            f"{limits.megapixels:g} million pixels. {remedy} `--limits.megapixels`."
+        )
+    if decoded_bytes > limits.decoded_mib * 2**20:
+        raise InputValueError(
+            f"{path} takes {decoded_bytes / 2**20:.0f} MiB decoded; `limits.decoded_mib` allows "
+            f"{limits.decoded_mib}. {remedy} `--limits.decoded-mib`."
+        )
+
+
+def _bits_per_channel(page: TiffPage | None, picture: PillowImage.Image, file: _TimedFile) -> int:
+    """Return how many bits each channel has: 8 or fewer where Pillow decodes without loss."""
+    if page is not None:
+        return page.bits
+    if picture.format == "PNG":
+        position = file.tell()
+        file.seek(_PNG_DEPTH_OFFSET)
+        bits = file.read(1)[0]
+        file.seek(position)
+        return bits
+    return 8
+
+
+def _orientation(picture: PillowImage.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
+    try:
+        return int(picture.getexif().get(_ORIENTATION, 1))
+    except InputError:  # the time is up
+        raise
+    except Exception:  # noqa: BLE001 - damaged EXIF does not make the pixels unreadable
+        return 1
+
+
+@contextmanager
 def _quiet_decoders() -> Iterator[None]:
     """Keep decoders from printing lines of their own about a damaged file: the error tells it."""
-    logger = logging.getLogger("tifffile")
+    logger = logging.getLogger("PIL.TiffImagePlugin")
     was_disabled, logger.disabled = logger.disabled, True
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
@@ -152,36 +252,79 @@ def _quiet_decoders() -> Iterator[None]:
         logger.disabled = was_disabled
 
 
-def _decode_deep_png(path: Path, orientation: int) -> np.ndarray:
+def _decode_pillow(image: ImageFile) -> np.ndarray:
+    """Decode a file of up to 8 bits."""
+    picture = image.picture
+    if picture.format in ("JPEG", "MPO"):
+        _check_scans(image)
+    picture.load()
+    # Pillow turns a TIFF itself.
+    orientation = 1 if image.page else _orientation(picture)
+    return oriented(eight_bit(picture), orientation)
+
+
+def _check_scans(image: ImageFile) -> None:
+    """Refuse a JPEG file of so many scans, each over all pixels, that it takes minutes."""
+    position = image.file.tell()
+    image.file.seek(0)
+    num_scans = 0
+    while part := image.file.read(2**20):
+        num_scans += part.count(b"\xff\xda")
+    image.file.seek(position)
+    if num_scans > _MOST_SCANS:
+        raise ValueError(f"it has {num_scans} scans; at most {_MOST_SCANS}")
+
+
+def _decode_deep_png(image: ImageFile) -> np.ndarray:
     """Decode a PNG file that Pillow would cut down to 8 bits."""
-    with open_image(path) as picture:
+    orientation = _orientation(image.picture)
+    image.file.seek(0)
+    with PillowImage.open(image.file, formats=("PNG",)) as picture:
         picture.verify()  # every chunk; OpenCV leaves the rest of a truncated file black
-    return _oriented(_decode_opencv(path), orientation)
+    return oriented(_decode_opencv(image), orientation)
 
 
-def _decode_deep_tiff(path: Path, orientation: int) -> np.ndarray:
+def _decode_deep_tiff(image: ImageFile, page: TiffPage) -> np.ndarray:
     """Decode the first page of a TIFF file that Pillow would cut down to 8 bits."""
-    try:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages.first
-            pixels = page.asarray()
-            if page.planarconfig == _PLANES_APART and pixels.ndim == 3:
-                pixels = np.moveaxis(pixels, 0, 2)
-            if page.photometric == _MIN_IS_WHITE and pixels.dtype == np.uint16:
-                pixels = np.iinfo(np.uint16).max - pixels
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
-            raise
-        # A compression that tifffile alone does not know, such as LZW. OpenCV turns a TIFF itself.
-        return _decode_opencv(path)
-    return _oriented(pixels, orientation)
+    if page.is_read_here:
+        pixels = read_pixels(page, image.file, image.file.check_time)
+        pixels = oriented(pixels, page.orientation)
+    elif page.planes_apart:
+        raise ValueError("its channels are stored apart with a compression that is not read so")
+    else:  # a compression such as LZW; OpenCV turns a TIFF itself
+        pixels = _decode_opencv(image)
+    if page.photometric == MIN_IS_WHITE and pixels.dtype == np.uint16:
+        pixels = np.iinfo(np.uint16).max - pixels
+    if page.channels == 4 and page.extra_channels[:1] == (_NO_ALPHA,):
+        return pixels[:, :, :3]
+    if page.channels == 4 and page.extra_channels[:1] == (_ALPHA_MULTIPLIED,):
+        raise ValueError("its colors are multiplied with alpha, which is not read at 16 bits")
+    return pixels
 
 
-def _decode_opencv(path: Path) -> np.ndarray:
+def _decode_opencv(image: ImageFile) -> np.ndarray:
     """Decode with OpenCV, from bytes, since it does not open every file name by itself."""
-    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    file_bytes, most = image.file.seek(0, 2), current_limits().decoded_mib * 2**20
+    if file_bytes > most:
+        raise InputValueError(
+            f"{image.path} has {file_bytes / 2**20:.0f} MiB; `limits.decoded_mib` allows "
+            f"{most // 2**20}. Save its first page alone, or raise `--limits.decoded-mib`."
+        )
+    image.file.seek(0)
+    stored = np.frombuffer(image.file.read(), np.uint8)
+    pixels = cv2.imdecode(stored, cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ValueError("the decoder gave up")
-    if pixels.ndim == 2:
-        return pixels
-    return pixels[:, :, [2, 1, 0, 3][: pixels.shape[2]]]
+    if sorted(pixels.shape[:2]) != sorted(image.picture.size):
+        raise ValueError("its header gives two sizes")
+    if pixels.ndim == 3 and pixels.shape[2] >= 3:  # BGR; swapped in place, an image may be large
+        blue = pixels[:, :, 0].copy()
+        pixels[:, :, 0] = pixels[:, :, 2]
+        pixels[:, :, 2] = blue
+    return pixels
+
+
+def _shortened(error: Exception) -> str:
+    """Return the first line of what a decoder says, cut to a length that can be shown."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:120]

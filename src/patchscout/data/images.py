@@ -11,32 +11,47 @@ from PIL import Image as PillowImage
 from PIL import ImageOps
 
 from patchscout.checks import InputNotFoundError, InputTypeError, InputValueError
-from patchscout.data.image_files import decode, eight_bit, open_image, upright_size
+from patchscout.data.image_files import (
+    decode,
+    eight_bit,
+    open_image,
+    too_large_for_memory,
+    upright_size,
+)
+from patchscout.data.walk import is_folder, list_folder
 from patchscout.types import Image, Mask
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 """What an image file's name ends in, in lower case."""
 
 _LARGEST = {"bool": 1, "uint8": 255, "uint16": 65535}
+_BLOCK_VALUES = 2**20  # how many are turned into float32 at a time
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Return the image files directly in `folder`, sorted by name, without hidden ones."""
-    if not folder.is_dir():
+    """Return the image files directly in `folder`, sorted by name, without hidden ones.
+
+    Raises:
+        InputNotFoundError: There is no such folder.
+        InputValueError: It may not be read.
+    """
+    if not is_folder(folder):
         raise InputNotFoundError(
             f"{folder} is not a folder. Expected a folder of images; check the path."
         )
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    _, files = list_folder(folder)
+    return [path for path in files if is_image_name(path)]
+
+
+def is_image_name(path: Path) -> bool:
+    """Return whether a file is named as an image and not hidden."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
     """Return (height, width) in pixels as `read_image` would, without decoding the pixels."""
-    with open_image(Path(path)) as picture:
-        return upright_size(picture)
+    with open_image(Path(path)) as image:
+        return upright_size(image)
 
 
 def read_image(path: str | Path, *, background: float = 1.0) -> Image:
@@ -54,12 +69,12 @@ def read_image(path: str | Path, *, background: float = 1.0) -> Image:
     Raises:
         InputNotFoundError: There is no such file.
         InputTypeError: Its values are of a type that no camera writes, such as 32-bit integers.
-        InputValueError: It is empty, damaged, absurdly large or no image.
+        InputValueError: It is empty, damaged, no image, or more than the limits allow.
     """
     path = Path(path)
-    with open_image(path) as picture:
-        pixels = decode(picture, path)
-    return _rgb(_unit_range(pixels, str(path)), str(path), background)
+    with open_image(path) as image:
+        pixels = decode(image)
+    return _rgb(pixels, str(path), background)
 
 
 def to_image(image: object) -> Image:
@@ -83,15 +98,13 @@ def to_image(image: object) -> Image:
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, PillowImage.Image):
-        upright = ImageOps.exif_transpose(image)
-        deep = upright.mode.startswith(("I", "F"))
-        image = np.asarray(upright) if deep else eight_bit(upright)
+        image = _pixels_of(image)
     if not isinstance(image, np.ndarray):
         raise InputTypeError(
             "`image` must be a numpy array, a Pillow image or a path; "
             f"got {type(image).__name__}. Convert it with `numpy.asarray(image)`."
         )
-    return _rgb(_unit_range(image, "`image`"), "`image`", 1.0)
+    return _rgb(image, "`image`", 1.0)
 
 
 def resize_image(
@@ -123,26 +136,23 @@ def resize(array: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     return array
 
 
-def _unit_range(pixels: np.ndarray, name: str) -> np.ndarray:
-    """Return pixel values as float32 in [0, 1]."""
-    if largest := _LARGEST.get(pixels.dtype.name):
-        return pixels.astype(np.float32) / np.float32(largest)
-    if not np.issubdtype(pixels.dtype, np.floating):
-        raise InputTypeError(
-            f"{name} has values of type {pixels.dtype}; expected uint8, uint16, bool, or float in "
-            "[0, 1]. Convert it to 8 or 16 bits."
-        )
-    low, high = (float(pixels.min()), float(pixels.max())) if pixels.size else (0.0, 0.0)
-    if not (low >= 0.0 and high <= 1.0):  # said so that NaN fails too
+def _pixels_of(picture: PillowImage.Image) -> np.ndarray:
+    """Return the pixels of a Pillow image, upright; it may only now be decoded."""
+    try:
+        upright = ImageOps.exif_transpose(picture)
+        deep = upright.mode.startswith(("I", "F"))
+        return np.asarray(upright) if deep else eight_bit(upright)
+    except MemoryError as error:
+        raise too_large_for_memory("`image`") from error
+    except Exception as error:  # decoders raise all sorts on damaged files
         raise InputValueError(
-            f"{name} has values from {low:g} to {high:g}; float values must lie in [0, 1]. "
-            "Divide them by the largest possible value, such as 255."
-        )
-    return pixels.astype(np.float32)
+            f"`image` cannot be decoded ({type(error).__name__}). Give its path or an array."
+        ) from error
 
 
 def _rgb(pixels: np.ndarray, name: str, background: float) -> Image:
-    """Return a float32 array of 1, 3 or 4 channels as RGB, alpha laid over `background`."""
+    """Return pixel values of 1, 3 or 4 channels as RGB, alpha laid over `background`."""
+    _check_values(pixels, name)
     shape = pixels.shape
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
@@ -157,9 +167,44 @@ def _rgb(pixels: np.ndarray, name: str, background: float) -> Image:
         raise InputValueError(f"{name} must have 1, 3 or 4 channels; got {shape}. {remedy}.")
     if 0 in shape:
         raise InputValueError(f"{name} has no pixels; got shape {shape}. Leave it out.")
-    if pixels.shape[2] == 1:
-        pixels = np.repeat(pixels, 3, axis=2)
-    elif pixels.shape[2] == 4:
-        alpha = pixels[:, :, 3:]
-        pixels = pixels[:, :, :3] * alpha + np.float32(background) * (1 - alpha)
-    return np.ascontiguousarray(pixels)
+    try:
+        return _converted(pixels, np.float32(background))
+    except MemoryError as error:
+        raise too_large_for_memory(name) from error
+
+
+def _check_values(pixels: np.ndarray, name: str) -> None:
+    """Refuse values of a type, or out of the range, that images do not have."""
+    if pixels.dtype.name in _LARGEST:
+        return
+    if not np.issubdtype(pixels.dtype, np.floating):
+        raise InputTypeError(
+            f"{name} has values of type {pixels.dtype}; expected uint8, uint16, bool, or float in "
+            "[0, 1]. Convert it to 8 or 16 bits."
+        )
+    low, high = (float(pixels.min()), float(pixels.max())) if pixels.size else (0.0, 0.0)
+    if not (low >= 0.0 and high <= 1.0):  # said so that NaN fails too
+        raise InputValueError(
+            f"{name} has values from {low:g} to {high:g}; float values must lie in [0, 1]. "
+            "Divide them by the largest possible value, such as 255."
+        )
+
+
+def _converted(pixels: np.ndarray, background: np.float32) -> Image:
+    """Return (H, W, C) values as float32 RGB, some rows at a time so that there is no second copy.
+
+    The peak is that of `pixels` and the result, 12 bytes a pixel.
+    """
+    height, width, channels = pixels.shape
+    image = np.empty((height, width, 3), np.float32)
+    largest = _LARGEST.get(pixels.dtype.name, 1)
+    num_rows = max(1, _BLOCK_VALUES // (width * channels))
+    for top in range(0, height, num_rows):
+        block = pixels[top : top + num_rows].astype(np.float32)
+        if largest != 1:
+            block /= np.float32(largest)
+        if channels == 4:
+            alpha = block[:, :, 3:]
+            block = block[:, :, :3] * alpha + background * (1 - alpha)
+        image[top : top + num_rows] = block
+    return image

@@ -8,6 +8,7 @@ from pathlib import Path
 from patchscout.checks import InputNotFoundError
 from patchscout.data.annotations import LabelMePolygons, MaskFile
 from patchscout.data.images import IMAGE_SUFFIXES
+from patchscout.data.walk import is_folder, list_files
 from patchscout.types import MaskSource, Sample
 
 MASK_ENDING = "_mask"
@@ -27,7 +28,7 @@ class MaskFolder:
     @cached_property
     def _files(self) -> dict[Path, Path]:
         """All files below the folder, by relative path with the suffix in lower case."""
-        files = sorted(self.path.rglob("*"), reverse=True)
+        files = reversed(list_files(self.path)) if is_folder(self.path) else ()
         return {self._key(file.relative_to(self.path)): file for file in files}
 
     @staticmethod

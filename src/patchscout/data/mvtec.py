@@ -7,6 +7,7 @@ from pathlib import Path
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.data.images import find_images
 from patchscout.data.mask_folder import MaskFolder
+from patchscout.data.walk import is_folder, list_folder
 from patchscout.types import NORMAL, Dataset, Sample
 
 
@@ -30,8 +31,8 @@ def read_mvtec(root: Path, *, needs_labels: bool = True) -> Dataset:
             f"{root / 'train' / NORMAL} has no images. Expected normal images to train on; "
             "put PNG, JPEG, BMP or TIFF files there."
         )
-    test_normal = find_images(test / NORMAL) if (test / NORMAL).is_dir() else []
-    anomalous = defective_images(test) if test.is_dir() else {}
+    test_normal = find_images(test / NORMAL) if is_folder(test / NORMAL) else []
+    anomalous = defective_images(test) if is_folder(test) else {}
     if needs_labels and not anomalous:
         raise InputNotFoundError(
             f"No labeled defects: {test} has no folder of defective images. Looked for images in "
@@ -51,7 +52,7 @@ def defective_images(folder: Path) -> dict[Path, str]:
     """Return the images in the sub-folders of `folder` but `good`, with their defect type."""
     return {
         image_path: sub_folder.name
-        for sub_folder in sorted(folder.iterdir())
-        if sub_folder.is_dir() and sub_folder.name != NORMAL and not sub_folder.name.startswith(".")
+        for sub_folder in list_folder(folder)[0]
+        if sub_folder.name != NORMAL and not sub_folder.name.startswith(".")
         for image_path in find_images(sub_folder)
     }

@@ -1,0 +1,119 @@
+"""What lies in folders: listed in full, or refused where it may not be read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from patchscout.checks import InputNotFoundError, InputValueError
+
+
+def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return what is directly in a folder: its sub-folders and all else, each sorted.
+
+    A symbolic link to a folder counts as a sub-folder.
+
+    Raises:
+        InputNotFoundError: There is no such folder.
+        InputValueError: It may not be read.
+    """
+    folders, others, _ = _scan(folder)
+    return sorted(folders), sorted(others)
+
+
+def list_files(folder: Path) -> list[Path]:
+    """Return all but the folders below a folder, sorted; symbolic links to folders are left out.
+
+    Raises:
+        InputNotFoundError: There is no such folder.
+        InputValueError: It, or a folder below it, may not be read.
+    """
+    files: list[Path] = []
+    waiting = [folder]
+    while waiting:
+        folders, others, links = _scan(waiting.pop())
+        files += others
+        waiting += [path for path in folders if path not in links]
+    return sorted(files)
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a folder is there; one that may not be looked at is refused."""
+    status = status_of(path)
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def status_of(path: Path) -> os.stat_result | None:
+    """Return what the system says of a file or folder; None where there is none.
+
+    Raises:
+        InputValueError: The system does not let it be looked at.
+    """
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:  # no permission, a loop of links, a name too long
+        raise _refused(path, error) from error
+
+
+def size_of_file(path: Path, expected: str) -> int:
+    """Return the size of a regular file in bytes.
+
+    Args:
+        path: The file; a pipe or a device, which could be waited for without end, is refused.
+        expected: What should be there, such as "Expected a PNG image".
+
+    Raises:
+        InputNotFoundError: There is no such file.
+        InputValueError: It is a folder or no regular file, or may not be looked at.
+    """
+    status = status_of(path)
+    if status is None:
+        raise InputNotFoundError(f"{path} does not exist. {expected}; check the path.")
+    if stat.S_ISDIR(status.st_mode):
+        raise InputValueError(f"{path} is a folder. {expected}; name a file in it.")
+    if not stat.S_ISREG(status.st_mode):
+        raise InputValueError(
+            f"{path} is a pipe, socket or device. {expected} in a regular file; copy it into one."
+        )
+    return status.st_size
+
+
+def _scan(folder: Path) -> tuple[list[Path], list[Path], set[Path]]:
+    """Return the sub-folders, all else, and which sub-folders are symbolic links."""
+    folders, others, links = [], [], set()
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                path = folder / entry.name
+                if not _leads_to_folder(entry):
+                    others.append(path)
+                    continue
+                folders.append(path)
+                if entry.is_symlink():
+                    links.add(path)
+    except (OSError, ValueError) as error:
+        raise _refused(folder, error) from error
+    return folders, others, links
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder or a link to one; a link that leads nowhere is not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        if entry.is_symlink():
+            return False
+        raise
+
+
+def _refused(path: Path, error: OSError | ValueError) -> InputNotFoundError | InputValueError:
+    """Return the error for a file or folder that the system does not let be read."""
+    if isinstance(error, FileNotFoundError):
+        return InputNotFoundError(f"{path} does not exist. Check the path.")
+    if isinstance(error, PermissionError):
+        return InputValueError(f"{path} may not be read. Change its permissions or leave it out.")
+    reason = error.strerror if isinstance(error, OSError) else error
+    return InputValueError(f"{path} cannot be read: {reason}. Check the path or leave it out.")
