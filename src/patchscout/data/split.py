@@ -273,8 +273,8 @@ def images_of_split(path: Path) -> list[Path]:
 
     Raises:
         InputNotFoundError: The file is not there any more.
-        InputValueError: It is damaged, of a newer format, or names what `write_split` never writes, such
-            as an absolute path.
+        InputValueError: It is damaged, of a newer format, or has a name that `write_split` never
+            writes, such as an absolute path.
     """
     content = _read_file(path)
     if content.root is None:  # written before the root was
