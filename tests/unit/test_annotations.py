@@ -8,14 +8,8 @@ import pytest
 from PIL import Image as PillowImage
 
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.data.annotations import LabelMePolygons, MaskFile, fill_polygon, read_mask
-from patchscout.data.coco import (
-    CocoMask,
-    decode_runs,
-    decompress_counts,
-    read_coco,
-    segmentation_mask,
-)
+from patchscout.data.annotations import LabelMePolygons, MaskFile, read_mask
+from patchscout.data.coco import CocoMask, read_coco
 from patchscout.types import Sample
 
 SIZE = (40, 50)
@@ -110,14 +104,6 @@ def test_mask_of_a_normal_sample_is_empty(tmp_path):
     )
 
 
-def test_polygons_hold_the_pixels_whose_center_they_hold():
-    np.testing.assert_array_equal(fill_polygon(np.array(POINTS), SIZE), SQUARE)
-    almost = np.array([[0.6, 0], [3.4, 0], [3.4, 2], [0.6, 2]])
-    assert np.argwhere(fill_polygon(almost, SIZE)).tolist() == [[0, 1], [0, 2], [1, 1], [1, 2]]
-    outside = fill_polygon(np.array([[45, -10], [99, -10], [99, 3], [45, 3]]), SIZE)
-    assert np.argwhere(outside).tolist() == [[r, c] for r in range(3) for c in range(45, 50)]
-
-
 def test_labelme_shapes(tmp_path):
     polygon = labelme(tmp_path / "a.json", [{"points": POINTS}])
     np.testing.assert_array_equal(polygon.read(SIZE), SQUARE)
@@ -138,13 +124,13 @@ def test_labelme_shapes(tmp_path):
     [
         ([], r"007\.json is empty"),
         ([{"points": [[90, 90], [95, 90], [95, 95]]}], r"007\.json is empty"),
-        ([{"shape_type": "line", "points": [[1, 1], [2, 2]]}], "it has a line of 2 points.* again"),
-        ([{"points": [[1, 1], [2, 2]]}], "it has a polygon of 2 points"),
-        ([{"points": [[1], [2, 2]]}], "no list `points`"),
-        ([{}], "no list `points`"),
-        (["polygon"], "no list `points`"),
-        ([{"points": [[1, 1], [2, 2], [3, None]]}], "not a finite number"),
-        (None, "it has no list `shapes`"),
+        ([{"shape_type": "line", "points": [[1, 1], [2, 2]]}], r"`shapes\[0\]` is a line of 2 points.* again"),
+        ([{"points": [[1, 1], [2, 2]]}], "is a polygon of 2 points"),
+        ([{"points": [[1], [2, 2]]}], r"`shapes\[0\]`: `points` must be a list of x, y pairs"),
+        ([{}], r"`shapes\[0\]`: `points` is missing"),
+        (["polygon"], r"`shapes\[0\]`: it must be an object .* got polygon"),
+        ([{"points": [[1, 1], [2, 2], [3, None]]}], "must be finite numbers, not None"),
+        (None, "`shapes` must be a valid list; got None"),
     ],
 )
 def test_labelme_files_that_do_not_fit(tmp_path, shapes, message):
@@ -174,19 +160,24 @@ def test_broken_json_is_one_line(tmp_path, content, source):
         source(path).read(SIZE)
 
 
-def test_compressed_runs_as_pycocotools_writes_them():
-    mask = decode_runs(decompress_counts(TWO_BOXES_RLE), SIZE)
-    np.testing.assert_array_equal(mask, TWO_BOXES)
+def rle(path, counts, size):
+    annotation = {"image_id": 7, "segmentation": {"size": size, "counts": counts}}
+    return coco(path, [annotation], size).read(size)
+
+
+def test_compressed_runs_as_pycocotools_writes_them(tmp_path):
+    np.testing.assert_array_equal(rle(tmp_path / "a.json", TWO_BOXES_RLE, SIZE), TWO_BOXES)
     # The same, but for a mask with runs beyond 5 and 10 bits.
     big = np.zeros((300, 400), bool)
     big[100:250, 50:350] = True
     text = "lg>f4f4" + "0" * 597 + "da>"
-    np.testing.assert_array_equal(decode_runs(decompress_counts(text), (300, 400)), big)
+    np.testing.assert_array_equal(rle(tmp_path / "b.json", text, (300, 400)), big)
 
 
-def test_uncompressed_runs_go_down_the_columns():
-    mask = segmentation_mask({"size": [2, 3], "counts": [1, 2, 3]}, (2, 3))
-    np.testing.assert_array_equal(mask, [[False, True, False], [True, False, False]])
+def test_uncompressed_runs_go_down_the_columns(tmp_path):
+    expected = [[False, True, False], [True, False, False]]
+    for counts in ([1, 2, 3], [1.0, 2.0, 3.0], [1, 2, 3, 0, 0]):
+        np.testing.assert_array_equal(rle(tmp_path / "a.json", counts, (2, 3)), expected)
 
 
 def test_coco_annotations_are_united(tmp_path):
@@ -209,9 +200,9 @@ def test_coco_annotations_are_united(tmp_path):
         ([{"image_id": 7, "segmentation": {"size": SIZE, "counts": [9]}}], "RLE of 9 pixels"),
         ([{"image_id": 7, "segmentation": {"size": SIZE, "counts": "\u2603"}}], "the character"),
         ([{"image_id": 7, "segmentation": {"size": SIZE, "counts": "P"}}], "within a number"),
-        ([{"image_id": 8}], "not a COCO file .* 8 is missing"),
-        ([{}], "not a COCO file .* 'image_id' is missing"),
-        (None, "not a COCO file"),
+        ([{"image_id": 8}], r"`annotations\[0\]`: `image_id` 8 is missing among"),
+        ([{}], r"`annotations\[0\]`: `image_id` is missing.*COCO"),
+        (None, "`annotations` must be a valid list; got None.*COCO"),
     ],
 )
 def test_coco_files_that_do_not_fit(tmp_path, annotations, message):

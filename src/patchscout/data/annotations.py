@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from skimage import draw
+from pydantic import BaseModel, ConfigDict, PlainValidator
 
 from patchscout.checks import InputValueError
+from patchscout.data.drawing import FARTHEST_PX, Circle, Polygon, Shape, draw_shapes
 from patchscout.data.images import read_image
-from patchscout.data.json_files import read_json_object
+from patchscout.data.json_files import (
+    Side,
+    Text,
+    number_array,
+    parse_entry,
+    read_json_object,
+    shown,
+)
 from patchscout.types import Mask, Sample
 
 
@@ -33,7 +42,8 @@ class MaskFile:
             InputValueError: It is of another size, empty, not binary, or no image.
         """
         values = read_image(self.path, background=0.0).max(axis=2)
-        check_size(values.shape, image_size, self.path)
+        height, width = values.shape
+        check_size((height, width), image_size, self.path)
         mask = values > 0
         if not np.all(values[mask] == values.max()):
             levels = np.unique(values)
@@ -43,6 +53,32 @@ class MaskFile:
                 "mask has 0 and one other. Save it as PNG with 0 for normal, 255 for anomalous."
             )
         return check_not_empty(mask, self.path)
+
+
+def read_corners(value: Any) -> np.ndarray:
+    """Return the corners of an outline in a JSON file as an (N, 2) array of x and y.
+
+    Args:
+        value: A list of x, y pairs, or of x and y by turns.
+
+    Raises:
+        ValueError: It is neither, or a coordinate is no number or too far away.
+    """
+    expected = "must be a list of x, y pairs, or of x and y by turns"
+    if type(value) is not list:
+        raise ValueError(expected)
+    if all(type(pair) is list and len(pair) == 2 for pair in value):
+        value = list(chain.from_iterable(value))
+    if len(value) % 2 or any(type(number) is list for number in value):
+        raise ValueError(expected)
+    numbers = number_array(value)
+    if numbers.size and np.abs(numbers).max() > FARTHEST_PX:
+        raise ValueError(f"must have coordinates of at most {FARTHEST_PX:g} pixels")
+    return numbers.reshape(-1, 2)
+
+
+Corners = Annotated[np.ndarray, PlainValidator(read_corners)]
+"""An outline in a JSON file."""
 
 
 @dataclass(frozen=True)
@@ -60,51 +96,53 @@ class LabelMePolygons:
 
         Raises:
             InputNotFoundError: There is no such file.
-            InputValueError: It is no LabelMe file, of another size, or marks nothing.
+            InputValueError: It is no LabelMe file, of another size, marks nothing, or is beyond
+                the limits.
         """
         content = read_json_object(self.path, "a LabelMe file")
-        shapes = content.get("shapes")
-        if not isinstance(shapes, list):
-            raise self._damaged("it has no list `shapes`")
-        size = (content.get("imageHeight"), content.get("imageWidth"))
-        if size != (None, None):
-            check_size(size, image_size, self.path)
-        mask = np.zeros(image_size, bool)
-        for shape in shapes:
-            mask |= self._draw(shape, image_size)
-        return check_not_empty(mask, self.path)
+        labelme = parse_entry(_LabelMe, content, str(self.path), _LABELME)
+        check_size((labelme.imageHeight, labelme.imageWidth), image_size, self.path)
+        shapes = [self._shape(value, i) for i, value in enumerate(labelme.shapes)]
+        return check_not_empty(draw_shapes(shapes, image_size, self.path), self.path)
 
-    def _draw(
-        self,
-        shape: Any,
-        image_size: tuple[int, int],
-    ) -> Mask:
-        """Return the mask of one entry of `shapes`."""
-        try:
-            kind = shape.get("shape_type") or "polygon"
-            points = np.asarray(shape["points"], float).reshape(-1, 2)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise self._damaged("a shape has no list `points` of x, y pairs") from error
-        if not np.isfinite(points).all():
-            raise self._damaged("a point is not a finite number")
+    def _shape(self, value: object, index: int) -> Shape:
+        """Return what an entry of `shapes` outlines."""
+        where = f"{self.path}: `shapes[{index}]`"
+        entry = parse_entry(_LabelMeShape, value, where, _LABELME)
+        kind, points = entry.shape_type or "polygon", entry.points
         if kind == "polygon" and len(points) >= 3:
-            return fill_polygon(points, image_size)
+            return Polygon(points)
         if kind == "rectangle" and len(points) in (2, 4):  # two corners, or since 2024 all four
             (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
             corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-            return fill_polygon(np.array(corners), image_size)
+            return Polygon(np.array(corners))
         if kind == "circle" and len(points) == 2:  # the center and a point on the edge
-            mask = np.zeros(image_size, bool)
-            radius = float(np.hypot(*(points[1] - points[0])))
-            mask[draw.disk(points[0, ::-1] - 0.5, radius, shape=image_size)] = True
-            return mask
-        raise self._damaged(f"it has a {kind} of {len(points)} points")
+            x, y = points[0].tolist()
+            return Circle((x, y), float(np.hypot(*(points[1] - points[0]))))
+        raise InputValueError(f"{where} is a {shown(kind)} of {len(points)} points. {_LABELME}")
 
-    def _damaged(self, what: str) -> InputValueError:
-        return InputValueError(
-            f"{self.path} is not a LabelMe file that can be used: {what}. Expected shapes of type "
-            "polygon, rectangle or circle; outline the defect again with one of these."
-        )
+
+_LABELME = (
+    "Expected a LabelMe file with shapes of type polygon, rectangle or circle; outline the defect "
+    "again with one of these."
+)
+
+
+class _LabelMe(BaseModel):
+    """A LabelMe file, as far as it is used."""
+
+    shapes: list[Any]
+    imageHeight: Side | None = None  # noqa: N815 - LabelMe's own name
+    imageWidth: Side | None = None  # noqa: N815
+
+
+class _LabelMeShape(BaseModel):
+    """An entry of `shapes`, as far as it is used."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    points: Corners
+    shape_type: Text | None = None
 
 
 def read_mask(sample: Sample, image_size: tuple[int, int]) -> Mask:
@@ -114,32 +152,27 @@ def read_mask(sample: Sample, image_size: tuple[int, int]) -> Mask:
     return sample.mask.read(image_size)
 
 
-def fill_polygon(points_xy: np.ndarray, image_size: tuple[int, int]) -> Mask:
-    """Return the pixels whose center lies in a polygon.
+def check_size(
+    size: tuple[int | None, int | None], image_size: tuple[int, int], source: object
+) -> None:
+    """Refuse an annotation made for an image of another size than `image_size` (height, width).
 
     Args:
-        points_xy: (N, 2) corners in pixels, (0, 0) being the corner of the first pixel.
-        image_size: (height, width) in pixels; what lies outside is cut off.
-
-    Example:
-        >>> int(fill_polygon(np.array([(1, 1), (4, 1), (4, 3), (1, 3)]), (5, 5)).sum())
-        6
+        size: (height, width); None for what it does not tell.
+        image_size: What the image has.
+        source: The annotation, for the message.
     """
-    mask = np.zeros(image_size, bool)
-    mask[draw.polygon(points_xy[:, 1] - 0.5, points_xy[:, 0] - 0.5, shape=image_size)] = True
-    return mask
-
-
-def check_size(size: tuple[Any, ...], image_size: tuple[int, int], path: Path) -> None:
-    """Refuse an annotation of `size` (height, width) made for an image of another size."""
-    if size != image_size:
+    height, width = (
+        own if told is None else told for told, own in zip(size, image_size, strict=True)
+    )
+    if (height, width) != image_size:
         raise InputValueError(
-            f"{path} is made for {size[1]} x {size[0]} pixels (width x height); its image has "
+            f"{source} is made for {width} x {height} pixels (width x height); its image has "
             f"{image_size[1]} x {image_size[0]}. Annotate the image at its own size."
         )
 
 
-def check_not_empty(mask: Mask, source: Path | str) -> Mask:
+def check_not_empty(mask: Mask, source: object) -> Mask:
     """Return the mask, or refuse it where it marks nothing."""
     if not mask.any():
         raise InputValueError(

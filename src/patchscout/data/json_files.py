@@ -1,12 +1,28 @@
-"""JSON files that people hand in, read with errors of one line."""
+"""JSON files that people hand in, read within the limits and with errors of one line."""
 
 from __future__ import annotations
 
 import json
+import math
+import re
+import reprlib
+import stat
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, PlainValidator, ValidationError
 
 from patchscout.checks import InputNotFoundError, InputValueError
+from patchscout.limits import current_limits
+
+_LONGEST_SHOWN = 80
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_AT_ONCE = 1 << 20
+
+_repr = reprlib.Repr()
+_repr.maxlevel, _repr.maxlist, _repr.maxdict, _repr.maxstring = 2, 3, 2, _LONGEST_SHOWN
 
 
 def read_json_object(path: Path, what: str) -> dict[str, Any]:
@@ -18,23 +34,192 @@ def read_json_object(path: Path, what: str) -> dict[str, Any]:
 
     Raises:
         InputNotFoundError: There is no such file.
-        InputValueError: It is not JSON, or not an object.
+        InputValueError: It is not JSON, not an object, or beyond the limits on size and depth.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
+        data = read_limited(path, what)
+    except (FileNotFoundError, UnicodeEncodeError) as error:
         raise InputNotFoundError(
             f"{path} does not exist. Expected {what}; check the path."
         ) from error
-    except (OSError, RecursionError, ValueError) as error:
-        raise InputValueError(
-            f"{path} is not readable JSON ({error}). Expected {what}; export it again."
-        ) from error
+    except OSError as error:
+        raise _not_readable(path, what, error) from error
+    return parse_json_object(data, path, what)
+
+
+def parse_json_object(data: bytes, path: Path, what: str) -> dict[str, Any]:
+    """Read the content of a JSON file that holds one object, see `read_json_object`."""
+    _check_depth(data, path)
+    try:
+        content = json.loads(data.decode("utf-8-sig"))
+    except (RecursionError, ValueError) as error:
+        raise _not_readable(path, what, error) from error
     if not isinstance(content, dict):
         raise InputValueError(
             f"{path} holds a JSON {type(content).__name__}. Expected {what}; export it again."
         )
     return content
+
+
+def _not_readable(path: Path, what: str, error: Exception) -> InputValueError:
+    return InputValueError(
+        f"{path} is not readable JSON ({_reason(error)}). Expected {what}; export it again."
+    )
+
+
+def read_limited(path: Path, what: str) -> bytes:
+    """Return what a file holds, which is looked at before it is opened."""
+    if "\0" in str(path):
+        raise FileNotFoundError
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise InputValueError(
+            f"{path} is a folder or a device. Expected {what}; name the file itself."
+        )
+    limit_mib = current_limits().file_mib
+    data = b""
+    if status.st_size <= limit_mib << 20:
+        with path.open("rb") as file:
+            data = file.read((limit_mib << 20) + 1)  # it may have grown
+    if max(status.st_size, len(data)) > limit_mib << 20:
+        raise InputValueError(
+            f"{path} has {status.st_size / 2**20:.0f} MiB; at most {limit_mib} MiB are read. "
+            f"Expected {what}; divide it, or raise `--limits.file-mib`."
+        )
+    return data
+
+
+def _check_depth(data: bytes, path: Path) -> None:
+    """Refuse JSON that is nested deeper than the limit, without following it down."""
+    outside_strings = b"".join(re.sub(rb"\\.", b"", data, flags=re.DOTALL).split(b'"')[::2])
+    brackets = outside_strings.translate(None, delete=_NOT_BRACKETS)
+    limit, depth = current_limits().depth, 0
+    for start in range(0, len(brackets), _AT_ONCE):
+        part = np.frombuffer(brackets[start : start + _AT_ONCE], np.uint8)
+        opens = (part == ord("[")) | (part == ord("{"))
+        depths = depth + np.cumsum(np.where(opens, 1, -1))
+        if depths.max() > limit:
+            raise InputValueError(
+                f"{path} is nested more than {limit} deep. Export it again, or raise "
+                "`--limits.depth`."
+            )
+        depth = int(depths[-1])
+
+
+def _reason(error: Exception) -> str:
+    """Return in a few words why a file is not JSON."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    if isinstance(error, json.JSONDecodeError):
+        return str(error)
+    return "it has a number of thousands of digits"
+
+
+def shown(value: object) -> str:
+    """Return a value from a file as a message shows it: short, in one line, of plain characters."""
+    if isinstance(value, str) and value.isprintable() and len(value) <= _LONGEST_SHOWN:
+        return value
+    text = _repr.repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def parse_entry(model: type[Model], value: object, where: str, remedy: str) -> Model:
+    """Return a part of a file as a model.
+
+    Args:
+        model: What it must look like.
+        value: The part.
+        where: File and entry, the start of the message.
+        remedy: What the file should be and what to do, the end of the message.
+
+    Raises:
+        InputValueError: It does not fit; the message names field, expectation and value.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    field = "".join(f"[{part}]" if i else f"`{part}` " for i, part in enumerate(first["loc"]))
+    if first["type"] == "missing":
+        raise InputValueError(f"{where}: {field}is missing. {remedy}")
+    must_be = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if not first["loc"]:
+        must_be = "it must be an object with fields"
+    raise InputValueError(f"{where}: {field}{must_be}; got {shown(first['input'])}. {remedy}")
+
+
+def is_number(value: object) -> bool:
+    """Return whether a JSON value is a finite number; true and false are none."""
+    if type(value) not in (int, float):
+        return False
+    return -sys.float_info.max <= value <= sys.float_info.max  # pyright: ignore[reportOperatorIssue]
+
+
+def number_array(values: list[Any]) -> np.ndarray:
+    """Return a list of finite numbers in a JSON file as float64.
+
+    Raises:
+        ValueError: Something else is among them.
+    """
+    try:
+        numbers = np.array(values if set(map(type, values)) <= {int, float} else [np.nan], float)
+    except OverflowError:
+        numbers = np.array([np.inf])
+    if not np.isfinite(numbers).all():
+        wrong = next(value for value in values if not is_number(value))
+        raise ValueError(f"must be finite numbers, not {shown(wrong)}")
+    return numbers
+
+
+def _number(value: Any) -> float:
+    if not is_number(value):
+        raise ValueError("must be a finite number")
+    return float(value)
+
+
+def _whole(value: Any) -> int | None:
+    """Return a JSON value as a whole number, which some tools write as 512.0, else None."""
+    if is_number(value) and value == math.floor(value):
+        return int(value)
+    return value if type(value) is int else None
+
+
+def _side(value: Any) -> int:
+    whole = _whole(value)
+    if whole is None or not 1 <= whole < 1 << 31:
+        raise ValueError("must be a whole number of pixels, 1 or more")
+    return whole
+
+
+def _identifier(value: Any) -> int | str:
+    whole = value if isinstance(value, str) else _whole(value)
+    if whole is None:
+        raise ValueError("must be a whole number or a text")
+    return whole
+
+
+def _text(value: Any) -> str:
+    # Not pydantic's own, which refuses file names that are not UTF-8.
+    if not isinstance(value, str):
+        raise ValueError("must be a text")
+    return value
+
+
+Number = Annotated[float, PlainValidator(_number)]
+"""A finite number."""
+Side = Annotated[int, PlainValidator(_side)]
+"""Width or height in pixels."""
+Identifier = Annotated[int | str, PlainValidator(_identifier)]
+"""What tells an entry from others."""
+Text = Annotated[str, PlainValidator(_text)]
+"""Any text, a file name that is not UTF-8 included."""
 
 
 def refuse_newer(version: object, newest: int, path: Path) -> None:
@@ -45,21 +230,6 @@ def refuse_newer(version: object, newest: int, path: Path) -> None:
     """
     if isinstance(version, int) and version > newest:
         raise InputValueError(
-            f"{path} has format {version}; this PatchScout reads up to {newest}. Update it."
+            f"{path} has format {shown(version)}; this PatchScout reads up to {newest}. Update it."
         )
 
-
-def parse_json_object(text: bytes, path: Path, what: str) -> dict[str, Any]:
-    import json as j
-
-    try:
-        content = j.loads(text)
-    except (RecursionError, ValueError) as error:
-        raise InputValueError(
-            f"{path} is not readable JSON ({error}). Expected {what}; export it again."
-        ) from error
-    if not isinstance(content, dict):
-        raise InputValueError(
-            f"{path} holds a JSON {type(content).__name__}. Expected {what}; export it again."
-        )
-    return content

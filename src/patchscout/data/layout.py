@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from patchscout.checks import InputNotFoundError, InputValueError
@@ -37,10 +38,22 @@ def read_dataset(
         InputValueError: The layout is not known, or a folder is empty.
     """
     root = Path(root)
-    if not root.exists():
-        raise InputNotFoundError(f"{root} does not exist. Expected a folder of images.")
-    if not root.is_dir():
-        raise InputValueError(f"{root} is a file. Expected a folder of images; name its folder.")
+    try:
+        with os.scandir(root):
+            pass
+    except NotADirectoryError as error:
+        raise InputValueError(
+            f"{root} is a file. Expected a folder of images; name its folder."
+        ) from error
+    except (FileNotFoundError, ValueError) as error:  # ValueError: no path can have such characters
+        raise InputNotFoundError(
+            f"{root} does not exist. Expected a folder of images; check the path."
+        ) from error
+    except OSError as error:
+        raise InputValueError(
+            f"{root} cannot be read ({error.strerror}). Expected a folder of images; check its name"
+            " and your rights."
+        ) from error
     paths = {"normal": normal, "defective": defective, "masks": masks}
     absent = [f"`{field}`" for field, path in paths.items() if path is None]
     if normal is not None and defective is not None and masks is not None:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import math
 import os
+import posixpath
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, PlainValidator
 
 from patchscout.checks import InputNotFoundError, InputValueError, nearest
 from patchscout.data.images import read_size
-from patchscout.data.json_files import parse_json_object, refuse_newer
+from patchscout.data.json_files import (
+    Text,
+    parse_entry,
+    parse_json_object,
+    refuse_newer,
+    shown,
+)
 from patchscout.files.atomic import json_text
 from patchscout.types import NORMAL, Dataset, Sample, Split
 
@@ -206,7 +215,7 @@ def _draw_normal(
 
 def _number(defect_type: str) -> int:
     """Return the number that makes the draw of a type its own."""
-    return zlib.crc32(defect_type.encode())
+    return zlib.crc32(defect_type.encode(errors="surrogatepass"))
 
 
 def _path(sample: Sample) -> str:
@@ -239,30 +248,29 @@ def parse_split(text: bytes, path: Path, dataset: Dataset) -> Split:
 
     Raises:
         InputNotFoundError: An image named in it is not there any more.
-        InputValueError: The file is damaged, or of a newer format.
+        InputValueError: The file is damaged, of a newer format, or names an image twice or of the
+            wrong kind.
     """
-    content = parse_json_object(text, path, "a split file of PatchScout")
-    version = content.get("format_version")
-    refuse_newer(version, FORMAT_VERSION, path)
+    content = _parse(text, path)
     known = (*dataset.train_normal, *dataset.test_normal, *dataset.anomalous)
     samples = {relative_path(sample.image_path, dataset.root): sample for sample in known}
-
-    def find(field: str) -> tuple[Sample, ...]:
-        names: Any = content.get(field)
-        if version != FORMAT_VERSION or not _is_names(names):
-            raise InputValueError(
-                f"{path} is damaged: `{field}` or `format_version` does not fit. Expected a split "
-                "file as training writes it; copy it again or train anew."
+    for name in content.names:
+        if name not in samples:
+            raise InputNotFoundError(
+                f"{dataset.root / name} is named in {path} but is not among the images of "
+                f"{dataset.root}. Put it back, or train anew on the images there are."
             )
+    for field, names, anomalous in (
+        ("train_normal", content.train_normal, False),
+        ("labeled", content.labeled, True),
+    ):
         for name in names:
-            if name not in samples:
-                raise InputNotFoundError(
-                    f"{dataset.root / name} is named in {path} but is not among the images of "
-                    f"{dataset.root}. Put it back, or train anew on the images there are."
-                )
-        return tuple(samples[name] for name in names)
-
-    return Split(find("train_normal"), find("labeled"), find("test"))
+            if samples[name].is_anomalous != anomalous:
+                kind = samples[name].defect_type
+                raise _damaged(path, f"`{field}` has {shown(name)}, an image of type {shown(kind)}")
+    parts = (content.train_normal, content.labeled, content.test)
+    train_normal, labeled, test = (tuple(samples[name] for name in names) for names in parts)
+    return Split(train_normal, labeled, test)
 
 
 def images_of_split(text: bytes, path: Path) -> list[Path]:
@@ -273,19 +281,67 @@ def images_of_split(text: bytes, path: Path) -> list[Path]:
         path: The split file, for errors.
 
     Raises:
-        InputValueError: It is damaged.
+        InputValueError: It is damaged, of a newer format, or has a name that `split_json` never
+            makes, such as an absolute path.
     """
-    content = parse_json_object(text, path, "a split file of PatchScout")
-    root, fields = content.get("root"), ("labeled", "test", "train_normal")
-    parts: Any = [content.get(field) for field in fields]
-    if not isinstance(root, str) or not all(map(_is_names, parts)):
+    content = _parse(text, path)
+    if content.root is None:  # written before the root was
         return []
-    images = [Path(root, name) for names in parts for name in names]
-    return [image for image in images if image.is_file()]
+    root = Path(content.root)
+    if not root.is_absolute() or "\0" in content.root:
+        raise _damaged(path, f"`root` must be an absolute path; got {shown(content.root)}")
+    for name in content.names:
+        if "\0" in name or Path(name).anchor or name != posixpath.normpath(name):
+            raise _damaged(path, f"{shown(name)} is no path relative to `root` in its short form")
+    images = [root / name for name in content.names]
+    return [image for image in images if os.path.isfile(image)]  # noqa: PTH113 - never raises
 
 
-def _is_names(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+_SPLIT = "Expected a split file as training writes it; copy it again or train anew."
+
+
+def _format_version(value: Any) -> int:
+    if type(value) is not int or value != FORMAT_VERSION:
+        raise ValueError(f"must be {FORMAT_VERSION}")
+    return value
+
+
+def _names(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError("must be a list of paths")
+    return value
+
+
+Names = Annotated[list[str], PlainValidator(_names)]
+
+
+class _SplitFile(BaseModel):
+    """A split file of format 1."""
+
+    format_version: Annotated[int, PlainValidator(_format_version)]
+    root: Text | None = None
+    labeled: Names
+    test: Names
+    train_normal: Names
+
+    @property
+    def names(self) -> list[str]:
+        """All images."""
+        return [*self.labeled, *self.test, *self.train_normal]
+
+
+def _parse(text: bytes, path: Path) -> _SplitFile:
+    content = parse_json_object(text, path, "a split file of PatchScout")
+    refuse_newer(content.get("format_version"), FORMAT_VERSION, path)
+    split = parse_entry(_SplitFile, content, f"{path} is damaged", _SPLIT)
+    twice = [name for name, count in Counter(split.names).items() if count > 1]
+    if twice:
+        raise _damaged(path, f"{shown(twice[0])} is named twice")
+    return split
+
+
+def _damaged(path: Path, what: str) -> InputValueError:
+    return InputValueError(f"{path} is damaged: {what}. {_SPLIT}")
 
 
 def relative_path(path: Path, root: Path) -> str:

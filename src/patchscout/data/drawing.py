@@ -1,0 +1,211 @@
+"""Shapes drawn into the mask of one image, in a time that follows their outline and their area."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from patchscout.checks import InputValueError
+from patchscout.limits import current_limits
+from patchscout.types import Mask
+
+FARTHEST_PX = 1e12
+"""Coordinates beyond this are refused: there a float no longer tells one pixel from the next."""
+
+_ON_CORNER_PX = 1e-12
+"""A pixel's center nearer than this to a corner counts as inside."""
+_AT_ONCE = 1 << 17
+"""Crossings of edges with rows, or pixels of a circle's box, that are worked on at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Polygon:
+    """A closed outline; where it crosses itself, what it holds an even number of times is outside.
+
+    Attributes:
+        points_xy: (N, 2) corners in pixels, (0, 0) being the corner of the first pixel.
+    """
+
+    points_xy: np.ndarray
+
+    @property
+    def num_points(self) -> int:
+        """How many corners there are."""
+        return len(self.points_xy)
+
+
+@dataclass(frozen=True)
+class Circle:
+    """A disk.
+
+    Attributes:
+        center_xy: In pixels, (0, 0) being the corner of the first pixel.
+        radius: In pixels; 0 marks nothing.
+    """
+
+    center_xy: tuple[float, float]
+    radius: float
+    num_points: int = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """Alternating runs of normal and anomalous pixels, column by column.
+
+    Attributes:
+        counts: Lengths of the runs; they add up to the pixels of the image.
+    """
+
+    counts: np.ndarray
+
+    @property
+    def num_points(self) -> int:
+        """How many runs there are."""
+        return len(self.counts)
+
+
+Shape = Polygon | Circle | Runs
+
+
+def draw_shapes(shapes: Sequence[Shape], image_size: tuple[int, int], source: object) -> Mask:
+    """Return the union of shapes: the pixels whose center lies in one of them, or on its edge.
+
+    Args:
+        shapes: What lies outside of the image is cut off.
+        image_size: (height, width) in pixels.
+        source: Where the shapes come from, for messages.
+
+    Raises:
+        InputValueError: The shapes are beyond the limits on points or seconds.
+
+    Example:
+        >>> square = Polygon(np.array([(1.0, 1.0), (4.0, 1.0), (4.0, 3.0), (1.0, 3.0)]))
+        >>> int(draw_shapes([square], (5, 5), "a test").sum())
+        6
+    """
+    limit = current_limits().points
+    num_points = sum(shape.num_points for shape in shapes)
+    if num_points > limit:
+        raise InputValueError(
+            f"{source} has outlines of {num_points:,} points or runs; at most {limit:,} are drawn "
+            "for one image. Outline it more coarsely, or raise `--limits.points`."
+        )
+    canvas = _Canvas(image_size, source)
+    for shape in shapes:
+        if isinstance(shape, Polygon):
+            canvas.fill_polygon(shape.points_xy)
+        elif isinstance(shape, Circle):
+            canvas.fill_circle(shape.center_xy, shape.radius)
+        else:
+            canvas.fill_runs(shape.counts)
+    return canvas.mask()
+
+
+class _Canvas:
+    """A mask that shapes are drawn into, until the time is over."""
+
+    def __init__(self, image_size: tuple[int, int], source: object) -> None:
+        self._rows = np.zeros(image_size, bool)
+        self._columns: np.ndarray | None = None  # (width, height), for runs that go down columns
+        self._source = source
+        self._end = time.monotonic() + current_limits().seconds
+
+    def mask(self) -> Mask:
+        """Return what has been drawn."""
+        return self._rows if self._columns is None else self._rows | self._columns.T
+
+    def fill_polygon(self, points_xy: np.ndarray) -> None:
+        """Mark the pixels whose center lies in a polygon, on an edge or on a corner."""
+        height, width = self._rows.shape
+        x, y = np.ascontiguousarray(points_xy.T, float) - 0.5
+        column, row = np.rint(x), np.rint(y)
+        hit = (np.abs(x - column) < _ON_CORNER_PX) & (np.abs(y - row) < _ON_CORNER_PX)
+        hit &= (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        self._rows[row[hit].astype(int), column[hit].astype(int)] = True
+        self._fill_rows(np.stack([x, y, np.roll(x, 1), np.roll(y, 1)]), 0, height - 1)
+
+    def _fill_rows(self, edges: np.ndarray, top: int, bottom: int) -> None:
+        """Mark what lies between the edges, (x, y) to (x, y) each, in the rows `top` to `bottom`.
+
+        A center that lies exactly on an edge is inside: it is counted whether the edges cross its
+        row to its right, those that only touch the row from above left out, and to its left, those
+        that only touch it from below left out; an odd number on either side is inside.
+        """
+        self._check_time()
+        low, high = np.minimum(edges[1], edges[3]), np.maximum(edges[1], edges[3])
+        first, last = np.maximum(np.ceil(low), top), np.minimum(np.floor(high), bottom)
+        crosses = (first <= last) & (low < high)
+        edges, low, high, first = (part[..., crosses] for part in (edges, low, high, first))
+        num_rows = (last[crosses] - first + 1).astype(int)
+        num_crossings = int(num_rows.sum())
+        if num_crossings > _AT_ONCE and top < bottom:
+            middle = (top + bottom) // 2
+            self._fill_rows(edges, top, middle)
+            self._fill_rows(edges, middle + 1, bottom)
+            return
+        edge = np.repeat(np.arange(num_rows.size), num_rows)
+        before = np.cumsum(num_rows) - num_rows
+        row = first.astype(int)[edge] + np.arange(num_crossings) - before[edge]
+        x0, y0, x1, y1 = edges[:, edge]
+        y0, y1 = y0 - row, y1 - row
+        crossing = x0 + (x1 - x0) * (y0 / (y0 - y1))
+        # Only for the nearest center rounding could decide, so that it is looked at by itself.
+        column = np.rint(crossing).clip(-1, self._rows.shape[1])
+        ahead = ((x0 - column) * y1 - (x1 - column) * y0) / (y1 - y0)
+        right, left = column + (ahead > 0), column + (ahead >= 0)
+        to_right = self._spans(row, right, row < high[edge])
+        to_left = self._spans(row, left, row > low[edge])
+        self._fill_spans(to_right)
+        if not np.array_equal(to_right, to_left):
+            self._fill_spans(to_left)
+
+    def _spans(self, row: np.ndarray, column: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Return (N, 2) starts and ends of spans within rows, as indices of the flat mask."""
+        width = self._rows.shape[1]
+        ends = row[counts] * width + column[counts].clip(0, width).astype(int)
+        ends.sort()  # an even number of edges crosses a row, so that no pair spans two rows
+        spans = ends.reshape(-1, 2)
+        return spans[spans[:, 0] < spans[:, 1]]
+
+    def _fill_spans(self, spans: np.ndarray) -> None:
+        flat = self._rows.reshape(-1)
+        for start, end in spans.tolist():
+            flat[start:end] = True
+
+    def fill_circle(self, center_xy: tuple[float, float], radius: float) -> None:
+        """Mark the pixels whose center is nearer to the center of a circle than its radius."""
+        if radius <= 0:
+            return
+        axes = []
+        for center, size in zip(reversed(center_xy), self._rows.shape, strict=True):
+            first = int(max(np.ceil(center - 0.5 - radius), 0))
+            end = max(int(min(np.floor(center - 0.5 + radius), size - 1)) + 1, first)
+            distance = (np.arange(end - first) - (center - 0.5 - first)) / radius
+            axes.append((slice(first, end), distance**2))
+        (rows, vertical), (columns, horizontal) = axes
+        step = max(_AT_ONCE // max(horizontal.size, 1), 1)
+        box = self._rows[rows, columns]
+        for start in range(0, vertical.size, step):
+            self._check_time()
+            near = vertical[start : start + step, None] + horizontal < 1
+            box[start : start + step] |= near
+
+    def fill_runs(self, counts: np.ndarray) -> None:
+        """Mark every other run of pixels, the first of them normal, column by column."""
+        self._check_time()
+        if self._columns is None:
+            self._columns = np.zeros(self._rows.shape[::-1], bool)
+        flat = self._columns.reshape(-1)
+        ends = np.cumsum(counts)
+        for start, end in zip(ends[0::2].tolist(), ends[1::2].tolist(), strict=False):
+            flat[start:end] = True
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self._end:
+            raise InputValueError(
+                f"{self._source} has outlines that take more than {current_limits().seconds:g} s "
+                "to draw. Outline it more coarsely, or raise `--limits.seconds`."
+            )
