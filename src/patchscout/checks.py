@@ -8,7 +8,9 @@ FileNotFoundError, since each class below is one of those too.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class InputError(Exception):
@@ -28,6 +30,15 @@ class InputTypeError(InputError, TypeError):
 
 class InputNotFoundError(InputError, FileNotFoundError):
     """A file or folder that is not there."""
+
+
+@contextmanager
+def about(path: Path) -> Iterator[None]:
+    """Name the file that an error inside the block is about, where the error cannot know it."""
+    try:
+        yield
+    except InputValueError as error:
+        raise InputValueError(f"{path}: {error}") from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

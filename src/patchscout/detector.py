@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -210,6 +211,7 @@ class PatchScout:
         *,
         images: Sequence[AnyImage],
         pixel_type: PixelType = "uint8",
+        tolerance: float | None = None,
     ) -> Parity:
         """Write the model as one file that other runtimes read, see `ExportedModel`.
 
@@ -218,11 +220,12 @@ class PatchScout:
         inside.
 
         Args:
-            path: The file, ending in `.onnx`, `.xml` or `.pt2` as the format wants it. One that is
-                there is replaced.
-            file_format: `onnx`, `openvino` or `torch`.
+            path: The file, ending in `.onnx` or `.xml` as the format wants it. One that is there is
+                replaced.
+            file_format: `onnx` or `openvino`.
             images: What the file is checked on before it takes its place; at least one.
             pixel_type: What the values of images will be, `uint8` or `uint16`.
+            tolerance: What anomaly maps and scores may differ by; unset: what rounding comes to.
 
         Returns:
             How near the file's answers are to this model's.
@@ -238,7 +241,19 @@ class PatchScout:
             pixel_type=pixel_type,
         )
         arrays = [to_image(image) for image in images]
-        return export_model(self.segmenter, facts, Path(path), file_format, arrays)
+        names = [
+            str(image) if isinstance(image, str | Path) else f"image {number}"
+            for number, image in enumerate(images, start=1)
+        ]
+        path = Path(path)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            partial = Path(folder) / path.name
+            parity = export_model(
+                self.segmenter, facts, partial, file_format, arrays, names, tolerance
+            )
+            for file in Path(folder).iterdir():
+                file.replace(path.with_name(file.name))
+        return parity
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write a run folder.
