@@ -46,6 +46,8 @@ Run = Callable[[Pixels], Outputs]
 Side = Annotated[int, Field(ge=64, le=4096)]
 Kind = tuple[str, int]
 """Type of the values of an input or output, and number of its dimensions."""
+Port = tuple[set[str], Kind]
+"""An input or output, with the names that it goes by."""
 
 
 class ModelFacts(BaseModel):
@@ -67,7 +69,7 @@ class ModelFacts(BaseModel):
     threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
     image_size: tuple[Side, Side]
     pixel_type: PixelType = "uint8"
-    format_version: Literal[1, 2] = FORMAT_VERSION
+    format_version: Annotated[int, Field(ge=1, le=FORMAT_VERSION)] = FORMAT_VERSION
     seal: str = BLANK_SEAL
     weights_sha256: str | None = None
 
@@ -212,11 +214,13 @@ def _read_onnx(path: Path, content: bytes, num_threads: int | None) -> tuple[Run
             content, options, providers=onnxruntime.get_available_providers()
         )
         text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY, "")
+        inputs, outputs = (
+            [({port.name}, (port.type, len(port.shape))) for port in ports]
+            for ports in (session.get_inputs(), session.get_outputs())
+        )
     except Exception as error:  # the library raises classes of its own
         raise _damaged(path, error) from error
     facts = ModelFacts.from_json(text, path)
-    inputs = {port.name: (port.type, len(port.shape)) for port in session.get_inputs()}
-    outputs = {port.name: (port.type, len(port.shape)) for port in session.get_outputs()}
     _check_graph(path, facts, inputs, outputs)
 
     def run(pixels: Pixels) -> Outputs:
@@ -239,7 +243,7 @@ def _read_openvino(path: Path, content: bytes, num_threads: int | None) -> tuple
         model = openvino.Core().read_model(model=content, weights=weights)
         compiled = openvino.Core().compile_model(model, "CPU", properties)
         inputs, outputs = (
-            {name: _kind_in_openvino(port) for port in ports for name in port.get_names()}
+            [(set(port.get_names()), _kind_in_openvino(port)) for port in ports]
             for ports in (compiled.inputs, compiled.outputs)
         )
     except Exception as error:
@@ -298,31 +302,25 @@ def _kind_in_openvino(port: Any) -> Kind:
     return port.get_element_type().get_type_name(), len(port.get_partial_shape())
 
 
-def _check_graph(
-    path: Path, facts: ModelFacts, inputs: dict[str, Kind], outputs: dict[str, Kind]
-) -> None:
+def _check_graph(path: Path, facts: ModelFacts, inputs: list[Port], outputs: list[Port]) -> None:
     """Check that a model takes and gives what its facts say.
 
     Raises:
         InputValueError: If it does not.
     """
-    anomaly_map, pred_mask, pred_score = OUTPUT_NAMES
-    expected = {
-        INPUT_NAME: (facts.pixel_type, 4),
-        anomaly_map: ("float32", 3),
-        pred_mask: ("bool", 3),
-        pred_score: ("float32", 1),
-    }
-    found = {
-        name: (_TYPES.get(kind, kind), rank) for name, (kind, rank) in (inputs | outputs).items()
-    }
-    if found != expected or set(inputs) != {INPUT_NAME}:
-        wrong = sorted(name for name in found | expected if found.get(name) != expected.get(name))
-        raise InputValueError(
-            f"{path} is no model of PatchScout: its inputs and outputs"
-            f" {', '.join(f'`{name}`' for name in wrong)} are not as expected. Expected a model"
-            " that `patchscout export` wrote."
-        )
+    expected = [
+        [(INPUT_NAME, (facts.pixel_type, 4))],
+        list(zip(OUTPUT_NAMES, (("float32", 3), ("bool", 3), ("float32", 1)), strict=True)),
+    ]
+    for wanted, ports in zip(expected, (inputs, outputs), strict=True):
+        for name, kind in wanted:
+            found = [(_TYPES.get(of, of), rank) for names, (of, rank) in ports if name in names]
+            if found != [kind] or len(ports) != len(wanted):
+                raise InputValueError(
+                    f"{path} is no model of PatchScout: `{name}` must be {kind[0]} of {kind[1]}"
+                    f" dimensions, one of {len(wanted)}; got {found or 'none'}, of {len(ports)}."
+                    " Expected a model that `patchscout export` wrote."
+                )
 
 
 def _library(name: str, extra: str) -> Any:
