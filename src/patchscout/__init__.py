@@ -2,8 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-from patchscout.config import Config, preset_config
-from patchscout.types import Prediction
+from patchscout.waiting import wait_passively
+
+wait_passively()  # before anything loads PyTorch
+
+from patchscout.config import Config, preset_config  # noqa: E402
+from patchscout.types import Prediction  # noqa: E402
 
 if TYPE_CHECKING:
     from patchscout.detector import PatchScout

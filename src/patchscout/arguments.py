@@ -98,7 +98,7 @@ class ExportArguments:
     images: tyro.conf.Positional[tuple[Path, ...]]
     """Image files or folders, on 16 of which the file is checked; unset: those of the split."""
     format: ExportFormat = "onnx"
-    """`onnx` for ONNX Runtime, `openvino` (.xml and .bin), or `torch` (torch.export)."""
+    """`onnx` for ONNX Runtime, or `openvino` (.xml and .bin)."""
     out: Path | None = None
     """File to write; unset: `model`, with the ending of the format, in the run folder."""
     pixels: PixelType = "uint8"

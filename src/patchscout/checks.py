@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from patchscout.text import printable, shortened
 
@@ -36,6 +38,15 @@ class InputNotFoundError(InputError, FileNotFoundError):
 def one_line(message: str) -> str:
     """Return a message as one line of a sensible length, with nothing in it that is not shown."""
     return shortened(printable(re.sub(r"\s*\n\s*", " ", message.strip())))
+
+
+@contextmanager
+def about(path: Path) -> Iterator[None]:
+    """Name the file that an error inside the block is about, where the error cannot know it."""
+    try:
+        yield
+    except InputValueError as error:
+        raise InputValueError(f"{path}: {error}") from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -219,6 +219,7 @@ class PatchScout:
         *,
         images: Sequence[AnyImage],
         pixel_type: PixelType = "uint8",
+        tolerance: float | None = None,
     ) -> Parity:
         """Write the model as one file that other runtimes read, see `ExportedModel`.
 
@@ -227,11 +228,12 @@ class PatchScout:
         inside.
 
         Args:
-            path: The file, ending in `.onnx`, `.xml` or `.pt2` as the format wants it. One that is
-                there is replaced.
-            file_format: `onnx`, `openvino` or `torch`.
+            path: The file, ending in `.onnx` or `.xml` as the format wants it. One that is there is
+                replaced.
+            file_format: `onnx` or `openvino`.
             images: What the file is checked on before it takes its place; at least one.
             pixel_type: What the values of images will be, `uint8` or `uint16`.
+            tolerance: What anomaly maps and scores may differ by; unset: what rounding comes to.
 
         Returns:
             How near the file's answers are to this model's.
@@ -248,14 +250,20 @@ class PatchScout:
             pixel_type=pixel_type,
         )
         arrays = [to_image(image) for image in images]
-        names = [path.name, *([f"{path.stem}.bin"] if file_format == "openvino" else [])]
+        names = [
+            str(image) if isinstance(image, str | Path) else f"image {number}"
+            for number, image in enumerate(images, start=1)
+        ]
+        files = [path.name, *([f"{path.stem}.bin"] if file_format == "openvino" else [])]
         run = self._loaded_from
         if run is not None and run.resolve() == path.parent.resolve():
-            place = RunCompletion(run, names, self.identity, replaces=True)
+            place = RunCompletion(run, files, self.identity, replaces=True)
         else:
-            place = replaced_files(path.parent, names)
+            place = replaced_files(path.parent, files)
         with place as folder:
-            return export_model(self.segmenter, facts, folder / path.name, file_format, arrays)
+            return export_model(
+                self.segmenter, facts, folder / path.name, file_format, arrays, names, tolerance
+            )
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write a run folder.

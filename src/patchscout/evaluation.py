@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from patchscout.checks import about
 from patchscout.data.images import read_image, read_size
 from patchscout.data.loader import resized_mask
 from patchscout.inference import WorkingMap, resize_map
@@ -60,7 +61,10 @@ def evaluate(
 def score_all(score: Score, samples: Sequence[Sample], monitor: Monitor) -> Iterable[WorkingMap]:
     """Yield the anomaly map of each sample."""
     for sample in monitor.track(samples, "evaluating", len(samples), "image"):
-        yield score(read_image(sample.image_path))
+        image = read_image(sample.image_path)
+        with about(sample.image_path):
+            anomaly_map = score(image)
+        yield anomaly_map
 
 
 def measure(

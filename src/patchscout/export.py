@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
-import io
-from collections.abc import Callable, Sequence
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch.export import Dim, ExportedProgram
 
-from patchscout.checks import InputNotFoundError, InputValueError
+from patchscout.checks import InputNotFoundError, InputValueError, about
 from patchscout.exported import (
     INPUT_NAME,
     METADATA_KEY,
@@ -23,21 +26,54 @@ from patchscout.exported import (
     ExportedModel,
     ExportFormat,
     ModelFacts,
-    quiet,
 )
+from patchscout.files.seal import sealed, sha256
 from patchscout.inference import Scorer, resize_map
 from patchscout.networks.deployable import DeployableModel
 from patchscout.networks.segmenter import Segmenter
-from patchscout.types import make_prediction
+from patchscout.types import AnomalyMap, make_prediction
 
 ImageOfAnySize = Float[np.ndarray, "_ _ 3"]
 """As `Image`, but those of a sequence may differ in size."""
 
-TOLERANCE = 1e-4
-"""Largest difference of two anomaly maps that is put down to rounding."""
+ROUNDINGS = 8192
+"""So many roundings of the largest value may come together on the way of an image to its map."""
+
+SMALLEST_RANGE = 0.01
+"""Maps that vary by less are taken to vary by this much, of rounding in the layers before."""
 
 OPSET = 18
 """Version of the ONNX operators."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where two anomaly maps of an image differ most.
+
+    Attributes:
+        image: Name of the image.
+        x: Column of the pixel.
+        y: Row of the pixel.
+        expected: What the trained model gives there.
+        found: What the exported model gives there.
+    """
+
+    image: str
+    x: int
+    y: int
+    expected: float
+    found: float
+
+    @property
+    def size(self) -> float:
+        """The difference as such."""
+        return abs(self.found - self.expected)
+
+    def __str__(self) -> str:
+        return (
+            f"in {self.image} at x {self.x}, y {self.y}: {self.found:.6g} where"
+            f" {self.expected:.6g} is expected"
+        )
 
 
 @dataclass(frozen=True)
@@ -46,21 +82,40 @@ class Parity:
 
     Attributes:
         num_images: How many images were compared.
-        largest_difference: Of any pixel of their anomaly maps.
+        tolerance: What maps and scores may differ by.
+        largest: Where their anomaly maps differ most.
+        largest_score_difference: Of any image.
         num_pixels: Pixels of all of them.
         num_other_side: Pixels that are on the other side of the threshold.
+        num_other_decisions: Images that only one of the two calls defective.
+        num_ties: Those of them whose score is the threshold, up to the tolerance: rounding decides.
     """
 
     num_images: int
-    largest_difference: float
+    tolerance: float
+    largest: Difference
+    largest_score_difference: float
     num_pixels: int
     num_other_side: int
+    num_other_decisions: int
+    num_ties: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether the two differ by rounding only."""
+        return (
+            self.largest.size <= self.tolerance
+            and self.largest_score_difference <= self.tolerance
+            and self.num_other_decisions == self.num_ties
+        )
 
     def __str__(self) -> str:
         return (
-            f"on {self.num_images} images anomaly maps differ by at most"
-            f" {self.largest_difference:.1e}, masks in {self.num_other_side} of"
-            f" {self.num_pixels} pixels"
+            f"on {self.num_images} images anomaly maps differ by at most {self.largest.size:.1e}"
+            f" ({self.largest}; the tolerance is {self.tolerance:.1e}), scores by"
+            f" {self.largest_score_difference:.1e}, masks in {self.num_other_side} of"
+            f" {self.num_pixels} pixels, decisions in {self.num_other_decisions} images, of which"
+            f" {self.num_ties} have a score at the threshold"
         )
 
 
@@ -70,53 +125,109 @@ def export_model(
     path: Path,
     file_format: ExportFormat,
     images: Sequence[ImageOfAnySize],
+    names: Sequence[str],
+    tolerance: float | None = None,
 ) -> Parity:
-    """Write a model file, after checking on images that it finds what the model finds.
+    """Write a model file, and check on images that it finds what the model finds.
 
     Args:
         segmenter: The trained model.
         facts: What the file says of itself.
-        path: The file; its folder is there. One that is there is replaced.
+        path: The file, in a folder that the caller throws away where this is refused.
         file_format: What is written; with `openvino` the weights are beside it, in a `.bin` file.
         images: (height, width, 3) float32 in [0, 1], of any sizes, at least one.
+        names: Of the images, for what is told of them.
+        tolerance: What anomaly maps and scores may differ by; unset: what rounding can come to, see
+            `rounding`.
 
     Raises:
         InputNotFoundError: If a library that the format needs is not installed.
-        InputValueError: If the file's anomaly maps differ by more than rounding; then there is
-            no file.
+        InputValueError: If the file's anomaly maps or decisions differ by more, or the model gives
+            values that are not finite.
     """
+    if tolerance is not None and not (tolerance > 0 and math.isfinite(tolerance)):
+        raise InputValueError(f"`--tolerance` must be above 0; got {tolerance}.")
     segmenter = copy.deepcopy(segmenter).cpu().eval()
     largest = int(np.iinfo(facts.pixel_type).max)
     model = DeployableModel(segmenter, facts.image_size, facts.threshold, largest).eval()
-    with quiet():
+    with _quiet():
         _WRITERS[file_format](model, facts, path)
-    parity = compare(segmenter, ExportedModel.load(path), images)
-    if not parity.largest_difference <= TOLERANCE:
+    parity = compare(segmenter, ExportedModel.load(path), images, names, tolerance)
+    if not parity.holds:
         raise InputValueError(
-            f"The exported model is not the trained one: {parity}, where {TOLERANCE:g} is"
-            f" expected. {path} is not written; try another `--format`."
+            f"The exported model is not the trained one: {parity}. Nothing is written; try another"
+            " `--format`, or allow a larger difference by `--tolerance`."
         )
     return parity
 
 
 def compare(
-    segmenter: Segmenter, exported: ExportedModel, images: Sequence[ImageOfAnySize]
+    segmenter: Segmenter,
+    exported: ExportedModel,
+    images: Sequence[ImageOfAnySize],
+    names: Sequence[str],
+    tolerance: float | None = None,
 ) -> Parity:
-    """Return how far an exported model is from a model on the CPU, given the same pixels."""
+    """Return how far an exported model is from a model on the CPU, given the same pixels.
+
+    Raises:
+        InputValueError: If either gives values that are not finite, or the file gives a mask or a
+            score that is not of its map.
+    """
     facts = exported.facts
     largest = np.iinfo(facts.pixel_type).max
     score = Scorer(segmenter, facts.image_size, torch.device("cpu"))
-    largest_difference, num_pixels, num_other_side = 0.0, 0, 0
-    for image in images:
+    differences: list[Difference] = []
+    scores: list[tuple[float, float]] = []
+    lowest, highest, num_pixels, num_other_side = 1.0, 0.0, 0, 0
+    for image, name in zip(images, names, strict=True):
         rounded = (np.rint(image * largest) / largest).astype(np.float32)
-        expected_map = resize_map(score(rounded), image.shape[:2])
-        expected = make_prediction(expected_map, facts.threshold)
-        found = exported.predict(rounded)
-        difference = float(np.abs(found.anomaly_map - expected.anomaly_map).max())
-        largest_difference = max(largest_difference, difference)
+        with about(Path(name)):
+            expected_map = resize_map(score(rounded), image.shape[:2])
+            expected = make_prediction(expected_map, facts.threshold)
+            found = exported.predict(rounded)
+        differences.append(_largest(expected.anomaly_map, found.anomaly_map, name))
+        scores.append((expected.pred_score, found.pred_score))
+        lowest = min(lowest, float(expected_map.min()))
+        highest = max(highest, float(expected_map.max()))
         num_pixels += expected.pred_mask.size
         num_other_side += int((found.pred_mask != expected.pred_mask).sum())
-    return Parity(len(images), largest_difference, num_pixels, num_other_side)
+    if tolerance is None:
+        tolerance = rounding(lowest, highest)
+    others = [
+        expected
+        for expected, found in scores
+        if (expected >= facts.threshold) != (found >= facts.threshold)
+    ]
+    return Parity(
+        num_images=len(images),
+        tolerance=tolerance,
+        largest=max(differences, key=lambda difference: difference.size),
+        largest_score_difference=max(abs(expected - found) for expected, found in scores),
+        num_pixels=num_pixels,
+        num_other_side=num_other_side,
+        num_other_decisions=len(others),
+        num_ties=sum(abs(expected - facts.threshold) <= tolerance for expected in others),
+    )
+
+
+def rounding(lowest: float, highest: float) -> float:
+    """Return by what two anomaly maps may differ if they are computed in another order.
+
+    About 0.001 for maps that use all of [0, 1].
+
+    Args:
+        lowest: The smallest value of the maps.
+        highest: The largest.
+    """
+    return ROUNDINGS * float(np.finfo(np.float32).eps) * max(highest - lowest, SMALLEST_RANGE)
+
+
+def _largest(expected: AnomalyMap, found: AnomalyMap, image: str) -> Difference:
+    """Return where two anomaly maps of an image differ most."""
+    place = int(np.abs(found - expected).argmax())
+    y, x = divmod(place, expected.shape[1])
+    return Difference(image, x, y, float(expected[y, x]), float(found[y, x]))
 
 
 def _program(model: DeployableModel, facts: ModelFacts) -> ExportedProgram:
@@ -128,19 +239,16 @@ def _program(model: DeployableModel, facts: ModelFacts) -> ExportedProgram:
         return torch.export.export(model, (example,), dynamic_shapes=(sizes,))
 
 
-def _write_torch(model: DeployableModel, facts: ModelFacts, path: Path) -> None:
-    content = io.BytesIO()  # to a file that cannot be written it would abort the process
-    torch.export.save(_program(model, facts), content, extra_files={METADATA_KEY: facts.to_json()})
-    path.write_bytes(content.getvalue())
-
-
 def _write_onnx(model: DeployableModel, facts: ModelFacts, path: Path) -> None:
     _need("onnx", "onnxscript", "onnxruntime", extra="onnx")
-    _save_onnx(model, facts, path)
+    program = _onnx(model, facts)
+    program.model.metadata_props[METADATA_KEY] = facts.model_dump_json()
+    path.write_bytes(sealed(program.model_proto.SerializeToString()))
 
 
-def _save_onnx(model: DeployableModel, facts: ModelFacts, path: Path) -> None:
-    program: Any = torch.onnx.export(
+def _onnx(model: DeployableModel, facts: ModelFacts) -> Any:
+    """Return a model as ONNX, without facts."""
+    return torch.onnx.export(
         _program(model, facts),
         dynamo=True,
         opset_version=OPSET,
@@ -148,30 +256,49 @@ def _save_onnx(model: DeployableModel, facts: ModelFacts, path: Path) -> None:
         output_names=OUTPUT_NAMES,
         verbose=False,
     )
-    program.model.metadata_props[METADATA_KEY] = facts.to_json()
-    program.save(path)
 
 
 def _write_openvino(model: DeployableModel, facts: ModelFacts, path: Path) -> None:
     _need("onnx", "onnxscript", "openvino", extra="openvino")
     import openvino
 
-    onnx_path = path.with_suffix(".onnx")
-    _save_onnx(model, facts, onnx_path)
-    converted = openvino.Core().read_model(onnx_path)
-    converted.set_rt_info(facts.to_json(), METADATA_KEY)
-    try:
-        openvino.save_model(converted, path, compress_to_fp16=False)
-    except RuntimeError as error:  # all that it says of a full disk
-        raise OSError(f"{path.name}: {error}") from error
-    onnx_path.unlink()
+    onnx_model = _onnx(model, facts).model_proto.SerializeToString()
+    converted = openvino.Core().read_model(model=onnx_model)
+
+    def save() -> None:
+        try:
+            openvino.save_model(converted, path, compress_to_fp16=False)
+        except RuntimeError as error:  # all that it says of a full disk
+            raise OSError(f"{path.name}: {error}") from error
+
+    save()  # for the digest of the weights, which does not depend on what is said of them
+    weights_sha256 = sha256(path.with_suffix(".bin").read_bytes())
+    facts = facts.model_copy(update={"weights_sha256": weights_sha256})
+    converted.set_rt_info(facts.model_dump_json(), METADATA_KEY)
+    save()
+    path.write_bytes(sealed(path.read_bytes()))
 
 
 _WRITERS: dict[ExportFormat, Callable[[DeployableModel, ModelFacts, Path], None]] = {
     "onnx": _write_onnx,
     "openvino": _write_openvino,
-    "torch": _write_torch,
 }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep PyTorch from telling about libraries that are not needed and what is an error anyway."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _need(*libraries: str, extra: str) -> None:

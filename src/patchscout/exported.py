@@ -1,30 +1,34 @@
-"""An exported model: runs without PyTorch (ONNX, OpenVINO) or without this program's networks."""
+"""An exported model: runs without PyTorch, by ONNX Runtime or OpenVINO.
+
+A file carries its own digest, and OpenVINO's two files know each other. All of it is read once,
+the digest is checked, and these very bytes are then given to the library, which reads nothing else.
+"""
 
 from __future__ import annotations
 
+import html
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.types import Image, Prediction
+from patchscout.files.seal import BLANK_SEAL, check_seal, sha256
+from patchscout.types import Image, Prediction, make_prediction
 
-ExportFormat = Literal["onnx", "openvino", "torch"]
+ExportFormat = Literal["onnx", "openvino"]
 PixelType = Literal["uint8", "uint16"]
 
-SUFFIXES: dict[ExportFormat, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+SUFFIXES: dict[ExportFormat, str] = {"onnx": ".onnx", "openvino": ".xml"}
 """What the file of each format ends in; OpenVINO keeps its weights beside it, in a `.bin` file."""
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+FIRST_SEALED_VERSION = 2
 METADATA_KEY = "patchscout"
 """Under which a model file holds its facts, as JSON."""
 
@@ -37,10 +41,16 @@ Outputs = tuple[
     Bool[np.ndarray, "batch height width"],
     Float[np.ndarray, " batch"],
 ]
+Run = Callable[[Pixels], Outputs]
+
+Side = Annotated[int, Field(ge=64, le=4096)]
+Kind = tuple[str, int]
+"""Type of the values of an input or output, and number of its dimensions."""
+Port = tuple[set[str], Kind]
+"""An input or output, with the names that it goes by."""
 
 
-@dataclass(frozen=True)
-class ModelFacts:
+class ModelFacts(BaseModel):
     """What a model file says of itself.
 
     Attributes:
@@ -49,17 +59,19 @@ class ModelFacts:
         image_size: Height and width in pixels that it works at.
         pixel_type: What the values of an image must be.
         format_version: Of these facts.
+        seal: The digest of the file that holds them, see `files.seal`.
+        weights_sha256: The digest of the file of the weights, where it is another one.
     """
 
-    category: str
-    threshold: float
-    image_size: tuple[int, int]
-    pixel_type: PixelType = "uint8"
-    format_version: int = FORMAT_VERSION
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    def to_json(self) -> str:
-        """Return the facts as JSON."""
-        return json.dumps(asdict(self))
+    category: str
+    threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    image_size: tuple[Side, Side]
+    pixel_type: PixelType = "uint8"
+    format_version: Annotated[int, Field(ge=1, le=FORMAT_VERSION)] = FORMAT_VERSION
+    seal: str = BLANK_SEAL
+    weights_sha256: str | None = None
 
     @classmethod
     def from_json(cls, text: str, path: Path) -> ModelFacts:
@@ -69,15 +81,15 @@ class ModelFacts:
             InputValueError: If they are damaged or of a newer format.
         """
         try:
-            facts = TypeAdapter(cls).validate_json(text)
+            return cls.model_validate_json(text)
         except ValidationError as error:
-            raise _not_ours(path) from error
-        if facts.format_version > FORMAT_VERSION:
-            raise InputValueError(
-                f"{path} has format {facts.format_version}; this PatchScout reads up to"
-                f" {FORMAT_VERSION}. Update it."
-            )
-        return facts
+            newer = _newer_version(text)
+            if newer is not None:
+                raise InputValueError(
+                    f"{path} has format {newer}; this PatchScout reads up to {FORMAT_VERSION}."
+                    " Update it."
+                ) from error
+            raise _not_ours(path, error) from error
 
 
 class ExportedModel:
@@ -86,34 +98,45 @@ class ExportedModel:
     Args:
         run: Computes the outputs for a batch of images.
         facts: What the model file says of itself.
+        note: What its user should know.
 
     Attributes:
         facts: Likewise.
+        note: One line, for a file of an older format; else None.
     """
 
-    def __init__(self, run: Callable[[Pixels], Outputs], facts: ModelFacts) -> None:
+    def __init__(self, run: Run, facts: ModelFacts, note: str | None = None) -> None:
         self.run = run
         self.facts = facts
+        self.note = note
 
     @classmethod
     def load(cls, path: str | Path, *, num_threads: int | None = None) -> ExportedModel:
         """Read a model file, by the library that its name asks for.
 
         Args:
-            path: A file ending in `.onnx`, `.xml` or `.pt2`.
-            num_threads: Threads to compute with; unset: the library decides. With `.pt2` it is
-                always PyTorch that decides.
+            path: A file ending in `.onnx` or `.xml`.
+            num_threads: Threads to compute with; unset: the library decides.
 
         Raises:
-            InputNotFoundError: If it, or the library, is not there.
-            InputValueError: If it is damaged or no model of PatchScout.
+            InputNotFoundError: If it, its weights or the library are not there.
+            InputValueError: If it is damaged, does not belong to its weights or is no model of
+                PatchScout.
         """
         path = Path(path)
         if not path.is_file():
             raise InputNotFoundError(f"Model {path} is not there. Check the path.")
+        if path.suffix.lower() == ".pt2":
+            raise InputValueError(
+                f"{path} is not read: a file of this kind can run any program when it is read."
+                " Export the run again as ONNX: `patchscout export RUN`."
+            )
         for name, suffix in SUFFIXES.items():
             if path.suffix.lower() == suffix:
-                return cls(*_READERS[name](path, num_threads))
+                content = path.read_bytes()
+                is_sealed = check_seal(content, path)
+                run, facts = _READERS[name](path, content, num_threads)
+                return cls(run, facts, None if is_sealed else _unsealed(path, facts))
         raise InputValueError(
             f"{path} is no exported model. Expected a file ending in"
             f" {', '.join(SUFFIXES.values())}, or a run folder."
@@ -127,80 +150,177 @@ class ExportedModel:
 
         Returns:
             A prediction at the image's own size.
+
+        Raises:
+            InputValueError: If the model cannot be run, or its map is none.
         """
         largest = np.iinfo(self.facts.pixel_type).max
         pixels = np.rint(image * largest).astype(self.facts.pixel_type)
-        anomaly_map, pred_mask, pred_score = self.run(pixels[None])
-        return Prediction(
-            anomaly_map=anomaly_map[0],
-            pred_mask=pred_mask[0],
-            pred_score=float(pred_score[0]),
-            threshold=self.facts.threshold,
+        height, width = image.shape[:2]
+        try:
+            anomaly_map, pred_mask, pred_score = self.run(pixels[None])
+        except Exception as error:  # the libraries raise classes of their own
+            raise InputValueError(
+                f"The exported model cannot score an image of {height} by {width} pixels"
+                f" ({type(error).__name__}: {str(error)[:120]}). Export it again, or score smaller"
+                " images."
+            ) from error
+        if anomaly_map.shape != (1, height, width):
+            raise InputValueError(
+                f"The exported model gives a map of shape {anomaly_map.shape} where"
+                f" {(1, height, width)} is expected. Export it again."
+            )
+        found = make_prediction(anomaly_map[0], self.facts.threshold)
+        if pred_score[0] != found.pred_score or not np.array_equal(pred_mask[0], found.pred_mask):
+            raise InputValueError(
+                "The exported model gives a mask or a score that is not that of its anomaly map at"
+                f" the threshold {found.threshold:g}: it was changed. Export it again."
+            )
+        return found
+
+
+def _unsealed(path: Path, facts: ModelFacts) -> str:
+    """Return what to say of a file without a digest.
+
+    Raises:
+        InputValueError: If it must have one.
+    """
+    if facts.format_version >= FIRST_SEALED_VERSION:
+        raise InputValueError(
+            f"{path} is damaged or was changed: its digest is missing. Copy it again from where it"
+            " was made, or export it again."
         )
+    return (
+        f"{path} was exported by an older version and carries no digest: damage cannot be noticed."
+        " Export it anew: `patchscout export RUN`."
+    )
 
 
-def _read_onnx(path: Path, num_threads: int | None) -> tuple[Any, ModelFacts]:
+def _read_onnx(path: Path, content: bytes, num_threads: int | None) -> tuple[Run, ModelFacts]:
     onnxruntime = _library("onnxruntime", "onnx")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     if num_threads is not None:
         options.intra_op_num_threads = num_threads
+    # Threads that wait leave their cores to others.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Weights in other files, which no digest covers, are looked for where nothing can be.
+    nowhere = f"{path}/"
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", nowhere
+    )
     try:
         session = onnxruntime.InferenceSession(
-            str(path), options, providers=onnxruntime.get_available_providers()
+            content, options, providers=onnxruntime.get_available_providers()
+        )
+        text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY, "")
+        inputs, outputs = (
+            [({port.name}, (port.type, len(port.shape))) for port in ports]
+            for ports in (session.get_inputs(), session.get_outputs())
         )
     except Exception as error:  # the library raises classes of its own
         raise _damaged(path, error) from error
-    facts = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY, "")
+    facts = ModelFacts.from_json(text, path)
+    _check_graph(path, facts, inputs, outputs)
 
     def run(pixels: Pixels) -> Outputs:
         return tuple(session.run(list(OUTPUT_NAMES), {INPUT_NAME: pixels}))
 
-    return run, ModelFacts.from_json(facts, path)
+    return run, facts
 
 
-def _read_openvino(path: Path, num_threads: int | None) -> tuple[Any, ModelFacts]:
+def _read_openvino(path: Path, content: bytes, num_threads: int | None) -> tuple[Run, ModelFacts]:
     openvino = _library("openvino", "openvino")
+    # Read before OpenVINO reads anything: they say which weights belong to the file.
+    found = re.findall(rb'<patchscout value="([^"]*)"', content)
+    text = html.unescape(found[0].decode("utf-8", "replace")) if len(found) == 1 else ""
+    facts = ModelFacts.from_json(text, path)
+    weights = _weights_of(path, facts)
     properties: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
     if num_threads is not None:
         properties["INFERENCE_NUM_THREADS"] = num_threads
     try:
-        core = openvino.Core()
-        model = core.read_model(path)
-        facts = str(model.get_rt_info(METADATA_KEY).value) if METADATA_KEY in model.rt_info else ""
-        compiled = core.compile_model(model, "CPU", properties)
+        model = openvino.Core().read_model(model=content, weights=weights)
+        compiled = openvino.Core().compile_model(model, "CPU", properties)
+        inputs, outputs = (
+            [(set(port.get_names()), _kind_in_openvino(port)) for port in ports]
+            for ports in (compiled.inputs, compiled.outputs)
+        )
     except Exception as error:
         raise _damaged(path, error) from error
+    _check_graph(path, facts, inputs, outputs)
 
     def run(pixels: Pixels) -> Outputs:
         results = compiled({INPUT_NAME: pixels})
         anomaly_map, pred_mask, pred_score = (results[name].copy() for name in OUTPUT_NAMES)
         return anomaly_map, pred_mask.astype(bool), pred_score
 
-    return run, ModelFacts.from_json(facts, path)
+    return run, facts
 
 
-def _read_torch(path: Path, num_threads: int | None) -> tuple[Any, ModelFacts]:
-    torch = _library("torch", "torch")
-    facts = {METADATA_KEY: ""}
-    try:
-        with quiet():
-            module = torch.export.load(path, extra_files=facts).module()
-    except Exception as error:
-        raise _damaged(path, error) from error
+def _weights_of(path: Path, facts: ModelFacts) -> bytes:
+    """Return the weights that belong to a file of OpenVINO.
 
-    def run(pixels: Pixels) -> Outputs:
-        with torch.no_grad():
-            return tuple(output.numpy() for output in module(torch.from_numpy(pixels)))
+    Raises:
+        InputNotFoundError: If they are not there.
+        InputValueError: If they are not those that it was written with.
+    """
+    weights_path = path.with_suffix(".bin")
+    if not weights_path.is_file():
+        raise InputNotFoundError(
+            f"{weights_path} is not there, which holds the weights of {path}. Copy it beside it."
+        )
+    weights = weights_path.read_bytes()
+    if facts.format_version >= FIRST_SEALED_VERSION and sha256(weights) != facts.weights_sha256:
+        raise InputValueError(
+            f"{weights_path} does not hold the weights of {path}: it is damaged or of another"
+            " export. Copy both files again from where they were made, or export them again."
+        )
+    return weights
 
-    return run, ModelFacts.from_json(facts[METADATA_KEY], path)
 
-
-_READERS: dict[ExportFormat, Callable[[Path, int | None], tuple[Any, ModelFacts]]] = {
+_READERS: dict[ExportFormat, Callable[[Path, bytes, int | None], tuple[Run, ModelFacts]]] = {
     "onnx": _read_onnx,
     "openvino": _read_openvino,
-    "torch": _read_torch,
 }
+
+_TYPES = {
+    "tensor(uint8)": "uint8",
+    "tensor(uint16)": "uint16",
+    "tensor(float)": "float32",
+    "tensor(bool)": "bool",
+    "u8": "uint8",
+    "u16": "uint16",
+    "f32": "float32",
+    "boolean": "bool",
+    "char": "bool",
+}
+"""What NumPy calls the types of ONNX Runtime and of OpenVINO, which has masks as `char`."""
+
+
+def _kind_in_openvino(port: Any) -> Kind:
+    return port.get_element_type().get_type_name(), len(port.get_partial_shape())
+
+
+def _check_graph(path: Path, facts: ModelFacts, inputs: list[Port], outputs: list[Port]) -> None:
+    """Check that a model takes and gives what its facts say.
+
+    Raises:
+        InputValueError: If it does not.
+    """
+    expected = [
+        [(INPUT_NAME, (facts.pixel_type, 4))],
+        list(zip(OUTPUT_NAMES, (("float32", 3), ("bool", 3), ("float32", 1)), strict=True)),
+    ]
+    for wanted, ports in zip(expected, (inputs, outputs), strict=True):
+        for name, kind in wanted:
+            found = [(_TYPES.get(of, of), rank) for names, (of, rank) in ports if name in names]
+            if found != [kind] or len(ports) != len(wanted):
+                raise InputValueError(
+                    f"{path} is no model of PatchScout: `{name}` must be {kind[0]} of {kind[1]}"
+                    f" dimensions, one of {len(wanted)}; got {found or 'none'}, of {len(ports)}."
+                    " Expected a model that `patchscout export` wrote."
+                )
 
 
 def _library(name: str, extra: str) -> Any:
@@ -214,20 +334,13 @@ def _library(name: str, extra: str) -> Any:
         ) from error
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep PyTorch from telling about libraries that are not needed and what is an error anyway."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+def _newer_version(text: str) -> int | None:
+    """Return the format version of facts if this program is too old for it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        version = json.loads(text)["format_version"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return version if type(version) is int and version > FORMAT_VERSION else None
 
 
 def _damaged(path: Path, error: Exception) -> InputValueError:
@@ -237,8 +350,11 @@ def _damaged(path: Path, error: Exception) -> InputValueError:
     )
 
 
-def _not_ours(path: Path) -> InputValueError:
+def _not_ours(path: Path, error: ValidationError) -> InputValueError:
+    first = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
     return InputValueError(
-        f"{path} does not say what it was trained for. Expected a model that `patchscout export`"
-        " wrote."
+        f"{path} does not say what it was trained for"
+        f" ({f'`{place}`: ' if place else ''}{first['msg']}). Expected a model that"
+        " `patchscout export` wrote."
     )

@@ -18,7 +18,7 @@ from patchscout.data.loader import to_tensor
 from patchscout.devices import full_precision
 from patchscout.networks.segmenter import Segmenter
 from patchscout.networks.tiles import LARGEST_WHOLE_PX, segment
-from patchscout.types import AnomalyMap, Image
+from patchscout.types import AnomalyMap, Image, check_probabilities
 
 WorkingMap = Float[np.ndarray, "working_height working_width"]
 """An anomaly map at the size that the model works at."""
@@ -61,6 +61,9 @@ class Scorer:
 
         Args:
             image: (height, width, 3) float32 in [0, 1], of any size.
+
+        Raises:
+            InputValueError: If it is not finite or not in [0, 1].
         """
         return self._maps([image])[0]
 
@@ -82,7 +85,9 @@ class Scorer:
             images = torch.cat([images, filling])
         with full_precision():
             found = self._replayed(images) if self._records else self._segment(images)
-        return found[: len(batch)].float().cpu().numpy()
+        maps = found[: len(batch)].float().cpu().numpy()
+        check_probabilities(maps)
+        return maps
 
     def _replayed(self, images: Float[Tensor, "batch 3 height width"]) -> Tensor:
         """Return anomaly maps by the recording of as many images, made when first needed."""

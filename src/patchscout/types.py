@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
+
+from patchscout.checks import InputValueError
 
 Image = Float[np.ndarray, "height width 3"]
 """An RGB image as float32 in [0, 1]."""
@@ -17,6 +20,9 @@ Mask = Bool[np.ndarray, "height width"]
 
 AnomalyMap = Float[np.ndarray, "height width"]
 """Probability per pixel of being anomalous, float32 in [0, 1]."""
+
+ROUNDING = 1e-5
+"""By so much sums of float32 may leave [0, 1]."""
 
 NORMAL = "good"
 """The `defect_type` of an image without a defect, as MVTec AD names it."""
@@ -133,10 +139,34 @@ class Prediction:
 
 
 def make_prediction(anomaly_map: AnomalyMap, threshold: float) -> Prediction:
-    """Apply the threshold to an anomaly map."""
+    """Apply the threshold to an anomaly map.
+
+    Raises:
+        InputValueError: If either has values that are not finite or outside of [0, 1].
+    """
+    if not 0 <= threshold <= 1:
+        raise InputValueError(f"`threshold` must be in [0, 1]; got {threshold}.")
+    check_probabilities(anomaly_map)
     return Prediction(
         anomaly_map=anomaly_map,
         pred_mask=anomaly_map >= threshold,
         pred_score=float(anomaly_map.max()),
         threshold=threshold,
+    )
+
+
+def check_probabilities(anomaly_maps: Float[np.ndarray, "*_"]) -> None:
+    """Check what a model gave; a defect would be missed in silence where it is not a number.
+
+    Raises:
+        InputValueError: If values are not finite or, by more than rounding, outside of [0, 1].
+    """
+    lowest, highest = float(anomaly_maps.min()), float(anomaly_maps.max())
+    if lowest >= -ROUNDING and highest <= 1 + ROUNDING:
+        return
+    is_finite = math.isfinite(lowest) and math.isfinite(highest)
+    values = f"from {lowest:g} to {highest:g}" if is_finite else "that are not finite"
+    raise InputValueError(
+        f"The model gives values {values} where probabilities in [0, 1] are expected: it is damaged"
+        " or its training diverged. Copy it again from where it was made, or train anew."
     )

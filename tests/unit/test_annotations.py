@@ -124,7 +124,10 @@ def test_labelme_shapes(tmp_path):
     [
         ([], r"007\.json is empty"),
         ([{"points": [[90, 90], [95, 90], [95, 95]]}], r"007\.json is empty"),
-        ([{"shape_type": "line", "points": [[1, 1], [2, 2]]}], r"`shapes\[0\]` is a line of 2 points.* again"),
+        (
+            [{"shape_type": "line", "points": [[1, 1], [2, 2]]}],
+            r"`shapes\[0\]` is a line of 2 points.* again",
+        ),
         ([{"points": [[1, 1], [2, 2]]}], "is a polygon of 2 points"),
         ([{"points": [[1], [2, 2]]}], r"`shapes\[0\]`: `points` must be a list of x, y pairs"),
         ([{}], r"`shapes\[0\]`: `points` is missing"),

@@ -21,8 +21,35 @@ from patchscout.text import (
     shortened,
 )
 
-PIECES = ["<script>", "`", "``", "|", "*", "_", "#", "\n", "\r", "[a](b)", "&lt;", "http://x.y", " "]
-PIECES += ["1. ", "- ", "www.a.de", "\\", "~~", "![", "\x1b[2J", "\u202e", "\udcff", "ä", "=1", "$x$"]
+PIECES = [
+    "<script>",
+    "`",
+    "``",
+    "|",
+    "*",
+    "_",
+    "#",
+    "\n",
+    "\r",
+    "[a](b)",
+    "&lt;",
+    "http://x.y",
+    " ",
+]
+PIECES += [
+    "1. ",
+    "- ",
+    "www.a.de",
+    "\\",
+    "~~",
+    "![",
+    "\x1b[2J",
+    "\u202e",
+    "\udcff",
+    "ä",
+    "=1",
+    "$x$",
+]
 NAMES = st.lists(st.sampled_from(PIECES) | st.characters(), max_size=8).map("".join)
 
 
@@ -98,7 +125,12 @@ def test_a_text_that_would_be_calculated_gets_an_apostrophe(start):
 
 
 def test_numbers_and_ordinary_names_are_cells_as_they_are():
-    assert [csv_cell(value) for value in (-0.5, 3, "a-b=c.png", "-")] == ["-0.5", "3", "a-b=c.png", "'-"]
+    assert [csv_cell(value) for value in (-0.5, 3, "a-b=c.png", "-")] == [
+        "-0.5",
+        "3",
+        "a-b=c.png",
+        "'-",
+    ]
 
 
 @given(NAMES)

@@ -114,11 +114,11 @@ def untrained(config: Config) -> Segmenter:
 
 def _exported(file_format: ExportFormat, run: Path | None, *, mirrored: bool) -> Subject:
     segmenter, image_size = _ours(run, mirrored=mirrored)
-    facts = ModelFacts("speed", 0.5, image_size)
+    facts = ModelFacts(category="speed", threshold=0.5, image_size=image_size)
     noise = np.random.default_rng(0).random((*SIZE, 3), np.float32)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"model{SUFFIXES[file_format]}"
-        export_model(segmenter, facts, path, file_format, [noise])
+        export_model(segmenter, facts, path, file_format, [noise], ["noise"])
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
         model = ExportedModel.load(path, num_threads=torch.get_num_threads())
     num_parameters, _, flops = _facts(segmenter, image_size)

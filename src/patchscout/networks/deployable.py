@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Bool, Float, UInt
 from torch import Tensor, nn
 
@@ -53,5 +54,7 @@ class DeployableModel(nn.Module):
         working_size = [positions(side, images.device) for side in self.image_size]
         pixels = images.permute(0, 3, 1, 2).float() / self.largest_value
         working_map = self.segmenter(resized(pixels, own_size, working_size))
-        anomaly_map = resized(working_map, working_size, own_size).clamp(0, 1)
+        found = resized(working_map, working_size, own_size)
+        # Runtimes clamp what is not a number to 0, as if the image were flawless.
+        anomaly_map = torch.where(found.isnan(), found, found.clamp(0, 1))
         return anomaly_map, anomaly_map >= self.threshold, anomaly_map.amax(dim=(1, 2))

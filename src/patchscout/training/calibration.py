@@ -14,7 +14,7 @@ from patchscout.monitor import Monitor
 from patchscout.networks.segmenter import Segmenter
 from patchscout.networks.tiles import segment
 from patchscout.training.views import ViewSource
-from patchscout.types import AnomalyMap, Mask, Sample
+from patchscout.types import AnomalyMap, Mask, Sample, check_probabilities
 
 HELD_OUT_FRACTION = 0.1
 MAX_HELD_OUT = 30
@@ -87,6 +87,9 @@ def choose_threshold(segmenter: Segmenter, views: ViewSource, monitor: Monitor) 
         segmenter: The trained model.
         views: Gives the images, on the device where the model is.
         monitor: Shows progress.
+
+    Raises:
+        InputValueError: If the model gives values that are not finite: its training diverged.
     """
     images = views.unaugmented()
     total = views.num_unaugmented
@@ -94,6 +97,7 @@ def choose_threshold(segmenter: Segmenter, views: ViewSource, monitor: Monitor) 
 
     def score(image: Tensor, mask: Tensor) -> None:
         anomaly_map = segment(segmenter, image[None])[0].cpu().numpy()
+        check_probabilities(anomaly_map)
         scored.add(anomaly_map, mask.cpu().numpy())
 
     try:

@@ -1,0 +1,272 @@
+"""Exported models as files: what is damaged, foreign, older or dangerous. The graphs are small."""
+
+import json
+import random
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.compose
+import openvino
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from patchscout.checks import InputError, InputNotFoundError, InputValueError
+from patchscout.exported import METADATA_KEY, SUFFIXES, ExportedModel
+from patchscout.files.seal import BLANK_SEAL, sealed, sha256
+
+FACTS = {
+    "category": "bottle",
+    "threshold": 0.5,
+    "image_size": [64, 96],
+    "pixel_type": "uint8",
+    "format_version": 2,
+    "seal": BLANK_SEAL,
+    "weights_sha256": None,
+}
+OLDER = {name: FACTS[name] for name in ("category", "threshold", "image_size", "pixel_type")}
+IMAGE = np.random.default_rng(0).random((30, 40, 3), np.float32)
+FORMATS = ["onnx", "openvino"]
+SIDES = ["batch", "height", "width"]
+
+
+def graph(scale=255.0, pixels=TensorProto.UINT8, renamed=False):
+    """An ONNX model whose anomaly map is the mean color of each pixel, by `scale`."""
+    constants = {
+        "scale": np.float32(scale),
+        "threshold": np.float32(0.5),
+        "colors": np.array([3]),
+        "sides": np.array([1, 2]),
+        "some": np.zeros((17, 5), np.float32),  # so that there are weights
+    }
+    nodes = [
+        helper.make_node("Cast", ["image"], ["values"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["values", "colors"], ["mean"], keepdims=0),
+        helper.make_node("Div", ["mean", "scale"], ["scaled"]),
+        helper.make_node("ReduceSum", ["some"], ["nothing"], keepdims=0),
+        helper.make_node("Add", ["scaled", "nothing"], ["anomaly_map"]),
+        helper.make_node("GreaterOrEqual", ["anomaly_map", "threshold"], ["pred_mask"]),
+        helper.make_node("ReduceMax", ["anomaly_map", "sides"], ["pred_score"], keepdims=0),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, SIDES),
+        helper.make_tensor_value_info("pred_mask", TensorProto.BOOL, SIDES),
+        helper.make_tensor_value_info("pred_score", TensorProto.FLOAT, ["batch"]),
+    ]
+    image = helper.make_tensor_value_info("image", pixels, [*SIDES, 3])
+    initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    made = helper.make_graph(nodes, "graph", [image], outputs, initializers)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return onnx.compose.add_prefix(model, "other_") if renamed else model
+
+
+def write(path, facts=FACTS, model=None):
+    """Write a model in the format of the file's name, with these facts or this text for them."""
+    model = model or graph()
+    if path.suffix == ".onnx":
+        text = facts if isinstance(facts, str) else json.dumps(facts)
+        helper.set_model_props(model, {METADATA_KEY: text})
+        content = model.SerializeToString()
+    else:
+        del model.metadata_props[:]
+        converted = openvino.Core().read_model(model=model.SerializeToString())
+        openvino.save_model(converted, path, compress_to_fp16=False)
+        if isinstance(facts, dict) and "weights_sha256" in facts:
+            facts = facts | {"weights_sha256": sha256(path.with_suffix(".bin").read_bytes())}
+        text = facts if isinstance(facts, str) else json.dumps(facts)
+        converted.set_rt_info(text, METADATA_KEY)
+        openvino.save_model(converted, path, compress_to_fp16=False)
+        content = path.read_bytes()
+    path.write_bytes(sealed(content) if BLANK_SEAL.encode() in content else content)
+    return path
+
+
+@pytest.fixture(params=FORMATS)
+def path(request, tmp_path):
+    """Where a model of each format goes."""
+    return tmp_path / f"model{SUFFIXES[request.param]}"
+
+
+def test_the_graph_of_these_tests_is_read_and_scores(path):
+    model = ExportedModel.load(write(path), num_threads=1)
+    found = model.predict(IMAGE)
+    expected = np.rint(IMAGE * 255).mean(axis=2) / 255
+    np.testing.assert_allclose(found.anomaly_map, expected, atol=1e-6)
+    np.testing.assert_array_equal(found.pred_mask, found.anomaly_map >= 0.5)
+    assert found.pred_score == found.anomaly_map.max()
+    assert (model.facts.image_size, model.note) == ((64, 96), None)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".bin"])
+def test_every_flipped_bit_is_noticed(tmp_path, suffix):
+    path = write(tmp_path / f"model{'.onnx' if suffix == '.onnx' else '.xml'}")
+    damaged = path.with_suffix(suffix)
+    content, rng = damaged.read_bytes(), random.Random(0)
+    for _ in range(40):
+        changed = bytearray(content)
+        changed[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+        damaged.write_bytes(changed)
+        with pytest.raises(InputValueError, match=re.escape(str(damaged))):
+            ExportedModel.load(path)
+    damaged.write_bytes(content[:-1])
+    with pytest.raises(InputValueError, match=re.escape(str(damaged))):
+        ExportedModel.load(path)
+
+
+def test_weights_of_another_export_are_refused(tmp_path):
+    one, other = write(tmp_path / "one.xml"), write(tmp_path / "other.xml", model=graph(510))
+    shutil.copy(other.with_suffix(".bin"), one.with_suffix(".bin"))
+    with pytest.raises(InputValueError, match=r"one.bin does not hold the weights of .*one.xml"):
+        ExportedModel.load(one)
+    one.with_suffix(".bin").unlink()
+    with pytest.raises(InputNotFoundError, match=r"one.bin is not there, .* weights of .*one.xml"):
+        ExportedModel.load(one)
+
+
+def test_a_file_of_the_version_before_is_read_and_says_so(path):
+    model = ExportedModel.load(write(path, OLDER | {"format_version": 1}))
+    assert "carries no digest" in model.note
+    assert "`patchscout export RUN`" in model.note
+    assert model.predict(IMAGE).is_anomalous
+
+
+def test_a_digest_that_was_taken_out_is_missed(path):
+    write(path, OLDER | {"format_version": 2, "weights_sha256": None})
+    with pytest.raises(InputValueError, match="its digest is missing"):
+        ExportedModel.load(path)
+
+
+def test_a_newer_format_is_told(path):
+    write(path, FACTS | {"format_version": 3, "more": 1})
+    with pytest.raises(InputValueError, match="has format 3; this PatchScout reads up to 2"):
+        ExportedModel.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("threshold", text) for text in ("NaN", "1e999", "true", '"0.5"', "-0.01", "1.01", "[]")),
+        *(("image_size", text) for text in ("[63,64]", "[64]", "[64,4097]", "[64,96.5]", "null")),
+        *(("image_size", text) for text in ("[true,64]", '["64",64]', "[1e99,64]")),
+        *(("category", text) for text in ("3", "null", '["a"]')),
+        *(("pixel_type", text) for text in ('"float32"', "8")),
+        *(("format_version", text) for text in ("0", "-1", "true", '"2"', "2.5", "null")),
+        ("anything", "1"),
+    ],
+)
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_facts_are_of_their_types_and_ranges(tmp_path, file_format, name, value):
+    text = json.dumps(FACTS | {name: "HERE"}).replace('"HERE"', value)
+    path = write(tmp_path / f"model{SUFFIXES[file_format]}", text)
+    with pytest.raises(InputValueError, match=rf"not say what it was trained for \(`{name}"):
+        ExportedModel.load(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "nothing", "[]", "[" * 100_000, "1" * 5000, '{"category": "\\ud800"}']
+)
+def test_facts_that_are_none(path, text):
+    write(path, text)
+    with pytest.raises(InputValueError, match="does not say what it was trained for"):
+        ExportedModel.load(path)
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        (graph(pixels=TensorProto.UINT16), "`image`"),
+        (graph(renamed=True), "`image`"),
+    ],
+)
+def test_another_graph_under_our_facts_is_refused(path, model, names):
+    write(path, model=model)
+    with pytest.raises(InputValueError, match=f"is no model of PatchScout: .*{names}"):
+        ExportedModel.load(path)
+
+
+@pytest.mark.parametrize(
+    ("scale", "says"), [(0.0, "not finite"), (100.0, r"from 0\.\d+ to 2\.\d+ where probabilities")]
+)
+def test_a_map_that_is_none_is_an_error(path, scale, says):
+    model = ExportedModel.load(write(path, model=graph(scale)))
+    with pytest.raises(InputValueError, match=says):
+        model.predict(IMAGE)
+
+
+def test_a_threshold_that_is_not_the_one_in_the_graph_is_noticed(path):
+    model = ExportedModel.load(write(path, OLDER | {"threshold": 0.9, "format_version": 1}))
+    with pytest.raises(InputValueError, match="a mask or a score that is not that of its anomaly"):
+        model.predict(IMAGE)
+
+
+def test_what_the_library_cannot_run_is_told_in_one_line(path):
+    model = graph()
+    model.graph.initializer[-1].CopyFrom(numpy_helper.from_array(np.zeros(7, np.float32), "some"))
+    model.graph.node[3].CopyFrom(helper.make_node("Identity", ["some"], ["nothing"]))
+    with pytest.raises(InputValueError, match="cannot score an image of 30 by 40 pixels"):
+        ExportedModel.load(write(path, model=model)).predict(IMAGE)
+
+
+@pytest.mark.parametrize("location", ["weights", "../weights", "/etc/hostname"])
+def test_no_other_file_is_read(tmp_path, monkeypatch, location):
+    model = graph()
+    weights = model.graph.initializer[-1]
+    (tmp_path / "weights").write_bytes(weights.raw_data)
+    weights.ClearField("raw_data")
+    weights.data_location = TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value=location)
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("model.onnx"), tmp_path / "model.onnx"):
+        write(path, model=model)
+        with pytest.raises(InputValueError, match="cannot be read as a model"):
+            ExportedModel.load(path)
+
+
+def test_mangled_files_without_a_digest_end_in_one_line_too(path):
+    content = write(path, OLDER | {"format_version": 1}).read_bytes()
+    rng, refusals = random.Random(0), []
+    for _ in range(150):
+        changed = bytearray(content)
+        for _ in range(rng.choice([1, 4, 40])):
+            changed[rng.randrange(len(content))] = rng.randrange(256)
+        path.write_bytes(changed[: rng.choice([None, None, rng.randrange(len(content))])])
+        try:
+            ExportedModel.load(path, num_threads=1).predict(IMAGE)
+        except InputError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 75
+    assert not any("\n" in refusal for refusal in refusals)
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_an_exported_program_is_refused_and_runs_nothing(tmp_path):
+    honest, evil, sprung = tmp_path / "honest.pt2", tmp_path / "evil.pt2", tmp_path / "sprung"
+    torch.export.save(torch.export.export(torch.nn.Linear(2, 2), (torch.zeros(1, 2),)), honest)
+    torch.save(Trap(sprung), tmp_path / "trap")
+    with zipfile.ZipFile(honest) as source, zipfile.ZipFile(evil, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith("weights_config.json"):
+                content = content.replace(b'"use_pickle": false', b'"use_pickle": true')
+            elif "/weights/" in name:
+                content = (tmp_path / "trap").read_bytes()
+            target.writestr(name, content)
+    with pytest.raises(InputValueError, match=r"can run any program .* Export the run again as"):
+        ExportedModel.load(evil)
+    assert not sprung.exists()
+    with pytest.raises(Exception, match="weight"):  # no tensor came of it
+        torch.export.load(evil)
+    assert sprung.exists()  # so it was a trap
