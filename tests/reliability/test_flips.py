@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,8 @@ def silent_changes(path: Path, ask: Callable[[], Any], count: int) -> list[str]:
     wrong = []
     for bit in rng.sample(range(8 * len(content)), count):
         path.write_bytes(flipped(content, bit))
-        try:
-            found = ask()
-        except InputError as error:
-            assert "\n" not in str(error)
-        else:
-            if found != expected:
+        with suppress(InputError):
+            if ask() != expected:
                 wrong.append(f"bit {bit % 8} of byte {bit // 8} of {len(content)}")
     path.write_bytes(content)
     assert ask() == expected
