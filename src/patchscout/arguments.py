@@ -103,6 +103,8 @@ class ExportArguments:
     """File to write; unset: `model`, with the ending of the format, in the run folder."""
     pixels: PixelType = "uint8"
     """What the values of images will be: `uint8`, or `uint16` for cameras of more than 8 bits."""
+    tolerance: float | None = None
+    """What maps and scores may differ by from PyTorch's; unset: what rounding comes to."""
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
     """Replace the file that `--out` names."""
     limits: Limits = field(default_factory=Limits)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from patchscout.checks import InputValueError, nearest
 from patchscout.data.yaml_files import read_yaml, shown
+from patchscout.files.seal import check_seal
 
 Preset = Literal["fast", "paper"]
 SamplerKind = Literal["policy", "uniform", "structure", "error"]
@@ -597,6 +598,10 @@ def read_config_file(path: Path) -> dict[str, Any]:
     """
     data = read_yaml(path, "--config")
     if isinstance(data, dict) and "format_version" in data:  # a run's config.json
+        if "seal" in data and not check_seal(path.read_bytes(), path):
+            raise InputValueError(
+                f"{path} is damaged. Copy it again, or give settings of your own without `seal`."
+            )
         data = as_it_was(data.get("config"))
     if data is None:
         return {}

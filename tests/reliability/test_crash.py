@@ -48,7 +48,9 @@ def copies(place: Path) -> Iterator[Path]:
         number += 1
 
 
-def problem_after(action: Action, pair: Pair, copy: Path, names: set[str], done: bool) -> str:
+def problem_after(
+    action: Action, pair: Pair, copy: Path, names: set[str], done: bool, told: str = ""
+) -> str:
     """Return what is wrong with a run folder after an accident, if anything is.
 
     Args:
@@ -57,6 +59,7 @@ def problem_after(action: Action, pair: Pair, copy: Path, names: set[str], done:
         copy: Where the folder `run` is.
         names: What it should hold in the end.
         done: Whether the action said that it was done.
+        told: What the error said: what could not take its place is kept where it says.
     """
     run = copy / "run"
     try:
@@ -72,9 +75,10 @@ def problem_after(action: Action, pair: Pair, copy: Path, names: set[str], done:
         return f"the next run fails: {error}"
     if pair.which(run) != "new":
         return "the old model, after the next run"
-    if listing(run) != names:
-        return f"left in the folder: {sorted(listing(run) ^ names)}"
-    if listing(copy) != {"run", *(f"run/{name}" for name in names)}:
+    kept = {n for n in listing(run) if n.startswith("patchscout-kept-") and n.split("/")[0] in told}
+    if listing(run) - kept != names:
+        return f"left in the folder: {sorted((listing(run) - kept) ^ names)}"
+    if listing(copy) != {"run", *(f"run/{name}" for name in names | kept)}:
         return f"left beside the folder: {sorted(listing(copy))}"
     return ""
 
@@ -84,20 +88,20 @@ def problem_after_fault(
 ) -> str:
     """Let one call fail and return what is wrong afterwards."""
     fault = Fault(number, error)
-    done = False
+    done, told = False, ""
     try:
         with watched(copy, fault):
             status = action(pair, copy / "run")
         done = status == 0
         if status not in (0, 2):
             return f"exit code {status}"
-    except (InputError, OSError):
-        pass
+    except (InputError, OSError) as raised:
+        told = str(raised)
     except Exception as undeclared:  # noqa: BLE001 - any other is what is looked for
         return f"{type(undeclared).__name__}: {undeclared}"
     if fault.hit is None:
         return ""  # the failure of an earlier call, in cleaning up, made the way shorter
-    return problem_after(action, pair, copy, names, done)
+    return problem_after(action, pair, copy, names, done, told)
 
 
 def check_faults(action, pair, place, names, errors) -> int:

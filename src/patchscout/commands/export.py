@@ -7,7 +7,7 @@ from pathlib import Path
 from patchscout.arguments import ExportArguments, parse
 from patchscout.checks import InputValueError
 from patchscout.commands.image_files import named_images
-from patchscout.commands.shell import console, typed
+from patchscout.commands.shell import console, tell, typed
 from patchscout.detector import PatchScout
 from patchscout.exported import SUFFIXES
 
@@ -19,6 +19,7 @@ def run(arguments: list[str]) -> int:
     """Write a model file, and say how near it is to the model it was made of."""
     options = parse(ExportArguments, arguments, "patchscout export")
     scout = PatchScout.load(options.run, device="cpu")
+    tell(scout.note)
     suffix = SUFFIXES[options.format]
     path = options.out or options.run / f"model{suffix}"
     if path.suffix != suffix:
@@ -34,7 +35,13 @@ def run(arguments: list[str]) -> int:
             f"{there[0]} is there already. Name another file, or give `--overwrite`."
         )
     images = _evenly(_images(options, scout))
-    parity = scout.export(path, options.format, pixel_type=options.pixels, images=images)
+    parity = scout.export(
+        path,
+        options.format,
+        pixel_type=options.pixels,
+        images=images,
+        tolerance=options.tolerance,
+    )
     console.print(f"Written to {path}. Compared with PyTorch, {parity}.")
     console.print(f"Next: {typed('predict', path)} IMAGES --out DIR")
     return 0

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from patchscout.arguments import PredictArguments, parse
-from patchscout.checks import InputValueError
+from patchscout.checks import InputValueError, about
 from patchscout.commands.image_files import named_images
-from patchscout.commands.shell import console
+from patchscout.commands.shell import console, tell
 from patchscout.data.images import read_image
 from patchscout.exported import ExportedModel
 from patchscout.memory import keep_freed_memory
@@ -34,7 +34,8 @@ def run(arguments: list[str]) -> int:
             read_image(path)
         for path, folder in monitor.track(images, "predicting", len(images), "image"):
             image = read_image(path)
-            found = find_defects(image)
+            with about(path):
+                found = find_defects(image)
             if options.threshold is not None:
                 found = make_prediction(found.anomaly_map, options.threshold)
             writer.write(path, image, found, folder)
@@ -51,7 +52,11 @@ def _load(model: Path, device: str) -> Callable[[Image], Prediction]:
                 f"`--device` is for run folders; {model} is a file, whose library decides."
                 " Leave it out."
             )
-        return ExportedModel.load(model).predict
+        exported = ExportedModel.load(model)
+        tell(exported.note)
+        return exported.predict
     from patchscout.detector import PatchScout  # needs PyTorch, which a model file may not
 
-    return PatchScout.load(model, device=device).predict
+    scout = PatchScout.load(model, device=device)
+    tell(scout.note)
+    return scout.predict

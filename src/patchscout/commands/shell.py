@@ -13,8 +13,8 @@ from patchscout.text import printable, shell_word
 class PlainConsole(Console):
     """Prints texts as they are, one line each: nothing in them is markup or moves the cursor."""
 
-    def __init__(self) -> None:
-        super().__init__(markup=False, emoji=False, highlight=False, soft_wrap=True)
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def print(self, *objects: Any, **settings: Any) -> None:
         """Print texts, in which what cannot be seen is an escape, and what rich draws."""
@@ -22,6 +22,13 @@ class PlainConsole(Console):
 
 
 console = PlainConsole()
+_errors = PlainConsole(stderr=True)
+
+
+def tell(note: str | None) -> None:
+    """Print what a user should know of a model, if anything, on standard error."""
+    if note is not None:
+        _errors.print(f"patchscout: {note}")
 
 
 def typed(*words: str | Path) -> str:

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from patchscout.checks import InputError, InputValueError
-from patchscout.files.atomic import sync_file, sync_folder, write_new
+from patchscout.files.atomic import remove_partial_files, sync_file, sync_folder, write_new
 from patchscout.files.manifest import (
     MANIFEST,
     Digests,
@@ -105,6 +105,7 @@ class OutputFolder:
             undo.callback(_remove_empty, new)
             undo.enter_context(_only_writer(self._place))
             recover_locked(self._place)
+            remove_partial_files(self._place)
             if not (self.overwrite or self.completes):
                 _check_empty(self.folder, self._place)
             self._old = self._earlier_output()
@@ -327,8 +328,12 @@ def _in_the_way(path: Path) -> InputValueError:
 
 def _sync_tree(files: Path, first: Sequence[str]) -> Digests:
     """Wait until all files of a tree are on the disk; return their digests, some names first."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
     digests: Digests = {}
-    for folder, _, names in os.walk(files, topdown=False):
+    for folder, _, names in os.walk(files, topdown=False, onerror=fail):
         for name in names:
             file = Path(folder, name)
             sync_file(file)
