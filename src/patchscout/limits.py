@@ -12,18 +12,21 @@ Whole = Annotated[int, Field(ge=1)]
 class Limits(BaseModel):
     """Limits on what is read; each can be raised where files are trusted and memory suffices."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     megapixels: Annotated[float, Field(gt=0, le=175)] = 64.0
     """Pixels of an image, in millions."""
     decoded_mib: Whole = 1024
-    """What the pixels of an image may take at its own depth, in MiB."""
+    """What the pixels of an image may take at its own depth, in MiB; as float32 RGB, as which it is
+    worked on, it takes 12 bytes a pixel beside that."""
     file_mib: Whole = 64
-    """Size of an annotation or settings file, in MiB."""
+    """Size of an annotation file, in MiB; a settings file may have a sixteenth of it."""
     points: Whole = 1_000_000
     """Corners of all shapes, or runs of all masks, that one image has in an annotation file."""
     aliases: Whole = 100
-    """Aliases in a YAML file; what they stand for may be at most a thousand times as many nodes."""
+    """Aliases in a YAML file, which may stand for a thousand times as many values in all."""
     depth: Whole = 64
     """How deep a JSON or YAML file may be nested."""
     seconds: Annotated[float, Field(gt=0)] = 60.0
