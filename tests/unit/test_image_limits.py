@@ -67,7 +67,9 @@ def test_pixels_are_limited(tmp_path, limits):
     huge = png_of_size(tmp_path / "huge.png", 100_000, 100_000)
     large = png_of_size(tmp_path / "large.png", 8_100, 8_000)
     for read in (read_image, read_size):
-        with pytest.raises(InputValueError, match=r"huge\.png has more pixels than .* 64 million"):
+        with pytest.raises(
+            InputValueError, match=r"huge\.png has more pixels than .* 64 million pixels. Cut"
+        ):
             read(huge)
         with pytest.raises(
             InputValueError, match=r"8100 x 8000 pixels; `limits.megapixels` allows 64 million .*--"
@@ -194,10 +196,7 @@ def test_strips_that_a_small_tiff_lacks_are_not_black(tmp_path):
 def test_tiff_of_16_bits_however_it_is_stored(tmp_path, compression, tile, planes, byte_order):
     pixels = RNG.integers(0, 65536, (33, 47, 3), np.uint16)
     stored = np.moveaxis(pixels, 2, 0) if planes == "separate" else pixels
-    for options in (
-        {"rowsperstrip": 5},
-        {"bigtiff": byte_order == "<", "predictor": bool(compression)},
-    ):
+    for is_big in {False, byte_order == "<"}:
         tifffile.imwrite(
             tmp_path / "image.tif",
             stored,
