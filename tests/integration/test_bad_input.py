@@ -82,7 +82,7 @@ def draw(path, values):
 UNREADABLE = {
     "no image": (b"hello", ["is not an image that can be read", "convert it or remove it"]),
     "zero-size": (b"", ["is empty (0 bytes)", "copy the file again or remove it"]),
-    "a bomb": (png_of_size(60000, 60000), ["pixels", "at most 175 million pixels", "Cut it"]),
+    "a bomb": (png_of_size(60000, 60000), ["pixels", "allows 64 million pixels", "Cut it"]),
 }
 
 

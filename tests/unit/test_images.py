@@ -10,7 +10,6 @@ import tifffile
 from PIL import Image as PillowImage
 
 from patchscout.checks import InputError, InputNotFoundError, InputTypeError, InputValueError
-from patchscout.data import image_files
 from patchscout.data.images import (
     find_images,
     read_image,
@@ -53,22 +52,6 @@ def exif(orientation):
     tags = PillowImage.Exif()
     tags[0x0112] = orientation
     return tags
-
-
-def png_chunk(name, content):
-    return (
-        struct.pack(">I", len(content))
-        + name
-        + content
-        + struct.pack(">I", zlib.crc32(name + content))
-    )
-
-
-def png_of_size(path, width, height):
-    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    end = png_chunk(b"IDAT", zlib.compress(b"")) + png_chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + end)
-    return path
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "tiff"])
@@ -258,25 +241,13 @@ def test_truncated_file(tmp_path, name, capfd):
     assert "ERROR" not in capfd.readouterr().err
 
 
-def test_absurdly_large_images_are_refused_before_decoding(tmp_path, monkeypatch):
-    huge = png_of_size(tmp_path / "huge.png", 100_000, 100_000)
-    large = png_of_size(tmp_path / "large.png", 17_600, 10_000)
-    for read in (read_image, read_size):
-        with pytest.raises(InputValueError, match=r"huge\.png has more .* 175 million pixels. Cut"):
-            read(huge)
-        with pytest.raises(InputValueError, match=r"17600 x 10000 pixels; at most 175 million"):
-            read(large)
-    small = save(RGB8, tmp_path / "small.png")
-    monkeypatch.setattr(image_files, "MAX_PIXELS", 54)
-    assert read_size(small) == (6, 9)
-    monkeypatch.setattr(image_files, "MAX_PIXELS", 53)
-    with pytest.raises(InputValueError, match=r"small\.png has 9 x 6 pixels"):
-        read_image(small)
-
-
 def test_image_of_zero_width(tmp_path):
+    path = save(RGB8, tmp_path / "zero.png")
+    content = path.read_bytes()
+    header = content[12:16] + struct.pack(">I", 0) + content[20:29]
+    path.write_bytes(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
     with pytest.raises(InputValueError, match=r"zero\.png (has no pixels|is not an image)"):
-        read_image(png_of_size(tmp_path / "zero.png", 0, 5))
+        read_image(path)
 
 
 def test_depths_that_are_not_read(tmp_path):

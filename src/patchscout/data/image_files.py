@@ -165,8 +165,6 @@ def oriented(pixels: np.ndarray, orientation: int) -> np.ndarray:
 @contextmanager
 def _read_header(path: Path, file: _TimedFile) -> Iterator[ImageFile]:
     """Yield what the header of an open file says, where it is within the limits."""
-    limit = f"`limits.megapixels` allows {current_limits().megapixels:g} million pixels"
-    remedy = "Cut it into tiles, scale it down, or raise `--limits.megapixels`."
     try:
         page = read_page(file)
         if page is not None:
@@ -176,7 +174,7 @@ def _read_header(path: Path, file: _TimedFile) -> Iterator[ImageFile]:
     except InputError:
         raise
     except PillowImage.DecompressionBombError as error:
-        raise InputValueError(f"{path} has more pixels than allowed; {limit}. {remedy}") from error
+        raise _too_many_pixels(f"{path} has more pixels than are ever read") from error
     except MemoryError as error:
         raise too_large_for_memory(path) from error
     except Exception as error:  # decoders raise all sorts on damaged files
@@ -199,19 +197,23 @@ def _read_header(path: Path, file: _TimedFile) -> Iterator[ImageFile]:
 def _check_size(path: Path, width: int, height: int, decoded_bytes: int) -> None:
     """Refuse an image that is larger than the limits allow."""
     limits = current_limits()
-    remedy = "Cut it into tiles, scale it down, or raise"
     if width * height == 0:
         raise InputValueError(f"{path} has no pixels ({width} x {height}). {_EXPECTED}; remove it.")
     if width * height > limits.megapixels * 1e6:
-        raise InputValueError(
-            f"{path} has {width} x {height} pixels; `limits.megapixels` allows "
-            f"{limits.megapixels:g} million pixels. {remedy} `--limits.megapixels`."
-        )
+        raise _too_many_pixels(f"{path} has {width} x {height} pixels")
     if decoded_bytes > limits.decoded_mib * 2**20:
         raise InputValueError(
             f"{path} takes {decoded_bytes / 2**20:.0f} MiB decoded; `limits.decoded_mib` allows "
-            f"{limits.decoded_mib}. {remedy} `--limits.decoded-mib`."
+            f"{limits.decoded_mib}. Cut it into tiles, scale it down, or raise "
+            "`--limits.decoded-mib`."
         )
+
+
+def _too_many_pixels(what: str) -> InputValueError:
+    return InputValueError(
+        f"{what}; `limits.megapixels` allows {current_limits().megapixels:g} million pixels. Cut it"
+        " into tiles, scale it down, or raise `--limits.megapixels`."
+    )
 
 
 def _bits_per_channel(page: TiffPage | None, picture: PillowImage.Image, file: _TimedFile) -> int:

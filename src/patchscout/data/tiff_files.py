@@ -41,6 +41,7 @@ _BITS, _SAMPLE_FORMAT, _EXTRA_CHANNELS = 258, 339, 338
 _STRIPS, _TILES = (273, 279), (324, 325)  # where each starts, how many bytes it has
 _SEVERAL = {_BITS, _SAMPLE_FORMAT, _EXTRA_CHANNELS, *_STRIPS, *_TILES}
 _DEFLATE, _LZMA = (8, 32946), 34925
+_OLD_JPEG = 6  # tells in other tags where its pixels are
 _KINDS = {1: "u", 2: "i", 3: "f"}  # numpy's, by sample format
 
 
@@ -130,7 +131,7 @@ def read_pixels(page: TiffPage, file: BinaryIO, check_time: Callable[[], None]) 
     num_planes = page.channels if page.planes_apart else 1
     across, down = page.segments_across, page.segments_down
     if not len(page.offsets) == len(page.byte_counts) == across * down * num_planes:
-        raise TiffError(f"it has {len(page.offsets)} segments instead of {across * down}")
+        raise TiffError(f"its {across * down * num_planes} segments are not all told")
     pixels = np.empty((page.height, page.width, page.channels), dtype.newbyteorder("="))
     for number, (offset, byte_count) in enumerate(zip(page.offsets, page.byte_counts, strict=True)):
         check_time()
@@ -209,15 +210,18 @@ def _page(byte_order: str, tags: dict[int, tuple[int, ...]]) -> TiffPage:
         raise TiffError("its strips have no rows")
     segment_width = single["tile_width"] if is_tiled else width
     segment_height = single["tile_height"] if is_tiled else rows_per_strip
-    num_planes = channels if single["planes"] == 2 else 1
-    if math.ceil(width / segment_width) * math.ceil(height / segment_height) * num_planes > (
-        _MOST_SEGMENTS
-    ):
+    num_segments = math.ceil(width / segment_width) * math.ceil(height / segment_height)
+    num_segments *= channels if single["planes"] == 2 else 1
+    if num_segments > _MOST_SEGMENTS:
         raise TiffError(f"it is cut into more than {_MOST_SEGMENTS} segments")
+    starts, counts = _TILES if is_tiled else _STRIPS
+    offsets = tags.get(starts, ())
+    # Some decoders would leave what is missing black.
+    if len(offsets) < num_segments and single["compression"] != _OLD_JPEG:
+        raise TiffError(f"it has {len(offsets)} segments instead of {num_segments}")
     bits, sample_formats = tags.get(_BITS, (1,)), tags.get(_SAMPLE_FORMAT, (1,))
     if max(bits) > 8 and (len(set(bits)) > 1 or len(set(sample_formats)) > 1):
         raise TiffError("its channels differ in depth")
-    starts, counts = _TILES if is_tiled else _STRIPS
     return TiffPage(
         byte_order=byte_order,
         width=width,
@@ -234,7 +238,7 @@ def _page(byte_order: str, tags: dict[int, tuple[int, ...]]) -> TiffPage:
         planes_apart=single["planes"] == 2 and channels > 1,
         segment_width=segment_width,
         segment_height=segment_height,
-        offsets=tags.get(starts, ()),
+        offsets=offsets,
         byte_counts=tags.get(counts, ()),
     )
 
@@ -260,7 +264,7 @@ def _segment(
         # What is stored is not read in full either where it is more than could be needed.
         stored = file.read(min(byte_count, most + most // 2 + 2**16))
         try:
-            data = _inflated(stored, page.compression, most + 1)
+            data = _inflated(stored, page.compression, most)
         except (zlib.error, lzma.LZMAError) as error:
             raise TiffError(f"a segment cannot be inflated: {error}") from error
     if len(data) < least:
@@ -271,8 +275,12 @@ def _segment(
 
 
 def _inflated(stored: bytes, compression: int, most: int) -> bytes:
-    """Return at most `most` bytes of what was compressed."""
+    """Return what was compressed; of what is longer than `most` bytes, one byte more than that."""
     if compression == _LZMA:
         decompressor = lzma.LZMADecompressor(memlimit=_LZMA_MEMORY_BYTES)
-        return decompressor.decompress(stored, most)
-    return zlib.decompressobj().decompress(stored, most)
+    else:
+        decompressor = zlib.decompressobj()
+    data = decompressor.decompress(stored, most + 1)
+    if len(data) <= most and not decompressor.eof:
+        raise TiffError("a segment is cut off")
+    return data

@@ -7,6 +7,7 @@ stand for, so that nothing is built that is larger than allowed.
 from __future__ import annotations
 
 import math
+import re
 import time
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,7 +19,9 @@ from patchscout.data.walk import size_of_file, status_of
 from patchscout.limits import current_limits
 
 _NODES_PER_ALIAS = 1000
-_LONGEST_NUMBER = 64  # characters; the longest 64-bit float takes 24
+_SHARE_OF_FILE_MIB = 1 / 16  # 1 MiB of YAML takes seconds, and settings are a few lines
+_NUMBER = re.compile(r"(?!.{65})[+-]?(?!0[\d_])[\d_.]+([eE][+-]?\d+)?")
+"""Decimal and not thousands of digits; YAML also takes 010 for 8, and 1:30 for 90."""
 _LONGEST_SHOWN = 60
 _PREFIX = "tag:yaml.org,2002:"
 _NUMBERS = {f"{_PREFIX}{name}" for name in ("int", "float")}
@@ -40,11 +43,11 @@ def read_yaml(path: Path, option: str) -> Any:
     """
     if status_of(path) is None:
         raise InputNotFoundError(f"`{option}` file {path} is not there. Check the path.")
-    most_mib = current_limits().file_mib
+    most_mib = current_limits().file_mib * _SHARE_OF_FILE_MIB
     if size_of_file(path, "Expected a YAML file") > most_mib * 2**20:
         raise InputValueError(
-            f"{path} is larger than the {most_mib} MiB that `limits.file_mib` allows. Give a file "
-            "of settings alone, or raise `--limits.file-mib`."
+            f"{path} is larger than {most_mib:g} MiB, a sixteenth of `limits.file_mib`. Give a "
+            "file of settings alone, or raise `--limits.file-mib`."
         )
     try:
         return _Loader(path.read_bytes().decode("utf-8"), path).get_single_data()
@@ -105,8 +108,8 @@ class _Loader(yaml.SafeLoader):
         elif isinstance(event, yaml.AliasEvent):
             self._num_aliases += 1
             if self._num_aliases > self._limits.aliases:
-                allowed = f"`limits.aliases` allows {self._limits.aliases}"
-                self._refuse(event, f"has one alias more than {allowed}", "aliases")
+                allowed = f"the {self._limits.aliases} aliases that `limits.aliases` allows"
+                self._refuse(event, f"has more than {allowed}", "aliases")
         if time.monotonic() > self._end:
             allowed = f"takes more than the {self._limits.seconds:g} s of `limits.seconds`"
             self._refuse(event, allowed, "seconds")
@@ -142,16 +145,16 @@ class _Loader(yaml.SafeLoader):
         depth = max((depth for _, depth in sizes), default=0)
         depth += isinstance(node, yaml.CollectionNode)
         most = _NODES_PER_ALIAS * self._limits.aliases
-        if size > most:
-            allowed = f"{_NODES_PER_ALIAS} x `limits.aliases` = {most}"
-            self._refuse(node, f"stands for more than {allowed} values", "aliases")
+        if max(size, len(self._sizes)) > most:
+            allowed = f"{most} values ({_NODES_PER_ALIAS} x `limits.aliases`)"
+            self._refuse(node, f"stands for more than {allowed}", "aliases")
         self._check_depth(depth, node)
         self._sizes[id(node)] = size, depth
         return node
 
     def _check_depth(self, depth: int, at: yaml.Event | yaml.Node) -> None:
         if depth > self._limits.depth:
-            allowed = f"`limits.depth` allows {self._limits.depth}"
+            allowed = f"the {self._limits.depth} levels that `limits.depth` allows"
             self._refuse(at, f"is nested deeper than {allowed}", "depth")
 
     def _check_keys(self, node: yaml.MappingNode) -> None:
@@ -169,13 +172,13 @@ class _Loader(yaml.SafeLoader):
         """Refuse what is no text that can be written, or no number that can be computed with."""
         try:
             node.value.encode("utf-8")
-            if node.tag in _NUMBERS and len(node.value) > _LONGEST_NUMBER:
+            if node.tag in _NUMBERS and not _NUMBER.fullmatch(node.value):
                 raise ValueError
             value = None if node.tag == _MERGE else self.construct_object(node)
         except (ValueError, LookupError):
             value = math.nan
         if isinstance(value, float) and not math.isfinite(value):
-            kind = {_TEXT: "text", _BOOL: "boolean"}.get(node.tag, "finite number")
+            kind = {_TEXT: "text", _BOOL: "boolean"}.get(node.tag, "finite decimal number")
             value = shown(node.value.encode("utf-8", "replace").decode())
             self._refuse(node, f"has `{value}`, which is no {kind} that can be used")
 
