@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+from pathlib import PurePosixPath
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image as PillowImage
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.data.annotations import LabelMePolygons, MaskFile, read_mask
 from patchscout.data.coco import CocoMask, read_coco
+from patchscout.limits import Limits, current_limits, set_limits
 from patchscout.types import Sample
 
 SIZE = (40, 50)
@@ -211,6 +214,189 @@ def test_coco_annotations_are_united(tmp_path):
 def test_coco_files_that_do_not_fit(tmp_path, annotations, message):
     with pytest.raises(InputValueError, match=message):
         coco(tmp_path / "a.json", annotations).read(SIZE)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"area": "wide"}, r"`annotations\[0\]`: `area` must be a finite number; got wide"),
+        ({"area": True}, r"`annotations\[0\]`: `area` must be a finite number; got True"),
+        ({"area": float("nan")}, r"`area` must be a finite number; got nan"),
+        ({"area": 10**400}, r"`area` must be a finite number; got 1000"),
+        ({"bbox": [1, 2, 3]}, r"`bbox` must be a list of x, y, width and height; got \[1, 2, 3\]"),
+        ({"bbox": [1, 2, "3", 4]}, r"`bbox` must be a list of x, y, width and height"),
+        ({"category_id": [1]}, r"`category_id` must be a whole number or a text; got \[1\]"),
+        ({"category_id": 1.5}, r"`category_id` must be a whole number or a text; got 1\.5"),
+        ({"image_id": True}, r"`image_id` must be a whole number or a text; got True"),
+        ({"image_id": None}, r"`image_id` must be a whole number or a text; got None"),
+    ],
+)
+def test_coco_fields_of_odd_types(tmp_path, change, message):
+    annotation = {"image_id": 7, "segmentation": [SQUARE_XY], **change}
+    with pytest.raises(InputValueError, match=message + ".* Expected a COCO file"):
+        coco(tmp_path / "a.json", [annotation]).read(SIZE)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ([7], r"`images\[0\]`: it must be an object with fields; got 7"),
+        ([{"id": 7}], r"`images\[0\]`: `file_name` is missing"),
+        ([{"id": 7, "file_name": 7}], r"`file_name` must be a text; got 7"),
+        ([{"id": {}, "file_name": "a"}], r"`id` must be a whole number or a text; got \{\}"),
+        ([{"id": 7, "file_name": "a", "width": 0}], r"`width` must be a whole number of pixels"),
+        ([{"id": 7, "file_name": "a", "width": True}], r"`width` .* got True"),
+        ([{"id": 7, "file_name": "a", "height": 10**30}], r"`height` must be a whole number of pi"),
+        (
+            [{"id": 7, "file_name": name} for name in "ab"],
+            r"`images\[1\]`: `id` 7 is the one of ano",
+        ),
+    ],
+)
+def test_coco_images_of_odd_types(tmp_path, images, message):
+    with pytest.raises(InputValueError, match=message):
+        coco(tmp_path / "a.json", [], images=images).read(SIZE)
+
+
+def test_coco_files_as_wide_as_the_tools_that_write_them(tmp_path):
+    image_id = 10**400
+    images = [{"id": image_id, "file_name": "a.png", "height": 40.0, "width": None, "more": [{}]}]
+    annotations = [
+        {"id": "a-1", "image_id": image_id, "segmentation": [SQUARE_XY], "area": None, "bbox": []},
+        {
+            "image_id": image_id,
+            "segmentation": [POINTS],
+            "bbox": [0, 0, 9, 9, 45.0],
+            "score": 1e999,
+        },
+        {"image_id": image_id, "segmentation": [], "category_id": None, "area": 5},
+    ]
+    categories = [{"id": "x", "name": 3}]
+    coco(tmp_path / "a.json", annotations, images=images, categories=categories)
+    mask = CocoMask(tmp_path / "a.json", image_id).read(SIZE)
+    np.testing.assert_array_equal(mask, SQUARE)
+    assert read_coco(tmp_path / "a.json").largest_category(image_id) == "defect"
+    coco(
+        tmp_path / "b.json",
+        [{"image_id": "7.0", "segmentation": [SQUARE_XY]}],
+        images=[{"id": "7.0", "file_name": "a.png"}],
+    )
+    np.testing.assert_array_equal(CocoMask(tmp_path / "b.json", "7.0").read(SIZE), SQUARE)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([2**62, 2**62, 2**62, 2**62, 2000], "RLE with a run of 4.6.*e.18 pixels"),
+        ([-1, 2001], "RLE with a run of -1 pixels"),
+        ([0.5, 1999.5], r"RLE with a run of 0\.5 pixels"),
+        ([10**400], "must be finite numbers, not 1000"),
+        ([True, 1999], "must be finite numbers, not True"),
+        (["2000"], "must be finite numbers, not 2000"),
+        ({}, r"RLE `counts` must be a list or a text; got \{\}"),
+        ("o" * 20000 + "0", "a number that no image has pixels for"),
+        ("oooooo0" * 9, "RLE with a run of .* pixels"),
+        ("\udcff", "RLE with the character"),
+    ],
+)
+def test_runs_that_do_not_fit(tmp_path, counts, message):
+    with pytest.raises(InputValueError, match=message + ".*mend annotation number 1 of it"):
+        rle(tmp_path / "a.json", counts, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("polygon", "message"),
+    [
+        (["1", "2", "3", "4", "5", "6"], "must be finite numbers, not 1"),
+        ([[[1, 2]], [[3, 4]], [[5, 6]]], "must be a list of x, y pairs, or"),
+        ([[1, 2, 3], [4, 5, 6]], "must be a list of x, y pairs, or"),
+        ([1, 2, 3, 4, 5], "must be a list of x, y pairs, or"),
+        ([1, 2, 3, 4, 5, True], "must be finite numbers, not True"),
+        ([1, 2, 3, 4, 5, float("nan")], "must be finite numbers, not nan"),
+        ([1, 2, 3, 4, 5, 1e308], r"must have coordinates of at most 1e\+12 pixels"),
+        ([1, 2, 3, 4, 5, 10**400], "must be finite numbers, not 1000"),
+        ({"x": 1}, "must be a list of x, y pairs, or"),
+        ("abcdef", "must be a list of x, y pairs, or"),
+    ],
+)
+def test_outlines_that_do_not_fit(tmp_path, polygon, message):
+    annotation = {"image_id": 7, "id": 3, "segmentation": [SQUARE_XY, polygon]}
+    with pytest.raises(InputValueError, match=f"a polygon {message}.*; got .*annotation 3"):
+        coco(tmp_path / "a.json", [annotation]).read(SIZE)
+    shapes = [{"points": POINTS}, {"points": polygon}]
+    with pytest.raises(InputValueError, match=rf"`shapes\[1\]`: `points` {message}.*; got "):
+        labelme(tmp_path / "b.json", shapes).read(SIZE)
+
+
+def test_an_outline_beyond_the_image_is_cut_off(tmp_path):
+    far = [[10, 5], [1e12, 5], [1e12, 1e12], [10, 1e12]]
+    mask = labelme(tmp_path / "a.json", [{"points": far}]).read(SIZE)
+    expected = np.zeros(SIZE, bool)
+    expected[5:, 10:] = True
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_points_beyond_the_limit(tmp_path):
+    before = current_limits()
+    annotation = {"image_id": 7, "segmentation": [SQUARE_XY]}
+    runs = {"image_id": 7, "segmentation": {"size": SIZE, "counts": TWO_BOXES_RLE}}
+    sources = [
+        labelme(tmp_path / "a.json", [{"points": POINTS}] * 3),
+        coco(tmp_path / "b.json", [annotation] * 3),
+        coco(tmp_path / "c.json", [runs]),
+    ]
+    try:
+        set_limits(Limits(points=11))
+        for source in sources:
+            with pytest.raises(InputValueError, match=r"[abc]\.json.*`--limits\.points`"):
+                source.read(SIZE)
+    finally:
+        set_limits(before)
+
+
+def test_odd_labelme_sizes_and_types(tmp_path):
+    path = tmp_path / "a.json"
+    for size in ((40.0, 50.0), (None, None), (40, None)):
+        mask = labelme(path, [{"points": POINTS, "shape_type": None}], size).read(SIZE)
+        np.testing.assert_array_equal(mask, SQUARE)
+    for size in (("40", 50), (True, 50), (-40, 50)):
+        with pytest.raises(InputValueError, match="`imageHeight` must be a whole number of pixels"):
+            labelme(path, [{"points": POINTS}], size).read(SIZE)
+    shape = {"points": POINTS, "shape_type": "\x1b[31m" * 999}
+    with pytest.raises(InputValueError, match=r"is a '.x1b\[31m.*' of 4 points") as caught:
+        labelme(path, [shape]).read(SIZE)
+    assert len(str(caught.value)) < 400 + len(str(path))
+
+
+def test_file_names_that_are_not_utf8(tmp_path):
+    name = os.fsdecode(b"scratch/\xff\xe9.png")
+    images = [{"id": 7, "file_name": name}]
+    source = coco(
+        tmp_path / "a.json", [{"image_id": 7, "segmentation": [SQUARE_XY]}], images=images
+    )
+    assert read_coco(source.path).find(PurePosixPath(name)) == 7
+    np.testing.assert_array_equal(source.read(SIZE), SQUARE)
+    source = coco(tmp_path / "b.json", [], images=images)
+    with pytest.raises(InputValueError, match=r"image 'scratch/.udcff.udce9\.png'\) is empty"):
+        source.read(SIZE)
+
+
+def test_a_category_called_like_normal_images_is_refused(tmp_path):
+    annotation = {"image_id": 7, "category_id": 1, "segmentation": [SQUARE_XY]}
+    source = coco(tmp_path / "a.json", [annotation], categories=[{"id": 1, "name": "good"}])
+    with pytest.raises(InputValueError, match=r"a category `good`.*007\.png.* another name"):
+        read_coco(source.path).largest_category(7)
+
+
+def test_an_image_is_found_among_many_at_once(tmp_path):
+    images = [{"id": i, "file_name": f"part{i}/image.png"} for i in range(5_000)]
+    annotations = [{"image_id": i} for i in range(5_000)]
+    found = read_coco(coco(tmp_path / "a.json", annotations, images=images).path)
+    start = time.process_time()
+    assert [found.find(PurePosixPath(f"part{i}/image.png")) for i in range(2000)] == [*range(2000)]
+    assert time.process_time() - start < 1
+    with pytest.raises(InputValueError, match=r"other/image\.png fits 5000 images of .*a\.json"):
+        found.find(PurePosixPath("other/image.png"))
 
 
 def test_coco_file_for_another_size(tmp_path):

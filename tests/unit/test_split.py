@@ -1,6 +1,7 @@
 """Splits are drawn by seed, keep training and test apart, and survive being written."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from patchscout.data.annotations import MaskFile
 from patchscout.data.split import (
     cross_size_split,
     draw_split,
+    images_of_split,
     parse_split,
     split_json,
     validation_split,
@@ -241,6 +243,14 @@ def test_image_that_has_gone(tmp_path):
     [
         ({"format_version": 2}, "has format 2; this PatchScout reads up to 1. Update it"),
         ({"format_version": None}, "is damaged: .* copy it again or train anew"),
+        ({"format_version": True}, "is damaged: `format_version` must be 1; got True"),
+        ({"format_version": 1.0}, r"is damaged: `format_version` must be 1; got 1\.0"),
+        ({"format_version": 10**4000}, "has format 1000.*reads up to 1"),
+        ({"test": [None]}, r"is damaged: `test` must be a list of paths; got \[None\]"),
+        ({"root": 3}, "is damaged: `root` must be a text; got 3"),
+        ({"labeled": ["test/good/000.png"], "test": []}, "`labeled` has test/good/000.png, an im"),
+        ({"train_normal": ["test/hole/000.png"], "labeled": [], "test": []}, "`train_normal` has"),
+        ({"test": ["test/hole/000.png"] * 2, "labeled": []}, r"test/hole/000.png is named twice"),
         ({"labeled": "000.png"}, "is damaged: `labeled`"),
         ({"test": [["000.png"]]}, "is damaged: `test`"),
     ],
@@ -251,6 +261,73 @@ def test_files_that_do_not_fit(tmp_path, change, message):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(InputValueError, match=message):
         read_split(path, make_dataset())
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A small data set that is really there, and its split."""
+    dataset = make_dataset(tmp_path / "parts", {"hole": 2})
+    everything = (*dataset.train_normal, *dataset.test_normal, *dataset.anomalous)
+    for sample in everything:
+        sample.image_path.parent.mkdir(parents=True, exist_ok=True)
+        sample.image_path.touch()
+    write_split(draw_split(dataset, labeled_per_type=1), dataset.root, tmp_path / "split.json")
+    return [sample.image_path for sample in everything]
+
+
+def test_images_of_a_split_as_far_as_they_are_there(tmp_path, images):
+    path = tmp_path / "split.json"
+    assert sorted(images_of_split(path.read_bytes(), path)) == sorted(images)
+    images[0].unlink()
+    assert sorted(images_of_split(path.read_bytes(), path)) == sorted(images[1:])
+    content = json.loads(path.read_text())
+    content["root"] = str(tmp_path / "parts/train")
+    for field in ("train_normal", "labeled", "test"):
+        content[field] = [f"../{name}" for name in content[field]] + [f"{field}{'x' * 999}"]
+    path.write_text(json.dumps(content))
+    assert len(images_of_split(path.read_bytes(), path)) == len(images) - 1
+    del content["root"]
+    path.write_text(json.dumps(content))
+    assert images_of_split(path.read_bytes(), path) == []  # a split file of before the root was written
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"test": ["/etc/passwd"]}, "/etc/passwd is no path relative to `root` in its short form"),
+        ({"test": ["a/../../b.png"]}, r"a/\.\./\.\./b\.png is no path relative to `root`"),
+        ({"test": ["./b.png"]}, "is no path relative to `root`"),
+        ({"test": ["b\0.png"]}, r"'b.x00\.png' is no path relative to `root`"),
+        ({"test": ["a.png", "a.png"]}, r"a\.png is named twice"),
+        ({"test": [3]}, r"`test` must be a list of paths; got \[3\]"),
+        ({"test": None}, "`test` must be a list of paths; got None"),
+        ({"root": "parts"}, "`root` must be an absolute path; got parts"),
+        ({"root": ["/"]}, "`root` must be a text"),
+        ({"format_version": 2}, "has format 2; this PatchScout reads up to 1"),
+        ({"format_version": "1"}, "`format_version` must be 1; got 1"),
+    ],
+)
+def test_images_of_a_split_that_was_tampered_with(tmp_path, images, change, message):
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputValueError, match=message):
+        images_of_split(path.read_bytes(), path)
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    root = tmp_path / "parts"
+    kind = os.fsdecode(b"ri\xdf")
+    dataset = make_dataset(root, {kind: 3})
+    split = draw_split(dataset, labeled_per_type=1)
+    path = tmp_path / "split.json"
+    write_split(split, root, path)
+    assert read_split(path, dataset) == split
+    image = split.labeled[0].image_path
+    image.parent.mkdir(parents=True)
+    image.touch()
+    assert images_of_split(path.read_bytes(), path) == [image]
+    with pytest.raises(InputNotFoundError, match=r"ri.udcdf/00.\.png' is named in"):
+        read_split(path, make_dataset(root, {}))
 
 
 def test_file_that_is_no_json(tmp_path):

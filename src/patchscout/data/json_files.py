@@ -17,7 +17,7 @@ from pydantic import BaseModel, PlainValidator, ValidationError
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.limits import current_limits
 
-_LONGEST_SHOWN = 80
+_LONGEST_SHOWN = 120
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _AT_ONCE = 1 << 20
 

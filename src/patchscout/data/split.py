@@ -257,7 +257,7 @@ def parse_split(text: bytes, path: Path, dataset: Dataset) -> Split:
     for name in content.names:
         if name not in samples:
             raise InputNotFoundError(
-                f"{dataset.root / name} is named in {path} but is not among the images of "
+                f"{dataset.root / shown(name)} is named in {path} but is not among the images of "
                 f"{dataset.root}. Put it back, or train anew on the images there are."
             )
     for field, names, anomalous in (

@@ -1,0 +1,98 @@
+"""JSON that cannot be read, or is beyond the limits, is told in one short line."""
+
+import json
+import os
+import time
+
+import pytest
+
+from patchscout.checks import InputNotFoundError, InputValueError
+from patchscout.data.json_files import read_json_object, shown
+from patchscout.limits import Limits, current_limits, set_limits
+
+
+@pytest.fixture
+def set_limit():
+    before = current_limits()
+    yield lambda **values: set_limits(Limits(**values))
+    set_limits(before)
+
+
+def test_objects_are_read_as_json_reads_them(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b'\xef\xbb\xbf{"a": "]\\"[[\\\\", "b": [1e999, NaN], "a": "\\udcff"}')
+    content = read_json_object(path, "a test")
+    assert content["a"] == "\udcff"
+    assert content["b"][0] == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ('{"a": 1}'.encode("utf-16"), "it is not UTF-8 text"),
+        (b'{"a": "\xff"}', "it is not UTF-8 text"),
+        (b'{"a": \x00}', "Expecting value"),
+        (b'{"a": "\x00"}', "Invalid control character"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "it has a number of thousands of digits"),
+        (b'{"a": ' + b"x" * 5000 + b"}", "Expecting value"),
+    ],
+)
+def test_what_is_no_json(tmp_path, data, reason):
+    path = tmp_path / "a.json"
+    path.write_bytes(data)
+    with pytest.raises(InputValueError, match=r"a\.json is not readable JSON") as caught:
+        read_json_object(path, "a test")
+    assert reason in str(caught.value)
+    assert len(str(caught.value)) < 200 + len(str(path))
+
+
+def test_what_is_no_file(tmp_path):
+    with pytest.raises(InputValueError, match=r"is a folder or a device\. Expected a test"):
+        read_json_object(tmp_path, "a test")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputValueError, match="pipe is a folder or a device"):
+        read_json_object(tmp_path / "pipe", "a test")
+    for name in ("gone.json", "a\0b.json", "\ud800.json"):
+        with pytest.raises(InputNotFoundError, match=r"\.json does not exist"):
+            read_json_object(tmp_path / name, "a test")
+    with pytest.raises(InputValueError, match=r"is not readable JSON \(File name too long\)"):
+        read_json_object(tmp_path / ("x" * 300), "a test")
+
+
+def test_a_file_beyond_the_limit_is_not_read(tmp_path, set_limit):
+    path = tmp_path / "a.json"
+    path.write_text('{"a": 1}')
+    os.truncate(path, 100 << 30)  # mostly a hole
+    message = r"a\.json has 102400 MiB; at most 64 .* raise `--limits\.file-mib`"
+    with pytest.raises(InputValueError, match=message):
+        read_json_object(path, "a test")
+    path.write_text(json.dumps({"a": "x" * (2 << 20)}))
+    set_limit(file_mib=2)
+    with pytest.raises(InputValueError, match="at most 2 MiB are read"):
+        read_json_object(path, "a test")
+    set_limit(file_mib=3)
+    assert len(read_json_object(path, "a test")["a"]) == 2 << 20
+
+
+def test_nesting_beyond_the_limit_is_not_followed(tmp_path, set_limit):
+    path = tmp_path / "a.json"
+    deep = '{"a": ' + "[" * 63 + "]" * 63 + ', "b": "' + "[" * 99 + '\\"' + "{" * 99 + '"}'
+    path.write_text(deep)
+    assert read_json_object(path, "a test").keys() == {"a", "b"}
+    for text in ('{"a": ' + "[" * 64 + "]" * 64 + "}", '{"a": ' * 1_000_000):
+        path.write_text(text)
+        start = time.process_time()
+        message = r"a\.json is nested more than 64 deep.* raise `--limits\.depth`"
+        with pytest.raises(InputValueError, match=message):
+            read_json_object(path, "a test")
+        assert time.process_time() - start < 2
+    set_limit(depth=10**9)
+    with pytest.raises(InputValueError, match=r"it is nested too deep|Expecting value"):
+        read_json_object(path, "a test")
+
+
+def test_values_are_shown_short_and_plain():
+    assert shown("scratch/007.png") == "scratch/007.png"
+    assert shown("a\x1b[31m\n\udcff") == r"'a\x1b[31m\n\udcff'"
+    for value in ("x" * 9999, [[list(range(99))] * 99] * 99, {"a": "b" * 999}, 10**999):
+        assert len(shown(value)) <= 120
