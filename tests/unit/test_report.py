@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from markdown_it import MarkdownIt
 from PIL import Image as PillowImage
 
 from patchscout.checkpoint import load_config, save_config
@@ -93,6 +94,23 @@ def test_an_interrupted_run_says_so(run):
     save_config(run, config, None)
     with pytest.raises(AssertionError, match="only a trained run"):
         write_card(run)
+
+
+def test_names_from_a_users_folder_are_only_text(run):
+    odd = "<script>x</script>|y\n# Title [a](http://b) `c`\x1b[2J\udcff"
+    data = json.loads((run / "config.json").read_text())
+    data["training"] |= {"category": odd, "defect_types": [odd, "stain"]}
+    (run / "config.json").write_text(json.dumps(data))
+    text = card(run, METRICS | {"per_defect_type": {odd: ROW}})
+    page = MarkdownIt("commonmark").enable("table").render(text)
+    assert "<script" not in page
+    assert "<a " not in page
+    assert page.count("<h1>") == 1
+    shown = r"&lt;script&gt;x&lt;/script&gt;|y\n# Title [a](http://b) `c`\x1b[2J\udcff"
+    assert f"<h1>PatchScout model for {shown}</h1>" in page
+    assert f"(defect types: {shown}, stain)" in page.replace("\n", " ")
+    assert f"<td>{shown}</td>" in page
+    assert page.count("<td>") == 2 * (1 + len(FIGURES))
 
 
 def test_one_of_each_type_the_normal_one_last(trained_run, sample_data):
