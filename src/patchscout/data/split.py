@@ -206,7 +206,7 @@ def _draw_normal(
 
 def _number(defect_type: str) -> int:
     """Return the number that makes the draw of a type its own."""
-    return zlib.crc32(defect_type.encode())
+    return zlib.crc32(defect_type.encode(errors="surrogatepass"))
 
 
 def _path(sample: Sample) -> str:
