@@ -37,6 +37,7 @@ def refused(tmp_path, capsys):
         assert shown.err.count("\n") == 1, shown.err
         assert shown.err.startswith("patchscout: ")
         assert "Traceback" not in shown.err
+        assert len(shown.err) < 1100
         for part in says:
             assert part in shown.err
         assert (contents(tmp_path), set(tmp_path.rglob("*"))) == before
@@ -300,8 +301,17 @@ def test_a_config_file_that_does_not_fit(train_refused, tmp_path):
         (["info", "none"], ["none does not exist"]),
         (["demo", "--seed", 1], ["unknown argument `--seed`", "patchscout demo --help"]),
         (["evaluate", "x", "y", "--size", "huge"], ["--size", "'working', 'native'"]),
+        (["info", "--", "--help"], ["--help does not exist"]),
+        (["predict", "x", "-1.png", "--out", "y"], ["`-1.png`", "comes after `--`"]),
+        (["predict", "x", "y", "--out", ""], ["an empty argument after `--out`"]),
+        (["info", "\udcff\x1b[2J\r"], [r"\udcff\x1b[2J\r does not exist"]),
+        (["info", "a" * 100_000], ["File name too long. Use a shorter name."]),
+        (["evaluate", "x", "y", "--size", "x" * 100_000], ["--size"]),
+        (["x" * 100_000], ["unknown command 'xxx", "Choose one of train,"]),
+        (["benchmark", "x", "--out", "y", "--seeds", "1" * 5000], ["`--seeds` must be whole"]),
+        (["benchmark", "x", "--out", "y", "--threads", 9**9], ["`--threads` must be in 1 to 4096"]),
     ],
-    ids=lambda value: " ".join(map(str, value)) if isinstance(value[0], str) else None,
+    ids=lambda value: ascii(" ".join(map(str, value)))[:60] if isinstance(value[0], str) else None,
 )
 def test_commands_that_do_not_fit(refused, arguments, says, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

@@ -275,6 +275,34 @@ def test_names_are_printed_as_they_are(trained_run, sample_data, tmp_path, capsy
     assert typed("info", Path("my run")) == "patchscout info 'my run'"
 
 
+def test_names_need_not_be_utf_8(sample_data, tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the report of a fault goes there
+    data = tmp_path / "brick\udcff"
+    shutil.copytree(sample_data, data)
+    for part in ("test", "ground_truth"):
+        (data / part / "chip").rename(data / part / "chip\udcfe")
+    image = data / "test" / "chip\udcfe" / "000.png"
+    run = tmp_path / "run"
+    image.rename(image.with_stem("000\udcfd"))
+    mask = data / "ground_truth" / "chip\udcfe" / "000_mask.png"
+    mask.rename(mask.with_stem("000\udcfd_mask"))
+    for arguments in (
+        ["train", data, "--out", run, "--quiet", *tiny],
+        ["evaluate", run, data, "--quiet"],
+        ["info", data],
+        ["info", run],
+        ["predict", run, image.parent, "--out", tmp_path / "found", "--quiet"],
+    ):
+        assert main([str(argument) for argument in arguments]) == 0, capsys.readouterr()
+    shown = capsys.readouterr().out
+    assert r"chip\udcfe" in shown
+    assert r"brick\udcff" in shown
+    card = (run / "README.md").read_text(encoding="utf-8")
+    assert r"brick&#92;udcff" in card
+    assert r"chip&#92;udcfe" in card
+    assert any("\udcfd" in row["path"] for row in read_json(tmp_path / "found/predictions.json"))
+
+
 def test_demo_runs_all_of_it(tiny, tmp_path, monkeypatch, capsys):
     sample = partial(demo.write_sample, num_train=4, num_test_normal=1, num_per_type=3)
     train = demo.train.run

@@ -1,5 +1,7 @@
 """Each method trains, scores in [0, 1] and chooses its threshold by one rule."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from patchscout.data.images import read_image, resize_image
 from patchscout.data.layout import read_dataset
 from patchscout.data.loader import resized_mask
 from patchscout.data.split import draw_split
+from patchscout.limits import Limits, current_limits, set_limits
 from patchscout.metrics import f1_at_threshold
 from patchscout.monitor import Monitor
 from patchscout.training.calibration import hold_out
@@ -98,7 +101,8 @@ def test_an_unknown_model_of_anomalib_is_refused(split, config):
         fit("anomalib", "no_such_model", split, config, CPU, Monitor())
 
 
-def test_a_job_leaves_figures_and_histograms_that_agree(sample_data, config, tmp_path):
+@pytest.fixture
+def order(sample_data, config, tmp_path):
     job = Job(
         category="brick_wall",
         root=sample_data,
@@ -111,8 +115,29 @@ def test_a_job_leaves_figures_and_histograms_that_agree(sample_data, config, tmp
         size="256",
         config=config,
     )
-    order = Order(job=job, out=tmp_path, threads=1, parallel_jobs=1, command="", commit=None)
-    result = run(order)
+    limits = Limits(megapixels=2.0)
+    rest = {"command": "", "commit": None, "limits": limits}
+    return Order(job=job, out=tmp_path, threads=1, parallel_jobs=1, **rest)
+
+
+def test_an_order_reaches_the_process_whatever_names_are_in_it(order):
+    named = {"category": "\udcff\n日", "held_out_type": "\udcfe"}
+    odd = order.model_copy(
+        update={"job": order.job.model_copy(update=named), "out": Path("/a\udcff\nb")}
+    )
+    line = odd.line()
+    assert line.isascii()
+    assert "\n" not in line
+    assert Order.read(line) == odd
+
+
+def test_a_job_leaves_figures_and_histograms_that_agree(order, tmp_path):
+    job = order.job
+    try:
+        result = run(order)
+        assert current_limits() == order.limits
+    finally:
+        set_limits(Limits())
     table = Run(job.path(tmp_path), result).table
     assert len(table.names) == result["images"]["test"] == result["metrics"]["num_images"]
     # Measured at 256 x 256 whatever the size that was worked on at.

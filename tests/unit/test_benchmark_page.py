@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 from rich.console import Console
 
 from patchscout.benchmark.comparison import Difference
@@ -76,6 +77,31 @@ def results(maps_of, tmp_path):
                 content |= {"machine": "abacus", "commit": "c0ffee", "date": "2026-01-02 03:04 UTC"}
                 path.write_text(json.dumps(content | {"versions": {"torch": "2.0"}}))
     return out
+
+
+def test_names_from_outside_are_only_text_on_the_page(results):
+    odd = "=<script>x</script>|$\\frac{$\x1b[2J\n# Title \udcff"
+    for path in (results / "bottle").glob("*/*.json"):
+        data = json.loads(path.read_text())
+        data["job"]["category"] = odd
+        path.write_text(json.dumps(data | {"machine": "<script>"}))
+    failed = results / "bottle" / "default" / "3.error.txt"
+    failed.write_text("<script>`\x1b[2J | [a](http://b)\n")
+    open_folder(results, "patchscout '```\n<script>'")
+    runs, rows, _ = write_page(results)
+    source = (results / "table.md").read_text(encoding="utf-8")
+    page = MarkdownIt("commonmark").enable("table").render(source)
+    shown = r"=&lt;script&gt;x&lt;/script&gt;|$\frac{$\x1b[2J\n# Title \udcff"
+    assert f"<td>{shown}</td>" in page
+    assert r"&lt;script&gt;`\x1b[2J | [a](http://b)</li>" in page
+    assert r"patchscout '```\n&lt;script&gt;'" in page
+    for raw in ("<script", "<a ", "<h1>Title", "\x1b"):
+        assert raw not in page
+    table = list(csv.reader((results / "summary.csv").open(encoding="utf-8")))
+    assert r"'=<script>x</script>|$\frac{$\x1b[2J\n# Title \udcff" in {line[0] for line in table}
+    shown = io.StringIO()
+    Console(file=shown, width=500).print(results_table(runs, rows, []))
+    assert "\x1b[2J" not in shown.getvalue()
 
 
 def test_the_page_has_every_table(results):

@@ -1,6 +1,7 @@
 """Progress on the screen, figures in the run folder."""
 
 import builtins
+import errno
 import json
 
 import pytest
@@ -69,6 +70,19 @@ def test_saying_is_for_those_who_listen(capsys):
     Monitor(quiet=True).say("one")
     Monitor(quiet=False).say("two")
     assert capsys.readouterr().out == "two\n"
+
+
+def test_a_line_is_one_line_without_escape_sequences(capsys):
+    Monitor(quiet=False).say("left out:\n\x1b[2J.png")
+    assert capsys.readouterr().out == "left out:\\n\\x1b[2J.png\n"
+
+
+def test_a_terminal_that_is_gone_ends_no_training(monkeypatch):
+    def fail(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("patchscout.monitor.tqdm.write", fail)
+    Monitor(quiet=False).say("stopped")
 
 
 def test_tensorboard_keeps_the_same_figures(tmp_path):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from markdown_it import MarkdownIt
 from PIL import Image as PillowImage
 
 from patchscout.checkpoint import load_config
@@ -85,6 +86,21 @@ def test_the_card_says_how_many_normal_images_the_threshold_calls_defective(run)
 def test_an_interrupted_run_says_so(run):
     text = card(run, is_complete=False, num_steps=17)
     assert "**Training was stopped early**, after 17 sampler steps" in text
+
+
+def test_names_from_a_users_folder_are_only_text(run):
+    odd = "<script>x</script>|y\n# Title [a](http://b) `c`\x1b[2J\udcff"
+    metrics = METRICS | {"per_defect_type": {odd: ROW}}
+    text = card(run, metrics, category=odd, defect_types=(odd, "stain"))
+    page = MarkdownIt("commonmark").enable("table").render(text)
+    assert "<script" not in page
+    assert "<a " not in page
+    assert page.count("<h1>") == 1
+    shown = r"&lt;script&gt;x&lt;/script&gt;|y\n# Title [a](http://b) `c`\x1b[2J\udcff"
+    assert f"<h1>PatchScout model for {shown}</h1>" in page
+    assert f"(defect types: {shown}, stain)" in page.replace("\n", " ")
+    assert f"<td>{shown}</td>" in page
+    assert page.count("<td>") == 2 * (1 + len(FIGURES))
 
 
 def test_one_of_each_type_the_normal_one_last(trained_run, sample_data):

@@ -76,3 +76,8 @@ def test_a_long_name_is_cut_rather_than_a_figure() -> None:
 def test_a_name_is_no_markup() -> None:
     lines = _printed(FIGURES | {"per_defect_type": {"[red]odd[/]": FIGURES}})
     assert any(line.startswith("[red]odd[/]") for line in lines)
+
+
+def test_a_name_moves_no_cursor() -> None:
+    lines = _printed(FIGURES | {"per_defect_type": {"a\x1b[2J\r\u202eb": FIGURES}})
+    assert any(line.startswith(r"a\x1b[2J\r\u202eb ") for line in lines)

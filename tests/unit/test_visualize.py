@@ -146,3 +146,11 @@ def test_a_long_caption_is_cut_to_the_sheet() -> None:
     assert short.size == long.size
     right_edge = np.asarray(long)[:, -2:]
     assert (right_edge > 150).all()  # no letter runs off the sheet
+
+
+def test_a_caption_of_any_characters_is_one_line() -> None:
+    odd, short = (
+        contact_sheet([_row((60, 80), caption=text)])
+        for text in ("a\nb\x1b\ud800\udcff\u202e" * 1000, "ab")
+    )
+    assert odd.size == short.size

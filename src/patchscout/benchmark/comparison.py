@@ -123,7 +123,9 @@ def paired_replicates(
         return None
     seeds = sorted(pairs)
     first = pairs[seeds[0]][0][0]
-    rng = np.random.default_rng([zlib.crc32(first.names[0].encode()), len(seeds)])
+    rng = np.random.default_rng(
+        [zlib.crc32(first.names[0].encode(errors="surrogatepass")), len(seeds)]
+    )
     drawn = rng.integers(len(seeds), size=(resamples, len(seeds)))
     drawn = np.concatenate([np.arange(len(seeds))[None], drawn])  # as measured
     differences = {name: np.zeros(drawn.shape) for name in PAIRED_METRICS}

@@ -123,7 +123,7 @@ class Runner:
         reader = threading.Thread(target=lambda: errors.append(process.stderr.read()), daemon=True)  # pyright: ignore[reportOptionalMemberAccess]
         reader.start()  # so that a process that says much does not wait for us
         try:
-            process.stdin.write(order.model_dump_json() + "\n")
+            process.stdin.write(order.line() + "\n")
             process.stdin.flush()  # not closed: its end is the end of this command
         except BrokenPipeError:
             pass  # it ended before it read; what it said tells why
@@ -147,6 +147,7 @@ class Runner:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
+                errors="backslashreplace",
                 env=environment,
                 start_new_session=True,
             )

@@ -59,6 +59,15 @@ class Order(BaseModel):
     commit: str | None
     limits: Limits
 
+    def line(self) -> str:
+        """Return it as one line of JSON, in ASCII, so that names need not be UTF-8."""
+        return json.dumps(self.model_dump(mode="json"))
+
+    @classmethod
+    def read(cls, line: str) -> Order:
+        """Return what `line` gave."""
+        return cls.model_validate(json.loads(line))
+
 
 def run(order: Order) -> dict[str, Any]:
     """Do a job and write its files; the JSON comes last, so that it says that all is there."""
@@ -143,7 +152,7 @@ def score_table(
 
 def main() -> int:
     """Do the job on standard input and say on standard output how it went, as one JSON line."""
-    order = Order.model_validate_json(sys.stdin.readline())
+    order = Order.read(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         result = run(order)
