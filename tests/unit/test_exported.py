@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.compose
+import onnxruntime
 import openvino
 import pytest
 import torch
@@ -129,6 +130,7 @@ def test_weights_of_another_export_are_refused(tmp_path):
 
 def test_a_file_of_the_version_before_is_read_and_says_so(path):
     model = ExportedModel.load(write(path, OLDER | {"format_version": 1}))
+    assert model.note is not None
     assert "carries no digest" in model.note
     assert "`patchscout export RUN`" in model.note
     assert model.predict(IMAGE).is_anomalous
@@ -240,6 +242,19 @@ def test_mangled_files_without_a_digest_end_in_one_line_too(path):
             refusals.append(str(error))
     assert len(refusals) > 75
     assert not any("\n" in refusal for refusal in refusals)
+
+
+def test_threads_of_onnx_runtime_wait_asleep(tmp_path, monkeypatch):
+    path, asked = write(tmp_path / "model.onnx"), []
+    start = onnxruntime.InferenceSession
+
+    def started(content, options, **settings):
+        asked.append(options.get_session_config_entry("session.intra_op.allow_spinning"))
+        return start(content, options, **settings)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", started)
+    ExportedModel.load(path)
+    assert asked == ["0"]
 
 
 class Trap:

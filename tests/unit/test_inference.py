@@ -1,5 +1,7 @@
 """From the map at the working size to a prediction at the image's own; and where to compute."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,40 @@ def test_a_pixel_at_the_threshold_is_anomalous():
     assert (found.pred_score, found.threshold, found.is_anomalous) == (1.0, 0.5, True)
     assert make_prediction(MAP, 1.0).is_anomalous
     assert not make_prediction(MAP / 2, 0.75).is_anomalous
+
+
+@pytest.mark.parametrize("threshold", [math.nan, math.inf, -0.01, 1.01])
+def test_a_threshold_that_is_none_is_an_error(threshold):
+    with pytest.raises(InputValueError, match=rf"`threshold` must be in \[0, 1\]; got {threshold}"):
+        make_prediction(MAP, threshold)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (math.nan, "values that are not finite"),
+        (math.inf, "values that are not finite"),
+        (-math.inf, "values that are not finite"),
+        (1.001, "values from 0 to 1.001 where"),
+        (-0.5, "values from -0.5 to 1 where"),
+    ],
+)
+def test_one_pixel_that_is_no_probability_is_an_error(value, says):
+    broken = MAP.copy()
+    broken[1, 1] = value
+    with pytest.raises(InputValueError, match=f"The model gives {says}"):
+        make_prediction(broken, 0.5)
+    score = Scorer(Reds(), (16, 32), torch.device("cpu"))
+    image = np.zeros((16, 32, 3), np.float32)
+    image[:2, :2, 0] = broken
+    with pytest.raises(InputValueError, match=f"The model gives {says}"):
+        score(image)
+    with pytest.raises(InputValueError, match=f"The model gives {says}"):
+        list(score.many([image]))
+
+
+def test_rounding_beyond_one_is_none():
+    assert make_prediction(MAP + np.float32(1e-6), 0.5).pred_score > 1
 
 
 class Reds(Segmenter):
