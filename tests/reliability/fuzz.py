@@ -216,7 +216,8 @@ class Fuzzer:
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
-        faulthandler.enable(self._crash_log.open("w"))
+        self._crash_file = self._crash_log.open("w")  # kept, or it would be closed
+        faulthandler.enable(self._crash_file)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         most = used + int(self.bounds.gib * 2**30)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))

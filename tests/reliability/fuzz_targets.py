@@ -428,9 +428,9 @@ def _with_odd_counts(coco: dict[str, Any], rng: random.Random) -> dict[str, Any]
         total = SIDE * SIDE
         numbers = (*mutations.ODD_VALUES[:23], total, total // 2, 2**62, -total, 2**64 + total)
         counts = [rng.choice(numbers) for _ in range(rng.choice((1, 2, 3, 8)))]
-        if rng.random() < 0.5:
+        if rng.random() < 0.5:  # right in sum, or in what is left of the sum in 64 bits
             whole = [c for c in counts if isinstance(c, int)]
-            counts = [*whole, total - sum(whole)]
+            counts = [*whole, (total - sum(whole)) % 2 ** rng.choice((64, 500))]
     changed = json.loads(json.dumps(coco))
     changed["annotations"][0]["segmentation"] = {"size": [SIDE, SIDE], "counts": counts}
     return changed

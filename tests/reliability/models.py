@@ -68,9 +68,21 @@ class Pair:
             InputError: If it cannot be loaded.
         """
         loaded = PatchScout.load(folder, device="cpu")
-        found = fingerprint(loaded, self.data)
+        name = self.name_of(loaded)
+        labeled = labeled_images(loaded, self.data)
+        expected = labeled_images(self.old if name == "old" else self.new, self.data)
+        assert labeled == expected, f"{folder} holds the {name} model with another split"
+        return name
+
+    def name_of(self, scout: PatchScout) -> str:
+        """Return `old` or `new` by what was loaded, whatever is in the folder by now.
+
+        Raises:
+            AssertionError: If it is a mixture.
+        """
+        found = fingerprint(scout)
         names = [name for name in ("old", "new") if found == fingerprint(getattr(self, name))]
-        assert names, f"{folder} holds a mixture: {found}"
+        assert names, f"a mixture: {found}"
         return names[0]
 
 
@@ -78,25 +90,27 @@ def make_pair(folder: Path) -> Pair:
     """Train the two models."""
     data = write_sample(folder, num_train=4, num_test_normal=1, num_per_type=2, size_px=64)
     old, new = (PatchScout(settings(seed)).fit(data) for seed in (1, 3))
-    different = zip(fingerprint(old).items(), fingerprint(new).items(), strict=True)
-    same = [name for (name, value), (_, other) in different if value == other]
-    assert not same, f"the models do not differ in {same}"
+    for name, value in fingerprint(old).items():
+        assert value != fingerprint(new)[name], f"the models do not differ in {name}"
+    assert labeled_images(old, data) != labeled_images(new, data)
     return Pair(data, old, new)
 
 
-def fingerprint(scout: PatchScout, data: Path | None = None) -> dict[str, str | float | int]:
-    """Return what belongs together in a model: its weights, threshold, settings and split."""
-    split = scout.split_of(data or scout.dataset or "")
+def fingerprint(scout: PatchScout) -> dict[str, str | float | int]:
+    """Return what belongs together in a model: its weights, threshold and settings."""
     content = io.BytesIO()
     for name, tensor in sorted(scout.segmenter.state_dict().items()):
         content.write(name.encode() + tensor.detach().contiguous().cpu().numpy().tobytes())
-    labeled = "".join(sorted(sample.image_path.as_posix() for sample in split.labeled))
     return {
         "weights": sha256(content.getvalue()),
         "threshold": scout.threshold,
         "settings": scout.config.seed,
-        "split": sha256(labeled.encode()),
     }
+
+
+def labeled_images(scout: PatchScout, data: Path) -> list[str]:
+    """Return what a model was trained on that another seed draws otherwise."""
+    return sorted(sample.image_path.as_posix() for sample in scout.split_of(data).labeled)
 
 
 def answers(scout: PatchScout, data: Path) -> tuple[Any, ...]:

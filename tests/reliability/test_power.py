@@ -15,6 +15,7 @@ from power import Disk, Tree, follow, write_tree
 from patchscout.checks import InputError
 
 ACTIONS = {"save": save, "publish": publish}
+NAMES = ["save", pytest.param("publish", marks=pytest.mark.slow)]
 
 
 def check_cuts(pair: Pair, disk: Disk, folder: Path, end: int, *, num_random: int) -> int:
@@ -56,7 +57,7 @@ def _model_of(pair: Pair, tree: Tree, place: Path) -> str:
     return found
 
 
-@pytest.mark.parametrize("name", ACTIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_power_cut_leaves_the_old_model_or_the_new_one(name, pair, place, tmp_path, capsys):
     action: Action = ACTIONS[name]
     disk = follow(place, lambda: action(pair, place / "run"))

@@ -288,7 +288,9 @@ def test_images_of_a_split_as_far_as_they_are_there(tmp_path, images):
     assert len(images_of_split(path.read_bytes(), path)) == len(images) - 1
     del content["root"]
     path.write_text(json.dumps(content))
-    assert images_of_split(path.read_bytes(), path) == []  # a split file of before the root was written
+    assert (
+        images_of_split(path.read_bytes(), path) == []
+    )  # a split file of before the root was written
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,197 @@
+"""Real processes that are killed, stopped and raced: what they leave is whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from models import Pair, command_line, labeled_images, listing, settings
+from PIL import Image as PillowImage
+
+from patchscout import PatchScout
+from patchscout.checks import InputError
+
+NUM_KILLS = 15
+NUM_LOADS = 500
+
+PROGRAM = [sys.executable, "-m", "patchscout.cli"]
+
+
+def start(*words: object) -> subprocess.Popen[str]:
+    """Start the program."""
+    line = [*PROGRAM, *map(str, words)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True)
+
+
+def start_training(pair: Pair, run: Path) -> subprocess.Popen[str]:
+    """Start training the new model in place of what is in a run folder."""
+    return start("train", pair.data, "--out", run, "--overwrite", "--quiet", *command_line(3))
+
+
+def is_publishing(run: Path) -> bool:
+    """Whether a new model has been written, but is perhaps not yet in its place."""
+    return any(path.name.startswith("model") and path.parent != run for path in run.rglob("*"))
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Wait until something holds or the process has ended."""
+    while process.poll() is None and not condition():
+        time.sleep(0.0005)
+
+
+def is_later_by(seconds: float) -> Callable[[], bool]:
+    """Return what tells whether so much time has gone."""
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end
+
+
+def train_to_the_end(pair: Pair, run: Path) -> float:
+    """Train; return after how many seconds it was done."""
+    started = time.monotonic()
+    process = start_training(pair, run)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return time.monotonic() - started
+
+
+def test_the_settings_of_the_command_are_those_of_the_model():
+    from patchscout.arguments import parse_train
+
+    assert parse_train(["data", "--out", "run", *command_line(3)]).settings == settings(3)
+
+
+@pytest.mark.slow
+def test_kills_during_training(pair, old_run, tmp_path):
+    run = tmp_path / "place" / "run"
+    shutil.copytree(old_run, run)
+    seconds = train_to_the_end(pair, run)
+    names = listing(run)
+    rng = random.Random(0)
+    found = []
+    for number in range(NUM_KILLS):
+        shutil.rmtree(run)
+        shutil.copytree(old_run, run)
+        process = start_training(pair, run)
+        if number % 3 == 0:  # at any time
+            wait_until(is_later_by(rng.uniform(0, seconds)), process)
+        else:  # about when the new files take their place
+            wait_until(lambda: is_publishing(run), process)
+            time.sleep(rng.uniform(0, 0.3))
+        process.kill()
+        process.communicate()
+        found.append(model_in(run))
+    assert set(found) <= {"old", "new"}
+    train_to_the_end(pair, run)
+    assert model_in(run) == "new"
+    assert listing(run) == names, "what killed commands left is gone"
+    assert listing(run.parent) == {"run", *(f"run/{name}" for name in names)}
+
+
+def model_in(run: Path) -> str:
+    """Return `old` or `new` by the seed of the settings that the model was trained with."""
+    scout = PatchScout.load(run, device="cpu")
+    return {1: "old", 3: "new"}[scout.config.seed]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.8])
+def test_signals_that_ask_to_end(number, status, share, pair, place, tmp_path):
+    run = place / "run"
+    seconds = train_to_the_end(pair, tmp_path / "other")
+    before = {name: (place / name).stat().st_mtime_ns for name in listing(place)}
+    process = start_training(pair, run)
+    wait_until(lambda: bool(list(run.glob(".*/*"))), process)  # it has begun
+    wait_until(is_later_by(share * seconds / 4), process)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == status, errors
+    assert "Traceback" not in errors
+    assert listing(place) == set(before)
+    assert model_in(run) == "old"
+    again = train_to_the_end(pair, run)
+    assert again > 0
+    assert model_in(run) == "new"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("race", range(3))
+def test_one_of_two_predictions_into_one_folder_wins(race, pair, old_run, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    rng = np.random.default_rng(race)
+    for number in range(40):
+        pixels = rng.integers(0, 256, (48 + number, 64, 3), np.uint8)
+        PillowImage.fromarray(pixels).save(images / f"{number:02}.png")
+    out = tmp_path / "out"
+    both = [start("predict", old_run, images, "--out", out, "--quiet") for _ in range(2)]
+    said = [process.communicate() for process in both]
+    assert sorted(process.returncode for process in both) == [0, 2], said
+    lost = next(n for n, process in enumerate(both) if process.returncode == 2)
+    assert len(said[lost][1].splitlines()) == 1
+    assert str(out) in said[lost][1]
+    rows = json.loads((out / "predictions.json").read_text())
+    assert sorted(row["path"] for row in rows) == sorted(map(str, images.iterdir()))
+    for row in rows:
+        anomaly_map = tifffile.imread(out / "anomaly_maps" / f"{row['output']}.tiff")
+        mask = np.asarray(PillowImage.open(out / "masks" / f"{row['output']}.png"))
+        expected = pair.old.predict(row["path"])
+        np.testing.assert_allclose(anomaly_map, expected.anomaly_map, atol=1e-5)
+        assert row["pred_score"] == pytest.approx(float(anomaly_map.max()))
+        np.testing.assert_array_equal(mask > 0, anomaly_map >= row["threshold"])
+        assert row["area_px"] == np.count_nonzero(mask)
+    assert not [name for name in listing(out) if "partial" in name]
+
+
+def load_while_replaced(pair: Pair, run: Path, num_loads: int) -> None:
+    """Load a run again and again while another process puts models in place of each other."""
+    child = os.fork()
+    if child == 0:
+        try:
+            while True:
+                for scout in (pair.new, pair.old):
+                    scout.save(run, overwrite=True)
+        finally:
+            os._exit(1)
+    try:
+        expected = {n: labeled_images(getattr(pair, n), pair.data) for n in ("old", "new")}
+        wrong, seen = [], set()
+        for number in range(num_loads):
+            try:
+                scout = PatchScout.load(run, device="cpu")
+                name = pair.name_of(scout)
+            except (InputError, AssertionError) as error:
+                wrong.append(f"load {number}: {error}")
+                continue
+            seen.add(name)
+            with suppress(InputError):  # the run may be another one by now
+                if labeled_images(scout, pair.data) != expected[name]:
+                    wrong.append(f"load {number}: the {name} model with another split")
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), "the process that saves has ended"
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert not wrong, f"{len(wrong)} of {num_loads}:\n" + "\n".join(wrong[:20])
+    assert seen == {"old", "new"}, "both models were there"
+
+
+def test_loading_while_a_run_is_replaced(pair, place):
+    load_while_replaced(pair, place / "run", 60)
+
+
+@pytest.mark.slow
+def test_loading_often_while_a_run_is_replaced(pair, place):
+    load_while_replaced(pair, place / "run", NUM_LOADS)
