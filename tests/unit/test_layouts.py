@@ -78,6 +78,10 @@ def test_folder_that_is_not_there(tmp_path, mvtec):
         read_dataset(tmp_path / "gone")
     with pytest.raises(InputValueError, match=r"000\.png is a file\. Expected a folder"):
         read_dataset(mvtec / "test/good/000.png")
+    with pytest.raises(InputNotFoundError, match="does not exist"):
+        read_dataset("a\0b")
+    with pytest.raises(InputValueError, match=r"cannot be read \(File name too long\)"):
+        read_dataset(tmp_path / ("x" * 300))
 
 
 def test_folder_of_unknown_layout(tmp_path, mvtec):

@@ -158,22 +158,17 @@ class _Canvas:
         right, left = column + (ahead > 0), column + (ahead >= 0)
         to_right = self._spans(row, right, row < high[edge])
         to_left = self._spans(row, left, row > low[edge])
-        self._fill_spans(to_right)
+        _mark(self._rows, *to_right)
         if not np.array_equal(to_right, to_left):
-            self._fill_spans(to_left)
+            _mark(self._rows, *to_left)
 
     def _spans(self, row: np.ndarray, column: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """Return (N, 2) starts and ends of spans within rows, as indices of the flat mask."""
+        """Return the (2, N) starts and ends of spans within rows, as indices of the flat mask."""
         width = self._rows.shape[1]
         ends = row[counts] * width + column[counts].clip(0, width).astype(int)
         ends.sort()  # an even number of edges crosses a row, so that no pair spans two rows
-        spans = ends.reshape(-1, 2)
-        return spans[spans[:, 0] < spans[:, 1]]
-
-    def _fill_spans(self, spans: np.ndarray) -> None:
-        flat = self._rows.reshape(-1)
-        for start, end in spans.tolist():
-            flat[start:end] = True
+        spans = ends.reshape(-1, 2).T
+        return spans[:, spans[0] < spans[1]]
 
     def fill_circle(self, center_xy: tuple[float, float], radius: float) -> None:
         """Mark the pixels whose center is nearer to the center of a circle than its radius."""
@@ -198,10 +193,8 @@ class _Canvas:
         self._check_time()
         if self._columns is None:
             self._columns = np.zeros(self._rows.shape[::-1], bool)
-        flat = self._columns.reshape(-1)
         ends = np.cumsum(counts)
-        for start, end in zip(ends[0::2].tolist(), ends[1::2].tolist(), strict=False):
-            flat[start:end] = True
+        _mark(self._columns, ends[:-1:2], ends[1::2])
 
     def _check_time(self) -> None:
         if time.monotonic() > self._end:
@@ -209,3 +202,10 @@ class _Canvas:
                 f"{self._source} has outlines that take more than {current_limits().seconds:g} s "
                 "to draw. Outline it more coarsely, or raise `--limits.seconds`."
             )
+
+
+def _mark(mask: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> None:
+    """Mark spans of the pixels of a contiguous mask, numbered row by row."""
+    flat = mask.reshape(-1)
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        flat[start:end] = True

@@ -82,8 +82,9 @@ def read_limited(path: Path, what: str) -> bytes:
         with path.open("rb") as file:
             data = file.read((limit_mib << 20) + 1)  # it may have grown
     if max(status.st_size, len(data)) > limit_mib << 20:
+        size_mib = math.ceil(status.st_size / 2**20)
         raise InputValueError(
-            f"{path} has {status.st_size / 2**20:.0f} MiB; at most {limit_mib} MiB are read. "
+            f"{path} has {size_mib} MiB; at most {limit_mib} MiB are read. "
             f"Expected {what}; divide it, or raise `--limits.file-mib`."
         )
     return data

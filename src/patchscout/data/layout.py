@@ -40,7 +40,7 @@ def read_dataset(
     root = Path(root)
     try:
         with os.scandir(root):
-            pass
+            is_mvtec = (root / "train" / NORMAL).is_dir()
     except NotADirectoryError as error:
         raise InputValueError(
             f"{root} is a file. Expected a folder of images; name its folder."
@@ -66,7 +66,7 @@ def read_dataset(
             "described by `normal`, `defective` and `masks` together. Add what is missing, or train"
             " without labels: `normal` alone and `labeled_per_type` 0."
         )
-    if not (root / "train" / NORMAL).is_dir():
+    if not is_mvtec:
         raise InputNotFoundError(
             f"{root} has no known layout: looked for {root / 'train' / NORMAL} (MVTec AD). "
             f"{_categories_below(root)}"
