@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from patchscout.benchmark.summary import Row, summarize_runs
 from patchscout.benchmark.variants import DEFAULT
 from patchscout.checks import InputValueError
 from patchscout.data.json_files import read_json_object
-from patchscout.files.atomic import write_json_atomic, write_text_atomic
+from patchscout.files.atomic import remove_partial_files, write_json_atomic, write_text_atomic
 from patchscout.text import markdown_block, markdown_name, markdown_text
 
 RECORD_FILE = "benchmark.json"
@@ -35,10 +36,14 @@ FOR_ORIENTATION = "For orientation only: labels, test images, sizes and pretrain
 def open_folder(out: Path, command: str) -> None:
     """Make a folder of results, or go on with one, and note the command.
 
+    What killed commands left in it is removed.
+
     Raises:
         InputValueError: If the folder holds something else.
     """
     check_folder(out)
+    for folder, _, _ in os.walk(out):
+        remove_partial_files(Path(folder))
     path = out / RECORD_FILE
     record = {"format_version": FORMAT_VERSION, "commands": []}
     if path.is_file():
