@@ -22,6 +22,7 @@ from PIL import Image as PillowImage
 
 from patchscout import PatchScout
 from patchscout.checks import InputError
+from patchscout.outputs import PredictionWriter
 
 NUM_KILLS = 15
 NUM_LOADS = 500
@@ -162,6 +163,27 @@ def test_one_of_two_predictions_into_one_folder_wins(race, overwrite, pair, old_
         np.testing.assert_array_equal(mask > 0, anomaly_map >= row["threshold"])
         assert row["area_px"] == np.count_nonzero(mask)
     assert not [name for name in listing(out) if "partial" in name]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_has_one_writer(overwrite, tmp_path):
+    out = tmp_path / "out"
+    ready, finished = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with suppress(BaseException), PredictionWriter(out, overwrite=overwrite):
+            os.write(ready[1], b"1")
+            os.read(finished[0], 1)
+            status = 0
+        os._exit(status)
+    try:
+        assert os.read(ready[0], 1) == b"1"
+        with pytest.raises(InputError, match=f"nother command.*{out}|{out}.*nother command"):
+            PredictionWriter(out, overwrite=overwrite).__enter__()
+    finally:
+        os.write(finished[1], b"1")
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def load_while_replaced(pair: Pair, run: Path, num_loads: int) -> None:
