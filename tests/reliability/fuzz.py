@@ -84,6 +84,7 @@ class Board:
         self.outcomes = mmap.mmap(-1, max(num_executions, 1))
         self._now = mmap.mmap(-1, 16)
         self._peaks = mmap.mmap(-1, 8 * (num_targets + 1))
+        self._seconds = mmap.mmap(-1, 8 * max(num_targets, 1))
 
     def start(self, number: int) -> None:
         """Note which execution begins."""
@@ -92,6 +93,14 @@ class Board:
     def current(self) -> tuple[int, float]:
         """Return the execution that is being done and when it began."""
         return struct.unpack_from("qd", self._now)
+
+    def add_seconds(self, target: int, seconds: float) -> None:
+        """Add processor time that an execution of a target took."""
+        struct.pack_into("d", self._seconds, 8 * target, self.seconds(target) + seconds)
+
+    def seconds(self, target: int) -> float:
+        """Return the processor time that the executions of a target took."""
+        return struct.unpack_from("d", self._seconds, 8 * target)[0]
 
     def note_growth(self, target: int, kib: int) -> None:
         """Note how far memory grew in an execution of a target; of the last one since the start."""
@@ -200,7 +209,9 @@ class Fuzzer:
         for number in range(first, stop):
             self.board.start(number)
             name, case = self.draw(number)
+            started = time.process_time()
             self.board.outcomes[number] = self._execute(number, name, case)
+            self.board.add_seconds(names.index(name), time.process_time() - started)
             peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             if peak_kib > last_kib:
                 self.board.note_growth(names.index(name), peak_kib - last_kib)
@@ -307,7 +318,8 @@ def report(fuzzer: Fuzzer, num_done: int, seconds: float) -> str:
     for number, (name, counts) in enumerate(fuzzer.counts.items()):
         shown = ", ".join(f"{count} {what}" for what, count in counts.most_common())
         growth = fuzzer.board.growth_kib(number) / 2**10
-        lines.append(f"  {name}: {shown}; one took at most {growth:.0f} MiB more")
+        pace = counts.total() / max(fuzzer.board.seconds(number), 1e-3)
+        lines.append(f"  {name}: {shown}; {pace:.0f} a second, at most {growth:.0f} MiB more")
     peak = fuzzer.board.growth_kib(len(fuzzer.targets)) / 2**20
     lines.append(f"Peak memory beyond the start: {peak:.2f} GiB of {fuzzer.bounds.gib:g}")
     lines.append(f"Distinct undeclared outcomes: {len(fuzzer.undeclared)}")

@@ -452,7 +452,7 @@ def _changed_header(data: bytes, rng: random.Random) -> bytes:
         rest[1] = rng.randrange(8)
     else:
         rest[rng.randrange(5)] = rng.randrange(256)
-    return struct.pack(">IIBBBBB", width, height, *rest)
+    return struct.pack(">IIBBBBB", width % 2**32, height % 2**32, *rest)
 
 
 def _odd_chunk(rng: random.Random) -> tuple[bytes, bytes]:

@@ -22,6 +22,7 @@ from PIL import Image as PillowImage
 
 from patchscout import PatchScout
 from patchscout.checks import InputError
+from patchscout.outputs import PredictionWriter
 
 NUM_KILLS = 15
 NUM_LOADS = 500
@@ -128,23 +129,31 @@ def test_signals_that_ask_to_end(number, status, share, pair, place, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("race", range(3))
-def test_one_of_two_predictions_into_one_folder_wins(race, pair, old_run, tmp_path):
-    images = tmp_path / "images"
-    images.mkdir()
+@pytest.mark.parametrize("race", range(2))
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_one_of_two_predictions_into_one_folder_wins(race, overwrite, pair, old_run, tmp_path):
+    """Both predict images of the same names, so that what is mixed up would show."""
     rng = np.random.default_rng(race)
-    for number in range(40):
-        pixels = rng.integers(0, 256, (48 + number, 64, 3), np.uint8)
-        PillowImage.fromarray(pixels).save(images / f"{number:02}.png")
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+        for number in range(40):
+            pixels = rng.integers(0, 256, (48 + number, 64, 3), np.uint8)
+            PillowImage.fromarray(pixels).save(folder / f"{number:02}.png")
     out = tmp_path / "out"
-    both = [start("predict", old_run, images, "--out", out, "--quiet") for _ in range(2)]
+    options = ["--out", out, "--quiet", *(["--overwrite"] if overwrite else [])]
+    both = [start("predict", old_run, folder, *options) for folder in folders]
     said = [process.communicate() for process in both]
-    assert sorted(process.returncode for process in both) == [0, 2], said
-    lost = next(n for n, process in enumerate(both) if process.returncode == 2)
-    assert len(said[lost][1].splitlines()) == 1
-    assert str(out) in said[lost][1]
+    statuses = [process.returncode for process in both]
+    if not (overwrite and statuses == [0, 0]):  # one after the other
+        assert sorted(statuses) == [0, 2], said
+        lost = said[statuses.index(2)][1]
+        assert len(lost.splitlines()) == 1
+        assert str(out) in lost
     rows = json.loads((out / "predictions.json").read_text())
-    assert sorted(row["path"] for row in rows) == sorted(map(str, images.iterdir()))
+    won = Path(rows[0]["path"]).parent
+    assert statuses[folders.index(won)] == 0
+    assert sorted(row["path"] for row in rows) == sorted(map(str, won.iterdir()))
     for row in rows:
         anomaly_map = tifffile.imread(out / "anomaly_maps" / f"{row['output']}.tiff")
         mask = np.asarray(PillowImage.open(out / "masks" / f"{row['output']}.png"))
@@ -154,6 +163,27 @@ def test_one_of_two_predictions_into_one_folder_wins(race, pair, old_run, tmp_pa
         np.testing.assert_array_equal(mask > 0, anomaly_map >= row["threshold"])
         assert row["area_px"] == np.count_nonzero(mask)
     assert not [name for name in listing(out) if "partial" in name]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_has_one_writer(overwrite, tmp_path):
+    out = tmp_path / "out"
+    ready, finished = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with suppress(BaseException), PredictionWriter(out, overwrite=overwrite):
+            os.write(ready[1], b"1")
+            os.read(finished[0], 1)
+            status = 0
+        os._exit(status)
+    try:
+        assert os.read(ready[0], 1) == b"1"
+        with pytest.raises(InputError, match=f"nother command.*{out}|{out}.*nother command"):
+            PredictionWriter(out, overwrite=overwrite).__enter__()
+    finally:
+        os.write(finished[1], b"1")
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def load_while_replaced(pair: Pair, run: Path, num_loads: int) -> None:
@@ -173,7 +203,7 @@ def load_while_replaced(pair: Pair, run: Path, num_loads: int) -> None:
             try:
                 scout = PatchScout.load(run, device="cpu")
                 name = pair.name_of(scout)
-            except (InputError, AssertionError) as error:
+            except (InputError, AssertionError, OSError) as error:
                 wrong.append(f"load {number}: {error}")
                 continue
             seen.add(name)
