@@ -207,7 +207,8 @@ def test_channels_are_together_where_the_tag_is_damaged(tmp_path):
 
 
 def test_sample_formats_that_are_not_read(tmp_path):
-    path = tiff(tmp_path / "complex.tif", zlib.compress(bytes(128)), changes={339: (3, 1, 5)})
+    content = zlib.compress(bytes(256))
+    path = tiff(tmp_path / "complex.tif", content, bits=32, changes={339: (3, 1, 5)})
     with path.open("rb") as file:
         page = tiff_files.read_page(file)
         with pytest.raises(tiff_files.TiffError, match="its sample format 5 is not read"):
