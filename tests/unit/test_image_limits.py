@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image as PillowImage
 
 from patchscout.checks import InputError, InputValueError
-from patchscout.data import image_files, images
+from patchscout.data import image_files, images, tiff_files
 from patchscout.data.images import read_image, read_size, to_image
 from patchscout.limits import Limits, set_limits
 
@@ -157,6 +157,7 @@ def test_tags_of_odd_types(tmp_path, tag, kind):
         ({256: (4, 1, 0)}, "its header gives no width, height or channels"),
         ({277: (3, 1, 0)}, "its header gives no width, height or channels"),
         ({278: (4, 1, 0)}, "its strips have no rows"),
+        ({322: (4, 1, 16)}, "its tiles have no rows"),
         ({273: (4, 9, 2**31)}, "its tag 273 lies behind the end of the file"),
         ({278: (4, 1, 2)}, "it has 1 segments instead of 4"),
         ({273: None}, "it has 0 segments instead of 1"),
@@ -172,6 +173,53 @@ def test_tags_of_odd_values(tmp_path, changes, message):
     path = tiff(tmp_path / "odd.tif", zlib.compress(bytes(128)), changes=changes)
     with pytest.raises(InputError, match=rf"odd\.tif .*{message}"):
         read_image(path)
+
+
+def test_what_other_tags_hold_is_not_read(tmp_path):
+    """Each of 400 descriptions is the whole file."""
+    pixels = RNG.integers(0, 65536, (8, 8), np.uint16)
+    path = tiff(tmp_path / "vast.tif", pixels.astype("<u2").tobytes(), compression=1)
+    content = bytearray(path.read_bytes())
+    (num_entries,) = struct.unpack_from("<H", content, 8)
+    end = 10 + 12 * num_entries
+    start = 50_000
+    entries = bytes(content[10:end]).replace(
+        struct.pack("<HHII", 273, 4, 1, 400), struct.pack("<HHII", 273, 4, 1, start)
+    )
+    entries += struct.pack("<HHII", 270, 2, 10**6, start) * 400
+    header = content[:8] + struct.pack("<H", num_entries + 400) + entries + bytes(4)
+    path.write_bytes(bytes(header).ljust(start, b"\0") + content[400:] + bytes(2 * 10**6))
+    tracemalloc.start()
+    image = read_image(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(image[:, :, 0], pixels / 65535, rtol=0, atol=1e-6)
+    assert peak < 2e7
+
+
+def test_channels_are_together_where_the_tag_is_damaged(tmp_path):
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, RGB16, photometric="rgb")
+    tag = struct.pack("<HHIH", 284, 3, 1, 1)
+    assert tag in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(tag, struct.pack("<HHIH", 284, 3, 1, 16)))
+    np.testing.assert_allclose(read_image(path), RGB16 / 65535, rtol=0, atol=1e-6)
+
+
+def test_sample_formats_that_are_not_read(tmp_path):
+    content = zlib.compress(bytes(256))
+    path = tiff(tmp_path / "complex.tif", content, bits=32, changes={339: (3, 1, 5)})
+    with path.open("rb") as file:
+        page = tiff_files.read_page(file)
+        with pytest.raises(tiff_files.TiffError, match="its sample format 5 is not read"):
+            tiff_files.read_pixels(page, file, lambda: None)
+
+
+def test_a_page_is_decoded_alike_each_time(tmp_path):
+    tifffile.imwrite(tmp_path / "image.tif", RGB16, photometric="rgb", compression="zlib")
+    with image_files.open_image(tmp_path / "image.tif") as image:
+        for _ in range(2):
+            np.testing.assert_array_equal(image_files.decode(image), RGB16)
 
 
 def test_a_tag_that_is_given_twice(tmp_path):

@@ -14,19 +14,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import tifffile
 from PIL import Image as PillowImage
 
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
-from patchscout.data.tiff_files import MIN_IS_WHITE, TiffError, TiffPage, read_page, read_pixels
+from patchscout.data import tiff_files
 from patchscout.data.walk import size_of_file
 from patchscout.limits import current_limits
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 _EXPECTED = "Expected a PNG, JPEG, BMP or TIFF image"
-_ORIENTATION = 0x0112  # EXIF and TIFF tag
 _SWAPS_SIDES = (5, 6, 7, 8)  # orientations that include a quarter turn
 _PNG_DEPTH_OFFSET = 24  # of the bit depth in a PNG file, whose header chunk comes first
-_ALPHA_MULTIPLIED, _NO_ALPHA = 1, 0  # what a TIFF's fourth channel may be
 _MOST_SCANS = 1000  # of a JPEG file: 20 s at 64 megapixels; programs write about ten
 
 
@@ -45,7 +44,7 @@ class ImageFile:
     path: Path
     file: _TimedFile
     picture: PillowImage.Image
-    page: TiffPage | None
+    page: tifffile.TiffPage | None
     bits: int
 
 
@@ -166,9 +165,9 @@ def oriented(pixels: np.ndarray, orientation: int) -> np.ndarray:
 def _read_header(path: Path, file: _TimedFile) -> Iterator[ImageFile]:
     """Yield what the header of an open file says, where it is within the limits."""
     try:
-        page = read_page(file)
+        page = tiff_files.read_page(file)
         if page is not None:
-            _check_size(path, page.width, page.height, page.decoded_bytes)
+            _check_size(path, page.imagewidth, page.imagelength, tiff_files.decoded_bytes(page))
         file.seek(0)
         picture = PillowImage.open(file, formats=_FORMATS)
     except InputError:
@@ -178,13 +177,13 @@ def _read_header(path: Path, file: _TimedFile) -> Iterator[ImageFile]:
     except MemoryError as error:
         raise too_large_for_memory(path) from error
     except Exception as error:  # decoders raise all sorts on damaged files
-        reason = f" ({_shortened(error)})" if isinstance(error, TiffError) else ""
+        reason = f" ({_shortened(error)})" if isinstance(error, tiff_files.TiffError) else ""
         raise InputValueError(
             f"{path} is not an image that can be read{reason}. {_EXPECTED}; convert it or remove "
             "it."
         ) from error
     try:
-        bits = _bits_per_channel(page, picture, file)
+        bits = page.bitspersample if page else _bits_per_channel(picture, file)
         width, height = picture.size
         _check_size(
             path, width, height, width * height * len(picture.getbands()) * math.ceil(bits / 8)
@@ -216,10 +215,8 @@ def _too_many_pixels(what: str) -> InputValueError:
     )
 
 
-def _bits_per_channel(page: TiffPage | None, picture: PillowImage.Image, file: _TimedFile) -> int:
+def _bits_per_channel(picture: PillowImage.Image, file: _TimedFile) -> int:
     """Return how many bits each channel has: 8 or fewer where Pillow decodes without loss."""
-    if page is not None:
-        return page.bits
     if picture.format == "PNG":
         position = file.tell()
         file.seek(_PNG_DEPTH_OFFSET)
@@ -232,7 +229,7 @@ def _bits_per_channel(page: TiffPage | None, picture: PillowImage.Image, file: _
 def _orientation(picture: PillowImage.Image) -> int:
     """Return the EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
     try:
-        return int(picture.getexif().get(_ORIENTATION, 1))
+        return int(picture.getexif().get(tiff_files.ORIENTATION, 1))
     except InputError:  # the time is up
         raise
     except Exception:  # noqa: BLE001 - damaged EXIF does not make the pixels unreadable
@@ -286,20 +283,20 @@ def _decode_deep_png(image: ImageFile) -> np.ndarray:
     return oriented(_decode_opencv(image), orientation)
 
 
-def _decode_deep_tiff(image: ImageFile, page: TiffPage) -> np.ndarray:
+def _decode_deep_tiff(image: ImageFile, page: tifffile.TiffPage) -> np.ndarray:
     """Decode the first page of a TIFF file that Pillow would cut down to 8 bits."""
-    if page.is_read_here:
-        pixels = read_pixels(page, image.file, image.file.check_time)
-        pixels = oriented(pixels, page.orientation)
-    elif page.planes_apart:
+    if tiff_files.is_read_here(page):
+        pixels = tiff_files.read_pixels(page, image.file, image.file.check_time)
+        pixels = oriented(pixels, page.tags[tiff_files.ORIENTATION].value)
+    elif page.planarconfig == 2 and page.samplesperpixel > 1:
         raise ValueError("its channels are stored apart with a compression that is not read so")
     else:  # a compression such as LZW; OpenCV turns a TIFF itself
         pixels = _decode_opencv(image)
-    if page.photometric == MIN_IS_WHITE and pixels.dtype == np.uint16:
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and pixels.dtype == np.uint16:
         pixels = np.iinfo(np.uint16).max - pixels
-    if page.channels == 4 and page.extra_channels[:1] == (_NO_ALPHA,):
+    if page.samplesperpixel == 4 and page.extrasamples[:1] == (tifffile.EXTRASAMPLE.UNSPECIFIED,):
         return pixels[:, :, :3]
-    if page.channels == 4 and page.extra_channels[:1] == (_ALPHA_MULTIPLIED,):
+    if page.samplesperpixel == 4 and page.extrasamples[:1] == (tifffile.EXTRASAMPLE.ASSOCALPHA,):
         raise ValueError("its colors are multiplied with alpha, which is not read at 16 bits")
     return pixels
 
