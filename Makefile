@@ -19,8 +19,8 @@ install: $(INSTALLED)  ## make .venv with everything that developing needs
 demo: install  ## train, evaluate and predict on the embedded sample, into demo/
 	$(BIN)/patchscout demo --out demo --overwrite
 
-test: install  ## run the tests, all but the slow ones
-	$(BIN)/pytest
+test: install  ## run the tests, all but the slow ones, on all cores
+	$(BIN)/pytest --numprocesses auto --dist worksteal
 
 check: install  ## formatting, lint, types, and who imports whom
 	$(BIN)/ruff format --check

@@ -1,6 +1,6 @@
 """A digest that a file carries inside itself, so that damage is found before anything is parsed.
 
-The seal is text, `patchscout-sha256:` and 64 hexadecimal digits, anywhere in the file. The digest
+The seal is text, `patchscout-sha256:` and 64 hexadecimal digits, the last such text in the file. The digest
 is that of the file with zeros in place of these digits, so that any format that can hold a line
 of text can hold its own digest: JSON, the metadata of ONNX, the XML of OpenVINO.
 """
@@ -24,21 +24,21 @@ def sha256(content: bytes) -> str:
 
 
 def sealed(content: bytes) -> bytes:
-    """Return content that holds one `BLANK_SEAL` with its digest in that place.
+    """Return content with its digest in the place of the last `BLANK_SEAL`.
 
     Example:
         >>> check_seal(sealed(b"hello " + BLANK_SEAL.encode()), Path("greeting"))
         True
     """
-    blank = BLANK_SEAL.encode()
-    if content.count(MARK) != 1 or blank not in content:
-        raise ValueError("the content must hold exactly one blank seal")
-    return content.replace(blank, MARK + sha256(content).encode())
+    before, blank, after = content.rpartition(BLANK_SEAL.encode())
+    if not blank or MARK in after:
+        raise ValueError("the content must end with a blank seal, but for text without one")
+    return before + MARK + sha256(content).encode() + after
 
 
 def seal_of(content: bytes) -> str:
     """Return the digest that a sealed file carries."""
-    start = content.index(MARK) + len(MARK)
+    start = content.rindex(MARK) + len(MARK)
     return content[start : start + NUM_DIGITS].decode()
 
 
@@ -52,13 +52,11 @@ def check_seal(content: bytes, path: Path) -> bool:
     Raises:
         InputValueError: If the seal does not fit the content.
     """
-    start = content.find(MARK)
-    if start < 0:
+    before, mark, after = content.rpartition(MARK)
+    if not mark:
         return False
-    start += len(MARK)
-    found = content[start : start + NUM_DIGITS]
-    blank = content[:start] + b"0" * NUM_DIGITS + content[start + NUM_DIGITS :]
-    if sha256(blank).encode() != found:
+    blank = before + BLANK_SEAL.encode() + after[NUM_DIGITS:]
+    if sha256(blank).encode() != after[:NUM_DIGITS]:
         raise InputValueError(
             f"{path} is damaged or was changed: its content does not fit the digest in it. Copy it"
             " again from where it was made, or make it anew."
