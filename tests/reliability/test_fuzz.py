@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
 
 import pytest
 from fuzz import Bounds, Fuzzer
-from fuzz_targets import REFUSED, VALUE, Case, UndeclaredError
+from fuzz_targets import (
+    COCO_SEEDS,
+    EXIT_0,
+    LABELME_SEEDS,
+    REFUSED,
+    VALUE,
+    YAML_SEEDS,
+    Annotations,
+    Arguments,
+    Case,
+    Images,
+    Masks,
+    Runs,
+    UndeclaredError,
+)
 
 SECONDS = float(os.environ.get("PATCHSCOUT_FUZZ_SECONDS", "10"))
 """How long all kinds of input together are fuzzed; a minute in CI."""
@@ -27,6 +44,40 @@ def test_fuzzed_input_ends_in_a_declared_way(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Distinct undeclared outcomes: 0" in done.stdout
+
+
+NOT_READ = {"int32.tif"}
+"""Image files that are whole and yet refused: no camera writes such values."""
+
+
+def test_what_is_changed_is_read_unchanged(pair, old_run, tmp_path):
+    """Else fuzzing would reach no more than the first check."""
+    folders = (fresh_folder(tmp_path / f"{number}") for number in count())
+    for images in (Images(), Masks()):
+        for file, content in images.seeds.items():
+            found = images.execute(Case({f"image{Path(file).suffix}": content}), next(folders))
+            assert found == (REFUSED if file in NOT_READ else VALUE), file
+    for seed in (*LABELME_SEEDS, *COCO_SEEDS):
+        file = "masks.json" if seed in COCO_SEEDS else "masks/1.json"
+        case = Case({file: json.dumps(seed).encode()}, ("masks",))
+        assert Annotations().execute(case, next(folders)) == VALUE, seed
+    runs = Runs(pair, tmp_path / "run")
+    for name, content in runs.files.items():
+        case = Case({name: content}, ("load", "sealed", name))
+        assert runs.execute(case, next(folders)) == VALUE, name
+    case = Case({"model.onnx": runs.exported}, ("exported",))
+    assert runs.execute(case, next(folders)) == VALUE
+    arguments = Arguments(pair, Path(shutil.copytree(old_run, tmp_path / "model" / "run")))
+    for lines in YAML_SEEDS:
+        case = Case({"settings.yaml": "\n".join(lines).encode()}, ("settings",))
+        assert arguments.execute(case, next(folders)) == VALUE, lines
+    case = Case({"images/a.png": b""}, ("predict", "run", "images/a.png", "--out", "out"))
+    assert arguments.execute(case, next(folders)) == EXIT_0
+
+
+def fresh_folder(path):
+    path.mkdir()
+    return path
 
 
 class Misbehaving:
