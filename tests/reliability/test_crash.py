@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
@@ -100,20 +102,24 @@ class Inspector:
 
 
 def problem_after_fault(inspector: Inspector, copy: Path, number: int, error: int) -> str:
-    """Let one call fail and return what is wrong afterwards."""
+    """Let one call fail and return what is wrong afterwards, but for what it says that it keeps."""
     fault = Fault(number, error)
-    done = False
+    done, told = False, ""
     try:
-        with watched(copy, fault):
+        with redirect_stderr(io.StringIO()) as printed, watched(copy, fault):
             status = inspector.action(inspector.pair, copy / "run")
-        done = status == 0
+        done, told = status == 0, printed.getvalue()
         if status not in (0, 2):
             return f"exit code {status}"
-    except (InputError, OSError):
-        pass
+    except (InputError, OSError) as raised:
+        told = str(raised)
     except Exception as undeclared:  # noqa: BLE001 - any other is what is looked for
         return f"{type(undeclared).__name__}: {undeclared}"
     assert fault.hit is not None, f"there is no call {number}"
+    for kept in (copy / "run").glob("patchscout-kept-*"):  # what could not take its place
+        if kept.name not in told or not kept.joinpath("config.json").is_file():
+            return f"{kept.name} is kept, and nothing tells it: {told}"
+        shutil.rmtree(kept)
     return inspector.problem(copy, done)
 
 
