@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
@@ -104,9 +106,9 @@ def problem_after_fault(inspector: Inspector, copy: Path, number: int, error: in
     fault = Fault(number, error)
     done, told = False, ""
     try:
-        with watched(copy, fault):
+        with redirect_stderr(io.StringIO()) as printed, watched(copy, fault):
             status = inspector.action(inspector.pair, copy / "run")
-        done = status == 0
+        done, told = status == 0, printed.getvalue()
         if status not in (0, 2):
             return f"exit code {status}"
     except (InputError, OSError) as raised:
