@@ -20,7 +20,7 @@ demo: install  ## train, evaluate and predict on the embedded sample, into demo/
 	$(BIN)/patchscout demo --out demo --overwrite
 
 test: install  ## run the tests, all but the slow ones, on all cores
-	$(BIN)/pytest --numprocesses auto --dist worksteal
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 check: install  ## formatting, lint, types, and who imports whom
 	$(BIN)/ruff format --check

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -22,6 +22,7 @@ from torch import Tensor
 from patchscout.channels import predictor_channels
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
 from patchscout.config import Config, as_it_was, parse_config
+from patchscout.data.json_files import Text
 from patchscout.exported import SUFFIXES
 from patchscout.files.atomic import json_text, write_new
 from patchscout.files.output_folder import OutputFolder, recover, staged
@@ -63,8 +64,8 @@ EXPORTED_FILES = tuple(f"model{suffix}" for suffix in (*SUFFIXES.values(), ".bin
 """What `patchscout export` writes there unless told otherwise."""
 
 
-Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, strict=True)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -85,15 +86,15 @@ class TrainingRecord:
         num_false_alarms: How many of these it calls defective; None in older runs.
     """
 
-    category: str
-    defect_types: tuple[str, ...]
+    category: Text
+    defect_types: tuple[Text, ...]
     num_normal: Count
     num_labeled: Count
     threshold: Share
     threshold_f1: Share
     num_steps: Count
-    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    is_complete: bool
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+    is_complete: StrictBool
     num_normal_scored: Count | None = None
     num_false_alarms: Count | None = None
 
@@ -242,7 +243,7 @@ def _described(content: bytes, path: Path) -> RunDescription:
         config = parse_config(settings, str(path))
         record = None
         if data.training is not None:
-            record = _RECORD.validate_json(json.dumps(data.training), strict=True)
+            record = _RECORD.validate_python(data.training)
             if config.data.image_size is None:
                 raise ValueError("`data.image_size` is missing")
     except (RecursionError, ValueError) as error:
@@ -305,13 +306,16 @@ def _part(folder: Path, name: str, described: RunDescription) -> bytes | None:
     Raises:
         InputValueError: If what is there is another file.
     """
-    digest = None if described.digests is None else described.digests.get(name)
-    found = [path for path in (folder / name, staged(folder, name)) if path.is_file()]
-    for path in found:
-        content = path.read_bytes()
-        if described.digests is None or sha256(content) == digest:
+    place, is_there = folder / name, False
+    for path in (place, staged(folder, name), place):  # it may be moved to its place meanwhile
+        try:
+            content = path.read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            continue
+        is_there = True
+        if described.digests is None or sha256(content) == described.digests.get(name):
             return content
-    if not found:
+    if not is_there:
         return None
     raise InputValueError(
         f"{folder / name} is damaged, was changed or is of another run: {CONFIG_FILE} names another"

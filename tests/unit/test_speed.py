@@ -53,6 +53,7 @@ def test_every_subject_is_in_the_table_with_how_much_faster_it_is(tmp_path, monk
     assert list(result["scoring"]) == [name for name in SUBJECTS if "anomalib" not in name]
 
 
+@pytest.mark.slow
 def test_cost_curves_have_a_point_for_each_size_and_number(tmp_path, monkeypatch):
     short = {"num_cycles": 1, "steps_per_cycle": 20, "predictor_updates": 4}
     monkeypatch.setattr(cost_curves, "SHORT", short)
@@ -68,6 +69,7 @@ def test_cost_curves_have_a_point_for_each_size_and_number(tmp_path, monkeypatch
     assert (tmp_path / "cost.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_memory_is_measured_for_each_command_and_number(tmp_path, monkeypatch, capsys):
     brief = ["--training.steps-per-cycle", "20", "--training.predictor-updates", "4"]
     monkeypatch.setattr(memory, "SETTINGS", [*memory.SETTINGS[:3], *brief])

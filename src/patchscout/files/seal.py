@@ -1,8 +1,8 @@
 """A digest that a file carries inside itself, so that damage is found before anything is parsed.
 
-The seal is text, `patchscout-sha256:` and 64 hexadecimal digits, the last such text in the file. The digest
-is that of the file with zeros in place of these digits, so that any format that can hold a line
-of text can hold its own digest: JSON, the metadata of ONNX, the XML of OpenVINO.
+The seal is text, `patchscout-sha256:` and 64 hexadecimal digits, the last such text in the file.
+The digest is that of the file with zeros in place of these digits, so that any format that can hold
+a line of text can hold its own digest: JSON, the metadata of ONNX, the XML of OpenVINO.
 """
 
 from __future__ import annotations
