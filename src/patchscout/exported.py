@@ -251,7 +251,7 @@ def _read_openvino(path: Path, content: bytes, num_threads: int | None) -> tuple
     _check_graph(path, facts, inputs, outputs)
 
     def run(pixels: Pixels) -> Outputs:
-        results = compiled({INPUT_NAME: pixels})
+        results = compiled.create_infer_request().infer({INPUT_NAME: pixels})
         anomaly_map, pred_mask, pred_score = (results[name].copy() for name in OUTPUT_NAMES)
         return anomaly_map, pred_mask.astype(bool), pred_score
 

@@ -4,7 +4,7 @@
 
 RUN is a run folder in which `patchscout export RUN` has left a `model.onnx`, IMAGES a folder of
 images. Each line is a process of its own, so that its threads are set up as a user's are; loading
-the model is not counted. `spinning` is how threads wait without PatchScout's setting.
+PyTorch is not counted. `spinning` is how threads wait without PatchScout's setting.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import cycle, islice, pairwise
 from pathlib import Path
-from typing import Any
 
 from patchscout.waiting import OF_THE_USER, PASSIVE
 
@@ -38,7 +37,6 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=50, help="images to score, repeated if fewer")
     parser.add_argument("--busy", type=int, nargs="+", default=[0, 2], help="busy processes")
     parser.add_argument("--work", help=argparse.SUPPRESS)  # what a process of its own does
-    parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         print(_WORK[options.work](options))
@@ -65,7 +63,6 @@ def show(
     line = [sys.executable, *sys.argv, "--work", work]
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
-        line += ["--threads", str(threads)]
     done = subprocess.run(
         line, env=environment | settings, capture_output=True, text=True, check=True
     )
@@ -96,32 +93,18 @@ def busy(count: int) -> Iterator[None]:
             process.wait()
 
 
-def seconds_of_run(options: argparse.Namespace) -> float:
-    """Return the seconds to score the images with a run folder."""
-    from patchscout import PatchScout
-    from patchscout.memory import keep_freed_memory
+def seconds_of_predict(options: argparse.Namespace, model: Path) -> float:
+    """Return the seconds of `patchscout predict`, without those of loading PyTorch."""
+    from patchscout.cli import main as patchscout
+    from patchscout.data.images import find_images
+    from patchscout.detector import PatchScout  # noqa: F401 - loads PyTorch
 
-    keep_freed_memory()
-    return _seconds(PatchScout.load(options.run, device="cpu").predict, options)
-
-
-def seconds_of_onnx(options: argparse.Namespace) -> float:
-    """Return the seconds to score the images with an exported model."""
-    from patchscout.exported import ExportedModel
-
-    path = options.run / "model.onnx"
-    return _seconds(ExportedModel.load(path, num_threads=options.threads).predict, options)
-
-
-def _seconds(predict: Any, options: argparse.Namespace) -> float:
-    from patchscout.data.images import find_images, read_image
-
-    paths = islice(cycle(find_images(options.images)), options.count)
-    images = [read_image(path) for path in paths]
-    started = time.perf_counter()
-    for image in images:
-        predict(image)
-    return time.perf_counter() - started
+    paths = map(str, islice(cycle(find_images(options.images)), options.count))
+    with tempfile.TemporaryDirectory() as folder:
+        out = str(Path(folder, "out"))
+        started = time.perf_counter()
+        assert patchscout(["predict", str(model), *paths, "--out", out, "--quiet"]) == 0
+        return time.perf_counter() - started
 
 
 def seconds_of_update(_: argparse.Namespace) -> float:
@@ -150,8 +133,8 @@ def seconds_of_update(_: argparse.Namespace) -> float:
 
 
 _WORK = {
-    "predict, run": seconds_of_run,
-    "predict, onnx": seconds_of_onnx,
+    "predict, run": lambda options: seconds_of_predict(options, options.run),
+    "predict, onnx": lambda options: seconds_of_predict(options, options.run / "model.onnx"),
     "update": seconds_of_update,
 }
 

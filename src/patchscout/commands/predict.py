@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from patchscout.arguments import PredictArguments, parse
@@ -16,6 +19,11 @@ from patchscout.monitor import Monitor
 from patchscout.outputs import PredictionWriter
 from patchscout.types import Image, Prediction, make_prediction
 
+MOST_AT_ONCE = 4
+"""Images that are scored side by side on a CPU: no more, so that large ones fit into memory."""
+
+FindDefects = Callable[[Image], Prediction]
+
 
 def run(arguments: list[str]) -> int:
     """Find defects in images, and write what was found."""
@@ -28,14 +36,16 @@ def run(arguments: list[str]) -> int:
     monitor = Monitor(quiet=options.quiet)
     num_anomalous = 0
     with PredictionWriter(options.out, options.overwrite, reads) as writer:
-        find_defects = _load(options.model, options.device)
+        find_defects, num_at_once = _load(options.model, options.device)
+        paths = [path for path, _ in images]
         # All of them first, so that a damaged one does not end the work in the middle.
-        for path, _ in monitor.track(images, "checking the images", len(images), "image"):
+        for path in monitor.track(paths, "checking the images", len(images), "image"):
             read_image(path)
-        for path, folder in monitor.track(images, "predicting", len(images), "image"):
-            image = read_image(path)
-            with about(path):
-                found = find_defects(image)
+        scored = _in_turn(find_defects, paths, num_at_once)
+        done = zip(images, scored, strict=True)
+        for (path, folder), (image, found) in monitor.track(
+            done, "predicting", len(images), "image"
+        ):
             if options.threshold is not None:
                 found = make_prediction(found.anomaly_map, options.threshold)
             writer.write(path, image, found, folder)
@@ -44,19 +54,55 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _load(model: Path, device: str) -> Callable[[Image], Prediction]:
-    """Return what finds defects in an image."""
+def _in_turn(
+    find_defects: FindDefects, paths: Sequence[Path], num_at_once: int
+) -> Iterator[tuple[Image, Prediction]]:
+    """Yield each image and what was found in it, in their order; some are scored ahead.
+
+    Threads with an image each never wait for each other, as those that share one do: beside other
+    work on the machine that is what takes the time.
+    """
+
+    def score(path: Path) -> tuple[Image, Prediction]:
+        image = read_image(path)
+        with about(path):
+            return image, find_defects(image)
+
+    with ThreadPoolExecutor(num_at_once) as pool:
+        waiting = deque(pool.submit(score, path) for path in paths[:num_at_once])
+        try:
+            for path in paths[num_at_once:]:
+                found = waiting.popleft().result()
+                waiting.append(pool.submit(score, path))
+                yield found
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _load(model: Path, device: str) -> tuple[FindDefects, int]:
+    """Return what finds defects in an image, and how many may be scored at once."""
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    named = os.environ.get("OMP_NUM_THREADS", "")
+    num_threads = int(named) if named.isdecimal() and int(named) else num_cores or 1
+    num_at_once = min(num_threads, MOST_AT_ONCE)
     if model.is_file():
         if device != "auto":
             raise InputValueError(
                 f"`--device` is for run folders; {model} is a file, whose library decides."
                 " Leave it out."
             )
-        exported = ExportedModel.load(model)
+        exported = ExportedModel.load(model, num_threads=num_threads // num_at_once)
         tell(exported.note)
-        return exported.predict
-    from patchscout.detector import PatchScout  # needs PyTorch, which a model file may not
+        return exported.predict, num_at_once
+    import torch  # a model file may do without it
+
+    from patchscout.detector import PatchScout
 
     scout = PatchScout.load(model, device=device)
     tell(scout.note)
-    return scout.predict
+    if scout.device.type != "cpu":
+        return scout.predict, 1
+    torch.set_num_threads(num_threads // num_at_once)
+    return scout.predict, num_at_once
