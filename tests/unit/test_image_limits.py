@@ -211,6 +211,7 @@ def test_sample_formats_that_are_not_read(tmp_path):
     path = tiff(tmp_path / "complex.tif", content, bits=32, changes={339: (3, 1, 5)})
     with path.open("rb") as file:
         page = tiff_files.read_page(file)
+        assert page is not None
         with pytest.raises(tiff_files.TiffError, match="its sample format 5 is not read"):
             tiff_files.read_pixels(page, file, lambda: None)
 
