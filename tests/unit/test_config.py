@@ -117,7 +117,7 @@ def test_settings_survive_json():
     assert parse_config(json.loads(config.model_dump_json())) == config
 
 
-@pytest.mark.parametrize("model", set(groups()), ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", dict.fromkeys(groups()), ids=lambda model: model.__name__)
 def test_every_setting_has_help(model):
     assert issubclass(model, Settings)
     assert model.__doc__
