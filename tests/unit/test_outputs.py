@@ -23,7 +23,7 @@ from patchscout.files.atomic import (
     write_text_atomic,
 )
 from patchscout.files.manifest import MANIFEST, digest_of, is_plain
-from patchscout.files.output_folder import LOCK, STAGING, OutputFolder, check_free
+from patchscout.files.output_folder import LOCK, STAGING, Journal, OutputFolder, check_free, recover
 from patchscout.outputs import PredictionWriter
 from patchscout.types import Prediction
 
@@ -368,6 +368,46 @@ def test_what_a_killed_command_left_is_in_no_ones_way(tmp_path: Path) -> None:
         "predictions.json",
     }
     assert [path.name for path in (out / "masks").iterdir()] == ["2.png"]
+
+
+@pytest.mark.parametrize("link", ["files", "files/masks", "files/masks/1.png"])
+def test_nothing_is_fetched_through_a_link_in_what_was_on_its_way(
+    tmp_path: Path, link: str
+) -> None:
+    mine = tmp_path / "mine"
+    (mine / "masks").mkdir(parents=True)
+    (mine / "masks/1.png").write_text("mine")
+    staging = tmp_path / "out" / STAGING
+    (staging / link).parent.mkdir(parents=True)
+    (staging / link).symlink_to(mine / Path(link).relative_to("files"))
+    new = {"masks/1.png": digest_of(mine / "masks/1.png")}
+    journal = Journal(new=new, old={}, kept={}, is_listed=True)
+    (staging / "journal.json").write_text(journal.model_dump_json())
+    recover(tmp_path / "out")
+    assert not (tmp_path / "out/masks").exists()
+    with pytest.raises(InputValueError, match=r"masks/1\.png is not what was written there"):
+        _write(tmp_path / "out", "2.png", overwrite=True)
+    assert (mine / "masks/1.png").read_text() == "mine"
+
+
+def test_what_is_on_its_way_arrives(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    files = out / STAGING / "files"
+    files.mkdir(parents=True)
+    (files / "1.txt").write_text("new")
+    (out / "2.txt").write_text("new")  # moved before the crash
+    (out / "3.txt").write_text("old")
+    digests = {name: digest_of(out / name) for name in ("2.txt", "3.txt")}
+    new = {"1.txt": digest_of(files / "1.txt"), "2.txt": digests["2.txt"]}
+    journal = Journal(new=new, old={"3.txt": digests["3.txt"]}, kept={}, is_listed=True)
+    (out / STAGING / "journal.json").write_text(journal.model_dump_json())
+    recover(out)
+    assert {path.name: path.read_text() for path in out.glob("*.txt")} == {
+        "1.txt": "new",
+        "2.txt": "new",
+    }
+    assert not (out / STAGING).exists()
+    assert json.loads((out / MANIFEST).read_text())["files"] == new
 
 
 def test_long_names_are_cut_and_stay_apart(tmp_path: Path) -> None:

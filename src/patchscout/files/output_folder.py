@@ -258,6 +258,14 @@ def recover_locked(folder: Path) -> None:
             f"{staging / _JOURNAL} is damaged. Move the files that you need out of"
             f" {staging / _FILES}, and remove {staging}."
         )
+    files = staging / _FILES
+    for name, digest in journal.new.items():  # a link would lead to files of someone else
+        is_there = os.path.lexists(files / name)
+        if files.is_symlink() or (is_there and not is_unchanged(files, name, digest)):
+            raise InputValueError(
+                f"{files / name} is not what was written there. Move the files that you need out of"
+                f" {files}, and remove {staging}."
+            )
     _check_places(folder, journal)
     _finish(folder, journal)
 
