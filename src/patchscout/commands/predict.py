@@ -19,8 +19,8 @@ from patchscout.monitor import Monitor
 from patchscout.outputs import PredictionWriter
 from patchscout.types import Image, Prediction, make_prediction
 
-MOST_AT_ONCE = 4
-"""Images that are scored side by side on a CPU: no more, so that large ones fit into memory."""
+MOST_AT_ONCE, PIXELS_AT_ONCE = 4, 64_000_000
+"""Images that are scored side by side on a CPU: no more of either, so that they fit into memory."""
 
 FindDefects = Callable[[Image], Prediction]
 
@@ -39,8 +39,9 @@ def run(arguments: list[str]) -> int:
         find_defects, num_at_once = _load(options.model, options.device)
         paths = [path for path, _ in images]
         # All of them first, so that a damaged one does not end the work in the middle.
-        for path in monitor.track(paths, "checking the images", len(images), "image"):
-            read_image(path)
+        checked = monitor.track(paths, "checking the images", len(images), "image")
+        largest = max(read_image(path)[..., 0].size for path in checked)
+        num_at_once = min(num_at_once, PIXELS_AT_ONCE // largest - 1)  # one more is being written
         scored = _in_turn(find_defects, paths, num_at_once)
         done = zip(images, scored, strict=True)
         for (path, folder), (image, found) in monitor.track(
@@ -57,7 +58,7 @@ def run(arguments: list[str]) -> int:
 def _in_turn(
     find_defects: FindDefects, paths: Sequence[Path], num_at_once: int
 ) -> Iterator[tuple[Image, Prediction]]:
-    """Yield each image and what was found in it, in their order; some are scored ahead.
+    """Yield each image and what was found in it, in their order; so many are scored ahead.
 
     Threads with an image each never wait for each other, as those that share one do: beside other
     work on the machine that is what takes the time.
@@ -68,6 +69,9 @@ def _in_turn(
         with about(path):
             return image, find_defects(image)
 
+    if num_at_once < 1:
+        yield from map(score, paths)
+        return
     with ThreadPoolExecutor(num_at_once) as pool:
         waiting = deque(pool.submit(score, path) for path in paths[:num_at_once])
         try:
