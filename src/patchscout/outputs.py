@@ -92,8 +92,9 @@ class PredictionWriter:
                 target.parent.mkdir(parents=True, exist_ok=True)
             map_path, mask_path, overlay_path = targets
             tifffile.imwrite(map_path, prediction.anomaly_map.astype(np.float32), metadata=None)
-            PIL.Image.fromarray(prediction.pred_mask.astype(np.uint8) * 255).save(mask_path)
-            PIL.Image.fromarray(drawn).save(overlay_path, compress_level=1)
+            mask = PIL.Image.fromarray(prediction.pred_mask.astype(np.uint8) * 255)
+            mask.save(mask_path, "PNG")
+            PIL.Image.fromarray(drawn).save(overlay_path, "PNG", compress_level=1)
         except BaseException:
             for target in targets:
                 target.unlink(missing_ok=True)
@@ -127,7 +128,7 @@ class PredictionWriter:
         elif path.is_absolute():
             path = Path(path.name)
         parts = [part for part in path.with_suffix("").parts if part != ".."]
-        base = "/".join(map(short_name, parts))
+        base = "/".join(map(short_name, parts)) or "image"
         name, count = base, 1
         while name.casefold() in self._taken or not all(
             self._folder.is_free(file_name) for file_name in _file_names(name)

@@ -114,6 +114,7 @@ def test_both_tables_hold_the_same_rows(tmp_path: Path) -> None:
         (["../up/1.png", "./1.png"], ["up/1", "1"]),
         (["/somewhere/1.png", "/elsewhere/1.png"], ["1", "1-2"]),
         (["v1.2.png"], ["v1.2"]),
+        (["..png", ".png", "...png"], [".", ".png", "image"]),
     ],
 )
 def test_names_keep_paths_and_never_collide(
