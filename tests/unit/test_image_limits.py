@@ -389,3 +389,20 @@ def test_damaged_files_are_images_or_refused(tmp_path):
                 assert image.shape == (*read_size(path), 3)
                 assert ((image >= 0) & (image <= 1)).all()
     assert num_refused > 50
+
+
+def test_damaged_exif_turns_an_image_alike_whenever_it_is_asked(tmp_path):
+    """Pillow gives up on such a chunk once, and says something else the second time."""
+    path = tmp_path / "image.png"
+    PillowImage.new("RGB", (8, 4)).save(path)
+    content = path.read_bytes()
+    exif = b"eXIf" + b"MM\0*\0"
+    chunk = struct.pack(">I", len(exif) - 4) + exif + struct.pack(">I", zlib.crc32(exif))
+    path.write_bytes(content[:33] + chunk + content[33:])
+    assert read_image(path).shape[:2] == image_files_size(path)
+
+
+def image_files_size(path):
+    with image_files.open_image(path) as image:
+        image_files.upright_size(image)
+        return image_files.upright_size(image)

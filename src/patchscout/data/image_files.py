@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -46,6 +47,14 @@ class ImageFile:
     picture: PillowImage.Image
     page: tifffile.TiffPage | None
     bits: int
+
+    @cached_property
+    def orientation(self) -> int:
+        """The EXIF orientation, 1 where Pillow turns the image itself, as it does a TIFF file.
+
+        It is looked up once: where EXIF is damaged Pillow answers otherwise the second time.
+        """
+        return 1 if self.page else _orientation(self.picture)
 
 
 class _TimedFile(io.BufferedReader):
@@ -98,8 +107,7 @@ def open_image(path: Path) -> Iterator[ImageFile]:
 def upright_size(image: ImageFile) -> tuple[int, int]:
     """Return (height, width) in pixels with the EXIF orientation applied."""
     width, height = image.picture.size
-    # Pillow reports a TIFF's size as turned already.
-    turned = image.page is None and _orientation(image.picture) in _SWAPS_SIDES
+    turned = image.orientation in _SWAPS_SIDES
     return (width, height) if turned else (height, width)
 
 
@@ -256,9 +264,8 @@ def _decode_pillow(image: ImageFile) -> np.ndarray:
     picture = image.picture
     if picture.format in ("JPEG", "MPO"):
         _check_scans(image)
+    orientation = image.orientation
     picture.load()
-    # Pillow turns a TIFF itself.
-    orientation = 1 if image.page else _orientation(picture)
     return oriented(eight_bit(picture), orientation)
 
 
@@ -276,7 +283,7 @@ def _check_scans(image: ImageFile) -> None:
 
 def _decode_deep_png(image: ImageFile) -> np.ndarray:
     """Decode a PNG file that Pillow would cut down to 8 bits."""
-    orientation = _orientation(image.picture)
+    orientation = image.orientation
     image.file.seek(0)
     with PillowImage.open(image.file, formats=("PNG",)) as picture:
         picture.verify()  # every chunk; OpenCV leaves the rest of a truncated file black
