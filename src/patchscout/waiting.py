@@ -29,3 +29,10 @@ def wait_passively() -> bool:
         return False
     os.environ.update(PASSIVE)
     return True
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 import sys
@@ -12,12 +11,7 @@ from pathlib import Path
 
 import torch
 
-
-def num_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+from patchscout.waiting import num_cores
 
 
 def machine_line(device: torch.device) -> str:

@@ -18,6 +18,7 @@ from patchscout.memory import keep_freed_memory
 from patchscout.monitor import Monitor
 from patchscout.outputs import PredictionWriter
 from patchscout.types import Image, Prediction, make_prediction
+from patchscout.waiting import num_cores
 
 MOST_AT_ONCE, PIXELS_AT_ONCE = 4, 64_000_000
 """Images that are scored side by side on a CPU: no more of either, so that they fit into memory."""
@@ -87,9 +88,8 @@ def _in_turn(
 
 def _load(model: Path, device: str) -> tuple[FindDefects, int]:
     """Return what finds defects in an image, and how many may be scored at once."""
-    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     named = os.environ.get("OMP_NUM_THREADS", "")
-    num_threads = int(named) if named.isdecimal() and int(named) else num_cores or 1
+    num_threads = int(named) if named.isdecimal() and int(named) else num_cores()
     num_at_once = min(num_threads, MOST_AT_ONCE)
     if model.is_file():
         if device != "auto":
