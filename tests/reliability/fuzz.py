@@ -82,17 +82,19 @@ class Board:
 
     def __init__(self, num_executions: int, num_targets: int) -> None:
         self.outcomes = mmap.mmap(-1, max(num_executions, 1))
-        self._now = mmap.mmap(-1, 16)
+        self._now = memoryview(mmap.mmap(-1, 16)).cast("d")  # each item is written at once
         self._peaks = mmap.mmap(-1, 8 * (num_targets + 1))
         self._seconds = mmap.mmap(-1, 8 * max(num_targets, 1))
 
     def start(self, number: int) -> None:
         """Note which execution begins."""
-        struct.pack_into("qd", self._now, 0, number, time.monotonic())
+        self._now[1] = time.monotonic()
+        self._now[0] = number
 
     def current(self) -> tuple[int, float]:
         """Return the execution that is being done and when it began."""
-        return struct.unpack_from("qd", self._now)
+        number, since = self._now
+        return int(number), since
 
     def add_seconds(self, target: int, seconds: float) -> None:
         """Add processor time that an execution of a target took."""

@@ -37,7 +37,7 @@ SECONDS = float(os.environ.get("PATCHSCOUT_FUZZ_SECONDS", "10"))
 def test_fuzzed_input_ends_in_a_declared_way(tmp_path):
     """In a process of its own: types are not checked there, and its memory is its own."""
     script = str(Path(__file__).with_name("fuzz.py"))
-    options = ["--seed", "1", "--seconds", str(SECONDS), "--limit-s", "60"]
+    options = ["--seed", "1", "--seconds", str(SECONDS), "--limit-s", "20"]
     options += ["--corpus", str(tmp_path / "corpus")]
     options += ["--executions", str(int(SECONDS * 1000))]
     done = subprocess.run(
