@@ -1,0 +1,206 @@
+"""Trains the autoencoders whose errors make the loss profiles, and takes their snapshots.
+
+One autoencoder is trained on all normal images and goes into the model. For each of two folds
+another is trained on the other fold only: what the predictor sees of a normal image in training
+comes from one that has not seen it, as in use (cross-fitting).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from patchscout.networks.autoencoder import FeatureAutoencoder, patch_losses
+from patchscout.networks.loss_profile import LossProfile, log_error
+from patchscout.training.feature_cache import FeatureCache
+from patchscout.training.subsets import evenly_chosen
+from patchscout.training.views import NUM_FOLDS, fold_of
+
+LEARNING_RATE = 2e-3
+WEIGHT_DECAY = 1e-4
+
+STATISTICS_IMAGES = 64
+"""At most so many normal images that means and spreads are measured on."""
+
+SMALLEST_SPREAD = 1e-3
+
+Maps = Float[Tensor, "batch channels rows columns"]
+
+WHOLE = NUM_FOLDS
+"""Number of the autoencoder that is trained on all images, after those of the folds."""
+
+
+class ProfileTrainer:
+    """Autoencoders in training, and the latest complete loss profiles.
+
+    Args:
+        cache: Features of the normal images.
+        channels: Of the backbone's levels.
+        snapshot_steps: Steps of a cycle, counted from 1, after which a snapshot is taken; the last
+            one ends the cycle.
+        dropout: Probability by which a channel of the bottleneck is deleted.
+    """
+
+    def __init__(
+        self,
+        cache: FeatureCache,
+        channels: Sequence[int],
+        snapshot_steps: Sequence[int],
+        dropout: float,
+    ) -> None:
+        self.cache = cache
+        self.channels = channels
+        self.snapshot_steps = snapshot_steps
+        self.dropout = dropout
+        self.device = cache.loader.device
+        self.blank = LossProfile([], channels).to(self.device)
+        self._standardize()
+        self.profiles: list[LossProfile] = []
+        self.start_cycle()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there are profiles of a whole cycle."""
+        return bool(self.profiles)
+
+    def start_cycle(self) -> None:
+        """Begin with new autoencoders."""
+        self.step = 0
+        first = FeatureAutoencoder(self.channels, self.dropout).to(self.device)
+        self.autoencoders = [copy.deepcopy(first) for _ in range(NUM_FOLDS + 1)]
+        steps = self.snapshot_steps[-1]
+        self._optimizers = [
+            torch.optim.AdamW(one.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+            for one in self.autoencoders
+        ]
+        self._schedules = [
+            torch.optim.lr_scheduler.CosineAnnealingLR(one, steps, LEARNING_RATE / 10)
+            for one in self._optimizers
+        ]
+        self._snapshots: list[list[FeatureAutoencoder]] = [[] for _ in self.autoencoders]
+
+    def train(self, patches: Sequence[Maps], numbers: Int[Tensor, " batch"]) -> float:
+        """Train each autoencoder on the patches that are meant for it.
+
+        Args:
+            patches: Standardized features of each level.
+            numbers: Of the images that they are from.
+
+        Returns:
+            The loss of the one that is trained on all.
+        """
+        folds = fold_of(numbers)
+        loss = 0.0
+        for number, autoencoder in enumerate(self.autoencoders):
+            sees_all = number == WHOLE or len(self.cache) < NUM_FOLDS
+            chosen = torch.ones_like(folds, dtype=torch.bool) if sees_all else folds != number
+            if not chosen.any():
+                continue
+            autoencoder.train()
+            errors = autoencoder.errors([one[chosen] for one in patches])
+            mean = patch_losses(errors).mean()
+            self._optimizers[number].zero_grad()
+            mean.backward()
+            self._optimizers[number].step()
+            self._schedules[number].step()
+            autoencoder.eval()
+            loss = mean.item()
+        return loss
+
+    def offer(self) -> bool:
+        """Count a step and take a snapshot if it is due; return whether profiles are complete now."""
+        self.step += 1
+        if self.step not in self.snapshot_steps:
+            return False
+        for kept, autoencoder in zip(self._snapshots, self.autoencoders, strict=True):
+            kept.append(copy.deepcopy(autoencoder).requires_grad_(False).eval())
+        if self.step != self.snapshot_steps[-1]:
+            return False
+        self.profiles = self._measured([self.profile_of(kept) for kept in self._snapshots])
+        return True
+
+    def profile_of(self, snapshots: Sequence[FeatureAutoencoder]) -> LossProfile:
+        """Return the loss profile of snapshots, with the statistics of the features."""
+        profile = LossProfile(snapshots, self.channels).to(self.device).eval()
+        profile.load_state_dict(self.blank.state_dict(), strict=False)
+        return profile
+
+    @torch.no_grad()
+    def error_maps(
+        self, numbers: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch rows columns"]:
+        """Return the current error of each cell of the finest level, mean over levels."""
+        features = self.blank.standardized(self.cache.features(numbers))
+        errors = self.autoencoders[WHOLE].errors(features)
+        size = errors[0].shape[-2:]
+        grown = [
+            torch.nn.functional.interpolate(one[:, None], size=size)[:, 0] for one in errors
+        ]
+        return torch.stack(grown).mean(dim=0)
+
+    @torch.no_grad()
+    def _standardize(self) -> None:
+        """Measure mean and spread of each channel of the features."""
+        chosen = evenly_chosen(range(len(self.cache)), STATISTICS_IMAGES)
+        moments = [
+            torch.stack([one.mean(dim=(0, 2, 3)), one.square().mean(dim=(0, 2, 3))])
+            for one in self.cache.features(chosen)
+        ]
+        for level, (mean, square) in enumerate(moments):
+            spread = (square - mean.square()).clamp_min(0).sqrt().clamp_min(SMALLEST_SPREAD)
+            getattr(self.blank, f"mean_{level}").copy_(mean)
+            getattr(self.blank, f"spread_{level}").copy_(spread)
+
+    @torch.no_grad()
+    def _measured(self, profiles: list[LossProfile]) -> list[LossProfile]:
+        """Set what is usual on normal images that an autoencoder has not seen."""
+        chosen = evenly_chosen(range(len(self.cache)), STATISTICS_IMAGES)
+        squares: list[list[Tensor]] = [[] for _ in self.channels]
+        errors: list[list[Tensor]] = [[] for _ in self.channels]
+        for number in chosen:
+            profile = profiles[fold_of(number)]
+            features = profile.standardized(self.cache.features([number]))
+            for level, one in enumerate(profile(features)):
+                squares[level].append(one.residual.square().mean(dim=(0, 2, 3)))
+                errors[level].append(one.errors[:, -1].flatten())
+        for profile in profiles:
+            for level, (square, error) in enumerate(zip(squares, errors, strict=True)):
+                spread = torch.stack(square).mean(dim=0).sqrt().clamp_min(SMALLEST_SPREAD)
+                getattr(profile, f"residual_spread_{level}").copy_(spread)
+                every = torch.cat(error)
+                profile.usual_error[level, 0] = every.mean()
+                profile.usual_error[level, 1] = every.std().clamp_min(SMALLEST_SPREAD)
+        return profiles
+
+
+def windows(
+    maps: Sequence[Maps], places: Int[np.ndarray, "batch 2"], size: int
+) -> list[Float[Tensor, "batch channels size size"]]:
+    """Cut a square of cells about a place from each image, at each level.
+
+    Args:
+        maps: Of each level.
+        places: Middle of the square, as cells of the finest level.
+        size: Side of the square in cells of the level itself; at most the level.
+    """
+    finest_rows, finest_columns = maps[0].shape[-2:]
+    found = []
+    for level in maps:
+        rows, columns = level.shape[-2:]
+        height, width = min(size, rows), min(size, columns)
+        tops = (places[:, 0] * rows // finest_rows - height // 2).clip(0, rows - height)
+        lefts = (places[:, 1] * columns // finest_columns - width // 2).clip(0, columns - width)
+        found.append(
+            torch.stack(
+                [
+                    one[:, top : top + height, left : left + width]
+                    for one, top, left in zip(level, tops.tolist(), lefts.tolist(), strict=True)
+                ]
+            )
+        )
+    return found
