@@ -4,18 +4,17 @@ from collections.abc import Sequence
 
 from patchscout.networks.autoencoder import Autoencoder, LeanAutoencoder, PaperAutoencoder
 from patchscout.networks.backbone import Backbone
+from patchscout.networks.policy import Policy, PolicyNetwork
 from patchscout.networks.predictor import LeanPredictor, PaperPredictor, PredictorEnsemble
-from patchscout.networks.sampler import LeanPolicy, PaperPolicy, PolicyNetwork
 
 __all__ = [
     "Autoencoder",
     "Backbone",
     "LeanAutoencoder",
-    "LeanPolicy",
     "LeanPredictor",
     "PaperAutoencoder",
-    "PaperPolicy",
     "PaperPredictor",
+    "Policy",
     "PolicyNetwork",
     "PredictorEnsemble",
     "make_autoencoder",
