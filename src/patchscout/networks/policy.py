@@ -1,42 +1,44 @@
-"""The policy networks of the neural batch sampler: a window of the image in, a move out."""
+"""The policy of the neural batch sampler: a window of the image in, a move out."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-
-NUM_CHANNELS = 6
 
 STOP = 0
 DIRECTIONS = ((0, 0), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
 """(down, right) of each action: stop, then the eight neighbors clockwise from north."""
 NUM_ACTIONS = len(DIRECTIONS)
 
-NUM_STATISTICS = 8
-"""What the lean policy knows of a region: three colors, error, visits, structure, share outside the
-image, and contrast."""
+NUM_STATISTICS = 5
+"""What the policy knows of a region: contrast, error, visits, structure, share outside."""
 
 
 class PolicyNetwork(nn.Module):
-    """What the two policies share: a trunk, a head of action logits and a head of values.
+    """What policies share: a trunk, a head of action logits and a head of values.
 
     `encode` shrinks an observation by fixed arithmetic to what the trunk reads, so that a rollout
     stores the small version.
+
+    Attributes:
+        relative: Which observation it reads, see `PatchEnvironment.observe`.
     """
+
+    relative: ClassVar[bool]
 
     trunk: nn.Module
     action_head: nn.Module
     value_head: nn.Module
 
-    def encode(self, observation: Float[Tensor, "walkers 6 window window"]) -> Tensor:
+    def encode(self, observation: Float[Tensor, "walkers channels window window"]) -> Tensor:
         """Return the part of an observation that the trunk reads; nothing is learned here."""
         return observation
 
     def forward(
-        self, encoded: Float[Tensor, "walkers 6 height width"]
+        self, encoded: Float[Tensor, "walkers ..."]
     ) -> tuple[Float[Tensor, "walkers 9"], Float[Tensor, " walkers"]]:
         """Return the action logits and the expected return of encoded observations.
 
@@ -46,59 +48,32 @@ class PolicyNetwork(nn.Module):
         return self.action_head(features), self.value_head(features.detach()).squeeze(1)
 
 
-class PaperPolicy(PolicyNetwork):
-    """Five 3x3 convolutions of stride 2 and two linear layers.
-
-    Channels 6-16-32-32-64-64, batch norm, ReLU, then 1024-256-9 for a 128 px window. Softmax is
-    left to the loss. The value head is this project's addition (the source has no baseline).
-
-    Args:
-        window_px: Side of the window, a multiple of 32.
-
-    References:
-        arXiv 2511.20270 and its authors' implementation.
-    """
-
-    def __init__(self, window_px: int = 128) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        channels = [NUM_CHANNELS, 16, 32, 32, 64, 64]
-        for width_in, width_out in pairwise(channels):
-            layers += [
-                nn.Conv2d(width_in, width_out, 3, 2, 1),
-                nn.BatchNorm2d(width_out),
-                nn.ReLU(inplace=True),
-            ]
-        flat = 64 * (window_px // 32) ** 2
-        self.trunk = nn.Sequential(*layers, nn.Flatten(), nn.Linear(flat, 256), nn.ReLU())
-        self.action_head = nn.Linear(256, NUM_ACTIONS)
-        self.value_head = nn.Linear(256, 1)
-
-
-class LeanPolicy(PolicyNetwork):
+class Policy(PolicyNetwork):
     """Rates all nine actions by one small network, each by what lies where the action leads.
 
     What is good to walk to is the same in every direction, so nothing has to be learned eight
     times over. Of a move the network sees the patch that it would pick and what lies beyond, as
-    means over both: colors, contrast, error, visits, structure, and the share outside the image,
-    where there is no patch to pick. Which action it is it is told too, but at first ignores.
+    statistics of both: contrast, error, visits, structure, and the share outside the image, where
+    there is no patch to pick. Which action it is it is told too, but at first ignores. Contrast and
+    error are relative to the whole image, so that what was learned on one product holds on another.
 
     Args:
-        window_px: Side of the window.
-        patch_px: Side of a patch, at most the window.
-        stride_px: Length of a move.
+        window: Side of the window, in cells as all lengths.
+        patch: Side of a patch, at most the window.
+        stride: Length of a move.
         width: Features of the hidden layers.
     """
 
+    relative = True
     regions: Int[Tensor, "4 18"]
 
-    def __init__(self, window_px: int, patch_px: int, stride_px: int, width: int = 32) -> None:
+    def __init__(self, window: int, patch: int, stride: int, width: int = 32) -> None:
         super().__init__()
-        room = window_px - patch_px
+        room = window - patch
         margin = room // 2
-        starts = {step: min(max(margin + stride_px * step, 0), room) for step in (-1, 0, 1)}
-        near = {step: (start, start + patch_px) for step, start in starts.items()}
-        beyond = {-1: (0, margin), 0: near[0], 1: (margin + patch_px, window_px)}
+        starts = {step: min(max(margin + stride * step, 0), room) for step in (-1, 0, 1)}
+        near = {step: (start, start + patch) for step, start in starts.items()}
+        beyond = {-1: (0, margin), 0: near[0], 1: (margin + patch, window)}
         regions = [(*near[down], *near[right]) for down, right in DIRECTIONS]
         # A window without a margin shows nothing beyond.
         spans = beyond if margin else near
@@ -111,13 +86,12 @@ class LeanPolicy(PolicyNetwork):
         self.value_head = nn.Linear(width, 1)
 
     def encode(
-        self, observation: Float[Tensor, "walkers 6 window window"]
+        self, observation: Float[Tensor, "walkers 5 window window"]
     ) -> Float[Tensor, "walkers 9 inputs"]:
         """Return what each action leads to, as statistics of two regions."""
-        color, error, visits, structure = observation.split([3, 1, 1, 1], dim=1)
-        grey = color.mean(dim=1, keepdim=True)
-        outside = (observation == 0).all(dim=1, keepdim=True).to(observation.dtype)
-        maps = [color, error, visits.log1p(), structure, outside, grey.square()]
+        brightness, error, visits, structure, inside = observation.split(1, dim=1)
+        squared = brightness.square()
+        maps = [brightness, squared, error, visits.log1p(), structure, 1 - inside]
         # Sums from the corner on: that of any rectangle is then a matter of four values.
         sums = torch.cat(maps, dim=1).cumsum(dim=2).cumsum(dim=3)
         sums = nn.functional.pad(sums, (1, 0, 1, 0))
@@ -136,9 +110,9 @@ class LeanPolicy(PolicyNetwork):
 
 
 def _statistics(
-    sums: Float[Tensor, "walkers 8 height width"], rectangles: Int[Tensor, "4 rectangles"]
-) -> Float[Tensor, "walkers 8 rectangles"]:
-    """Return means over rectangles, brought to like scales; of grey, the standard deviation.
+    sums: Float[Tensor, "walkers 6 rows columns"], rectangles: Int[Tensor, "4 rectangles"]
+) -> Float[Tensor, "walkers 5 rectangles"]:
+    """Return means over rectangles, brought to like scales; of brightness, the standard deviation.
 
     Args:
         sums: Of all values above and left of each place.
@@ -147,7 +121,6 @@ def _statistics(
     top, bottom, left, right = rectangles
     above, through = (sums[..., row, right] - sums[..., row, left] for row in (top, bottom))
     means = (through - above) / ((bottom - top) * (right - left))
-    color, error, visits, structure, outside, squared = means.split([3, 1, 1, 1, 1, 1], dim=1)
-    variance = squared - color.mean(dim=1, keepdim=True).square()
-    contrast = variance.clamp_min(0).sqrt()
-    return torch.cat([color - 0.5, 4 * error, visits, 2 * structure, outside, 4 * contrast], dim=1)
+    brightness, squared, error, visits, structure, outside = means.split(1, dim=1)
+    contrast = (squared - brightness.square()).clamp_min(0).sqrt()
+    return torch.cat([contrast, error.clamp_min(0).log1p(), visits, 2 * structure, outside], dim=1)
