@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -35,18 +36,14 @@ class PredictorTrainer:
         predictor: With fresh weights.
         buffer: What it is trained on.
         num_updates: How often it will be updated.
-        mixed_precision: Whether convolutions run in bfloat16 where the hardware is faster at it.
     """
 
-    def __init__(
-        self, predictor: UNet, buffer: ProfileBuffer, num_updates: int, *, mixed_precision: bool
-    ) -> None:
+    def __init__(self, predictor: UNet, buffer: ProfileBuffer, num_updates: int) -> None:
         self.predictor = predictor
         self.buffer = buffer
         self.num_updates = num_updates
         self.num_done = 0
         self.device = next(predictor.parameters()).device
-        self._mixed = mixed_precision
         self._averaged = AveragedModel(
             predictor, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=False
         )
@@ -55,11 +52,16 @@ class PredictorTrainer:
         )
         self._schedule = LambdaLR(self._optimizer, self._rate)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether there are updates left to do."""
+        return self.num_done < self.num_updates
+
     def update(self) -> float:
         """Train on one batch; return its loss."""
         seen, target = self.buffer.batch()
         self.predictor.train()
-        with mixed_precision(self.device, enabled=self._mixed):
+        with mixed_precision(self.device):
             logits = self.predictor(seen.image, seen.sides).float()
         loss = segmentation_loss(logits, target)
         self._optimizer.zero_grad()
@@ -75,10 +77,9 @@ class PredictorTrainer:
         self.predictor.eval()
         return segmentation_loss(self.predictor(seen.image, seen.sides), target)
 
-    def averaged(self) -> nn.Module:
+    def averaged(self) -> UNet:
         """Return a copy of the running average, in evaluation mode."""
-        found = copy.deepcopy(self._averaged.module).eval()
-        return found.requires_grad_(False)
+        return cast(UNet, copy.deepcopy(self._averaged.module).eval().requires_grad_(False))
 
     def _rate(self, update: int) -> float:
         """Return the share of the learning rate at an update."""

@@ -8,21 +8,24 @@ comes from one that has not seen it, as in use (cross-fitting).
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from patchscout.networks.autoencoder import FeatureAutoencoder, patch_losses
-from patchscout.networks.loss_profile import LossProfile, log_error
+from patchscout.networks.loss_profile import LossProfile
 from patchscout.training.feature_cache import FeatureCache
 from patchscout.training.subsets import evenly_chosen
 from patchscout.training.views import NUM_FOLDS, fold_of
 
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-4
+
+PATCH = 8
+"""Side of a patch, in cells of each level."""
 
 STATISTICS_IMAGES = 64
 """At most so many normal images that means and spreads are measured on."""
@@ -63,11 +66,6 @@ class ProfileTrainer:
         self.profiles: list[LossProfile] = []
         self.start_cycle()
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether there are profiles of a whole cycle."""
-        return bool(self.profiles)
-
     def start_cycle(self) -> None:
         """Begin with new autoencoders."""
         self.step = 0
@@ -95,7 +93,7 @@ class ProfileTrainer:
             The loss of the one that is trained on all.
         """
         folds = fold_of(numbers)
-        loss = 0.0
+        loss = math.nan
         for number, autoencoder in enumerate(self.autoencoders):
             sees_all = number == WHOLE or len(self.cache) < NUM_FOLDS
             chosen = torch.ones_like(folds, dtype=torch.bool) if sees_all else folds != number
@@ -112,29 +110,55 @@ class ProfileTrainer:
             loss = mean.item()
         return loss
 
-    def offer(self) -> bool:
-        """Count a step and take a snapshot if it is due; return whether profiles are complete now."""
+    def take_snapshot_if_due(self) -> None:
+        """Count a step, and keep the autoencoders if the step is one of the snapshots'."""
         self.step += 1
         if self.step not in self.snapshot_steps:
-            return False
+            return
         for kept, autoencoder in zip(self._snapshots, self.autoencoders, strict=True):
             kept.append(copy.deepcopy(autoencoder).requires_grad_(False).eval())
-        if self.step != self.snapshot_steps[-1]:
-            return False
-        self.profiles = self._measured([self.profile_of(kept) for kept in self._snapshots])
-        return True
+        if self.step == self.snapshot_steps[-1]:
+            self.profiles = self._measured(
+                [self._profile_of(kept, self.blank) for kept in self._snapshots]
+            )
 
-    def profile_of(self, snapshots: Sequence[FeatureAutoencoder]) -> LossProfile:
-        """Return the loss profile of snapshots, with the statistics of the features."""
+    def in_progress(self) -> LossProfile:
+        """Return the profile of all images as it is becoming.
+
+        The autoencoder in training takes the place of the snapshot that it is on the way to; for
+        later ones those of the cycle before stand in.
+        """
+        complete, kept = self.profiles[WHOLE], self._snapshots[WHOLE]
+        if len(kept) == len(self.snapshot_steps):
+            return complete
+        to_come = list(complete.snapshots)[len(kept) + 1 :]
+        return self._profile_of([*kept, self.autoencoders[WHOLE], *to_come], complete)
+
+    def gather(
+        self, numbers: Int[Tensor, " batch"], corners: Int[Tensor, "batch 2"]
+    ) -> list[Float[Tensor, "batch channels side side"]]:
+        """Return standardized features of patches: `PATCH` cells a side at each level.
+
+        Args:
+            numbers: Of the images.
+            corners: Top and left cell of each patch at the finest level; at the others the patch
+                has the same middle.
+        """
+        patches = self.cache.windows(numbers, corners + PATCH // 2, PATCH)
+        return self.blank.standardized(patches)
+
+    def _profile_of(self, snapshots: Sequence[nn.Module], like: LossProfile) -> LossProfile:
+        """Return the loss profile of snapshots, with the statistics of another one."""
         profile = LossProfile(snapshots, self.channels).to(self.device).eval()
-        profile.load_state_dict(self.blank.state_dict(), strict=False)
+        profile.load_state_dict(dict(like.named_buffers()), strict=False)
         return profile
 
     @torch.no_grad()
     def error_maps(
-        self, numbers: Int[Tensor, " batch"]
+        self, numbers: Int[Tensor, " batch"], images: Tensor
     ) -> Float[Tensor, "batch rows columns"]:
         """Return the current error of each cell of the finest level, mean over levels."""
+        del images  # their features are known
         features = self.blank.standardized(self.cache.features(numbers))
         errors = self.autoencoders[WHOLE].errors(features)
         size = errors[0].shape[-2:]
@@ -176,31 +200,3 @@ class ProfileTrainer:
                 profile.usual_error[level, 0] = every.mean()
                 profile.usual_error[level, 1] = every.std().clamp_min(SMALLEST_SPREAD)
         return profiles
-
-
-def windows(
-    maps: Sequence[Maps], places: Int[np.ndarray, "batch 2"], size: int
-) -> list[Float[Tensor, "batch channels size size"]]:
-    """Cut a square of cells about a place from each image, at each level.
-
-    Args:
-        maps: Of each level.
-        places: Middle of the square, as cells of the finest level.
-        size: Side of the square in cells of the level itself; at most the level.
-    """
-    finest_rows, finest_columns = maps[0].shape[-2:]
-    found = []
-    for level in maps:
-        rows, columns = level.shape[-2:]
-        height, width = min(size, rows), min(size, columns)
-        tops = (places[:, 0] * rows // finest_rows - height // 2).clip(0, rows - height)
-        lefts = (places[:, 1] * columns // finest_columns - width // 2).clip(0, columns - width)
-        found.append(
-            torch.stack(
-                [
-                    one[:, top : top + height, left : left + width]
-                    for one, top, left in zip(level, tops.tolist(), lefts.tolist(), strict=True)
-                ]
-            )
-        )
-    return found
