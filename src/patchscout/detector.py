@@ -305,16 +305,6 @@ class PatchScout:
         return scout
 
     @property
-    def note(self) -> str | None:
-        """One line that the user of a loaded model should know; None if there is nothing."""
-        if self._loaded_from is None or self.identity is not None:
-            return None
-        return (
-            f"{self._loaded_from} was written by an older version and carries no digest: damage to"
-            f" it is not noticed. Write it anew with `patchscout upgrade {self._loaded_from}`."
-        )
-
-    @property
     def is_trained(self) -> bool:
         """Whether there is a model."""
         return self._segmenter is not None

@@ -182,10 +182,15 @@ def novelty_map(
 
     In standard deviations above the mean of normal images.
     """
-    levels = profile.novelty(profiles)
+    levels = [_pooled(one) for one in profile.novelty(profiles)]
     finest = levels[0].shape[-2:]
-    grid = sum(F.interpolate(one, size=finest, mode="bilinear") for one in levels) / len(levels)
-    return F.interpolate(grid, size=images.shape[-2:], mode="bilinear").squeeze(1)
+    total = torch.stack([F.interpolate(one, size=finest, mode="bilinear") for one in levels])
+    return F.interpolate(total.mean(dim=0), size=images.shape[-2:], mode="bilinear").squeeze(1)
+
+
+def _pooled(maps: Maps) -> Maps:
+    """Return the mean over the 3x3 neighborhood of each cell."""
+    return F.avg_pool2d(maps, 3, 1, 1, count_include_pad=False)
 
 
 def fuse(
