@@ -64,11 +64,18 @@ class PatchScout:
         self._loaded_from: Path | None = None
         self._split_json: bytes | None = None
 
-    def fit(self, data: str | Path | Dataset, *, monitor: Monitor | None = None) -> PatchScout:
+    def fit(
+        self,
+        data: str | Path | Dataset,
+        *,
+        split: Split | None = None,
+        monitor: Monitor | None = None,
+    ) -> PatchScout:
         """Train on a data set.
 
         Args:
             data: A folder, read as the settings in `config.data` say, or a data set.
+            split: Which of its images are trained and tested on; drawn by the seed unless given.
             monitor: Shows progress and keeps figures; silent unless given.
 
         Returns:
@@ -79,7 +86,8 @@ class PatchScout:
             InputError: If the data do not fit; the message names the file and the remedy.
         """
         monitor = monitor or Monitor()
-        dataset, split = self.prepare(data, monitor)
+        dataset, drawn = self.prepare(data, monitor)
+        split = split or drawn
         started = time.monotonic()
         config = adapt(self._settings, split)
         split = without_vanished(split, config.data.working_size, dataset.root, monitor)
