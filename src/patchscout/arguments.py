@@ -160,14 +160,6 @@ class InfoArguments:
     limits: Limits = field(default_factory=Limits)
 
 
-@dataclass(frozen=True)
-class UpgradeArguments:
-    """Write a run folder of the version before anew, with digests of its files."""
-
-    run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
-    """Run folder."""
-
-
 def parse_train(arguments: list[str]) -> TrainArguments:
     """Parse the arguments of `train`: preset, then configuration file, then what is given."""
     check_words(arguments, "patchscout train")

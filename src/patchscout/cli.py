@@ -1,4 +1,4 @@
-"""What a person types: train, evaluate, predict, export, benchmark, demo, upgrade, info."""
+"""What a person types: train, evaluate, predict, export, benchmark, demo, info."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ COMMANDS = {
     "export": "write a trained model as one file for other runtimes",
     "benchmark": "train and test variants with several seeds, and compare them",
     "demo": "all of it on a sample that comes with the program",
-    "upgrade": "write a run of the version before anew, with digests",
     "info": "describe a run folder or a folder of images",
 }
 

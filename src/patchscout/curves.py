@@ -1,9 +1,9 @@
-"""Counts what ROC, precision-recall and overlap curves are made of, in little memory.
+"""Counts what ROC, precision-recall and overlap curves are made of.
 
 These curves turn only where the threshold passes the score of an anomalous entry. So those
 scores are the only thresholds looked at, and of the normal entries nothing is needed but how
-many reach each of them, for which `normal_scores.py` needs bounded memory. Counts of several
-groups of pixels add up, so that overall figures and those of each defect type share one sort.
+many reach each of them. Counts of several groups of pixels add up, so that overall figures and
+those of each defect type share one sort.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from patchscout.checks import InputValueError
-from patchscout.normal_scores import NormalScores
 
 Scores = Float[np.ndarray, "_"]
 Target = Bool[np.ndarray, "_"]
@@ -55,11 +54,9 @@ class Curve:
             anomalous: Scores of anomalous entries, in any order.
             normal: Scores of normal entries, likewise.
         """
-        all_normal = NormalScores(capacity=max(len(normal), 2))
-        all_normal.add(normal)
         ranked = np.sort(anomalous)[::-1]
         overlap = np.arange(1, len(ranked) + 1) / max(len(ranked), 1)
-        return cls._of_ranked(ranked, overlap, [all_normal])
+        return cls._of_ranked(ranked, overlap, [np.sort(normal)])
 
     @classmethod
     def of_pixels(cls, pools: Sequence[PixelPool]) -> Curve:
@@ -69,25 +66,24 @@ class Curve:
         num_regions = sum(pool.num_regions for pool in pools)
         order = np.argsort(scores)[::-1]
         overlap = np.cumsum(weights[order]) / max(num_regions, 1)
-        return cls._of_ranked(scores[order], overlap, [pool.normal for pool in pools])
+        return cls._of_ranked(scores[order], overlap, [pool.sorted_normal() for pool in pools])
 
     @classmethod
-    def _of_ranked(cls, ranked: Scores, overlap: Scores, normal: Sequence[NormalScores]) -> Curve:
-        """Build the curve from descending scores and the overlap reached at each of them."""
+    def _of_ranked(cls, ranked: Scores, overlap: Scores, normal: Sequence[Scores]) -> Curve:
+        """Build the curve from descending scores, the overlap at each, and ascending normal."""
         last_of_ties = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], len(ranked) > 0))
         thresholds = ranked[last_of_ties]
-        num_false = np.zeros(len(thresholds), dtype=np.int64)
-        num_false_above = np.zeros(len(thresholds), dtype=np.int64)
+        num_normal = sum(map(len, normal))
+        num_below = np.zeros((2, len(thresholds)), dtype=np.int64)
         for scores in normal:
-            num_false += scores.num_reaching(thresholds)
-            num_false_above += scores.num_above(thresholds)
+            num_below += [np.searchsorted(scores, thresholds, side) for side in ("left", "right")]
         return cls(
             thresholds=thresholds,
             num_hits=last_of_ties + 1,
-            num_false=num_false,
-            num_false_above=num_false_above,
+            num_false=num_normal - num_below[0],
+            num_false_above=num_normal - num_below[1],
             overlap=overlap[last_of_ties],
-            num_normal=sum(map(len, normal)),
+            num_normal=num_normal,
             num_anomalous=len(ranked),
         )
 
@@ -109,10 +105,11 @@ class PixelPool:
     A pixel's weight is one over the size of its defect, so that the weights of the pixels that
     reach a threshold add up to the overlaps of all defects. A defect is a component of its mask
     under 8-connectivity, as in MVTec's own evaluation code. The pool keeps four bytes for each
-    normal pixel, up to 128 MiB, and twelve for each anomalous one.
+    normal pixel, eight while they are sorted, and twelve for each anomalous one: of 500 images
+    of 256 x 256 pixels 131 MB, and 262 MB for a moment.
     """
 
-    normal: NormalScores = field(default_factory=NormalScores)
+    normal: list[Scores] = field(default_factory=list)
     anomalous: list[Scores] = field(default_factory=list)
     weights: list[Scores] = field(default_factory=list)
     num_regions: int = 0
@@ -121,7 +118,7 @@ class PixelPool:
         """Add the pixels of one image: (height, width) scores and bool mask."""
         anomaly_map = np.asarray(anomaly_map, dtype=np.float32)
         check_scores(anomaly_map, gt_mask)
-        self.normal.add(anomaly_map[~gt_mask])
+        self.normal.append(np.sort(anomaly_map[~gt_mask]))
         if gt_mask.any():
             num_labels, labels = cv2.connectedComponents(gt_mask.astype(np.uint8), connectivity=8)
             region_of_pixel = labels[gt_mask].astype(np.intp)
@@ -129,10 +126,20 @@ class PixelPool:
             self.weights.append(1.0 / np.bincount(region_of_pixel)[region_of_pixel])
             self.num_regions += num_labels - 1  # label 0 is the background
 
+    def sorted_normal(self) -> Scores:
+        """Return the scores of the normal pixels, ascending."""
+        if len(self.normal) != 1:
+            self.normal = [joined(self.normal)]
+            self.normal[0].sort()
+        return self.normal[0]
+
     def count(self, threshold: float) -> tuple[int, int]:
         """Return how many anomalous and how many normal pixels reach `threshold`."""
-        num_hits = sum(int(np.count_nonzero(scores >= threshold)) for scores in self.anomalous)
-        return num_hits, int(self.normal.num_reaching(np.array([threshold], np.float32))[0])
+        num_hits, num_false = (
+            sum(int(np.count_nonzero(scores >= threshold)) for scores in group)
+            for group in (self.anomalous, self.normal)
+        )
+        return num_hits, num_false
 
 
 def joined(arrays: Sequence[Scores]) -> Scores:

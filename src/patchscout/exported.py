@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.files.seal import BLANK_SEAL, check_seal, sha256
+from patchscout.text import shown
 from patchscout.types import Image, Prediction, make_prediction
 
 ExportFormat = Literal["onnx", "openvino"]
@@ -28,7 +29,6 @@ SUFFIXES: dict[ExportFormat, str] = {"onnx": ".onnx", "openvino": ".xml"}
 """What the file of each format ends in; OpenVINO keeps its weights beside it, in a `.bin` file."""
 
 FORMAT_VERSION = 2
-FIRST_SEALED_VERSION = 2
 METADATA_KEY = "patchscout"
 """Under which a model file holds its facts, as JSON."""
 
@@ -69,7 +69,7 @@ class ModelFacts(BaseModel):
     threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
     image_size: tuple[Side, Side]
     pixel_type: PixelType = "uint8"
-    format_version: Annotated[int, Field(ge=1, le=FORMAT_VERSION)] = FORMAT_VERSION
+    format_version: Literal[2] = FORMAT_VERSION
     seal: str = BLANK_SEAL
     weights_sha256: str | None = None
 
@@ -83,13 +83,7 @@ class ModelFacts(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            newer = _newer_version(text)
-            if newer is not None:
-                raise InputValueError(
-                    f"{path} has format {newer}; this PatchScout reads up to {FORMAT_VERSION}."
-                    " Update it."
-                ) from error
-            raise _not_ours(path, error) from error
+            raise _not_ours(path, text, error) from error
 
 
 class ExportedModel:
@@ -98,17 +92,11 @@ class ExportedModel:
     Args:
         run: Computes the outputs for a batch of images.
         facts: What the model file says of itself.
-        note: What its user should know.
-
-    Attributes:
-        facts: Likewise.
-        note: One line, for a file of an older format; else None.
     """
 
-    def __init__(self, run: Run, facts: ModelFacts, note: str | None = None) -> None:
+    def __init__(self, run: Run, facts: ModelFacts) -> None:
         self.run = run
         self.facts = facts
-        self.note = note
 
     @classmethod
     def load(cls, path: str | Path, *, num_threads: int | None = None) -> ExportedModel:
@@ -136,7 +124,12 @@ class ExportedModel:
                 content = path.read_bytes()
                 is_sealed = check_seal(content, path)
                 run, facts = _READERS[name](path, content, num_threads)
-                return cls(run, facts, None if is_sealed else _unsealed(path, facts))
+                if not is_sealed:
+                    raise InputValueError(
+                        f"{path} is damaged or was changed: its digest is missing. Copy it again"
+                        " from where it was made, or export it again."
+                    )
+                return cls(run, facts)
         raise InputValueError(
             f"{path} is no exported model. Expected a file ending in"
             f" {', '.join(SUFFIXES.values())}, or a run folder."
@@ -177,23 +170,6 @@ class ExportedModel:
                 f" the threshold {found.threshold:g}: it was changed. Export it again."
             )
         return found
-
-
-def _unsealed(path: Path, facts: ModelFacts) -> str:
-    """Return what to say of a file without a digest.
-
-    Raises:
-        InputValueError: If it must have one.
-    """
-    if facts.format_version >= FIRST_SEALED_VERSION:
-        raise InputValueError(
-            f"{path} is damaged or was changed: its digest is missing. Copy it again from where it"
-            " was made, or export it again."
-        )
-    return (
-        f"{path} was exported by an older version and carries no digest: damage cannot be noticed."
-        " Export it anew: `patchscout export RUN`."
-    )
 
 
 def _read_onnx(path: Path, content: bytes, num_threads: int | None) -> tuple[Run, ModelFacts]:
@@ -271,7 +247,7 @@ def _weights_of(path: Path, facts: ModelFacts) -> bytes:
             f"{weights_path} is not there, which holds the weights of {path}. Copy it beside it."
         )
     weights = weights_path.read_bytes()
-    if facts.format_version >= FIRST_SEALED_VERSION and sha256(weights) != facts.weights_sha256:
+    if sha256(weights) != facts.weights_sha256:
         raise InputValueError(
             f"{weights_path} does not hold the weights of {path}: it is damaged or of another"
             " export. Copy both files again from where they were made, or export them again."
@@ -334,15 +310,6 @@ def _library(name: str, extra: str) -> Any:
         ) from error
 
 
-def _newer_version(text: str) -> int | None:
-    """Return the format version of facts if this program is too old for it."""
-    try:
-        version = json.loads(text)["format_version"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return version if type(version) is int and version > FORMAT_VERSION else None
-
-
 def _damaged(path: Path, error: Exception) -> InputValueError:
     return InputValueError(
         f"{path} cannot be read as a model ({type(error).__name__}: {str(error)[:120]})."
@@ -350,8 +317,17 @@ def _damaged(path: Path, error: Exception) -> InputValueError:
     )
 
 
-def _not_ours(path: Path, error: ValidationError) -> InputValueError:
+def _not_ours(path: Path, text: str, error: ValidationError) -> InputValueError:
     first = error.errors(include_input=False, include_url=False)[0]
+    try:
+        version = json.loads(text)["format_version"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        version = FORMAT_VERSION
+    if type(version) is int and version != FORMAT_VERSION:
+        remedy = "Update it" if version > FORMAT_VERSION else "Export it again"
+        return InputValueError(
+            f"{path} has format {shown(version)}; this PatchScout reads {FORMAT_VERSION}. {remedy}."
+        )
     place = ".".join(map(str, first["loc"]))
     return InputValueError(
         f"{path} does not say what it was trained for"

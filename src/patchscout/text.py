@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import reprlib
 import shlex
 
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -51,6 +52,36 @@ def shortened(text: str, longest: int = 1000) -> str:
         return text
     end = (longest - len(" ... ")) // 3
     return f"{text[: longest - len(' ... ') - end]} ... {text[len(text) - end :]}"
+
+
+class _ShortRepr(reprlib.Repr):
+    """Writes the start of a value, without building the text of all of it first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 2
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 3
+        self.maxstring = self.maxother = 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Write a whole number; one of thousands of digits has no `repr`."""
+        return repr(x) if x.bit_length() < 128 else f"a number of {x.bit_length()} bits"
+
+
+short_repr = _ShortRepr().repr
+
+
+def shown(value: object, longest: int = 120) -> str:
+    r"""Return the start of a text, or of another value as Python writes it, in one line.
+
+    Example:
+        >>> shown("a\n  b"), shown([1, 2, 3, 4]), shown("a" * 99, 4)
+        ('a b', '[1, 2, 3, ...]', 'aaaa...')
+    """
+    text = value if isinstance(value, str) else short_repr(value)
+    line = printable(" ".join(text[: 2 * longest].split()))
+    is_whole = len(line) <= longest and len(text) <= 2 * longest
+    return line if is_whole else f"{line[:longest]}..."
 
 
 def markdown_text(text: str) -> str:

@@ -222,7 +222,7 @@ def test_coco_files_that_do_not_fit(tmp_path, annotations, message):
         ({"area": "wide"}, r"`annotations\[0\]`: `area` must be a finite number; got wide"),
         ({"area": True}, r"`annotations\[0\]`: `area` must be a finite number; got True"),
         ({"area": float("nan")}, r"`area` must be a finite number; got nan"),
-        ({"area": 10**400}, r"`area` must be a finite number; got 1000"),
+        ({"area": 10**400}, r"`area` must be a finite number; got a number of 1329 bits"),
         ({"bbox": [1, 2, 3]}, r"`bbox` must be a list of x, y, width and height; got \[1, 2, 3\]"),
         ({"bbox": [1, 2, "3", 4]}, r"`bbox` must be a list of x, y, width and height"),
         ({"category_id": [1]}, r"`category_id` must be a whole number or a text; got \[1\]"),
@@ -290,7 +290,7 @@ def test_coco_files_as_wide_as_the_tools_that_write_them(tmp_path):
         ([2**62, 2**62, 2**62, 2**62, 2000], "RLE with a run of 4.6.*e.18 pixels"),
         ([-1, 2001], "RLE with a run of -1 pixels"),
         ([0.5, 1999.5], r"RLE with a run of 0\.5 pixels"),
-        ([10**400], "must be finite numbers, not 1000"),
+        ([10**400], "must be finite numbers, not a number of 1329 bits"),
         ([True, 1999], "must be finite numbers, not True"),
         (["2000"], "must be finite numbers, not 2000"),
         ({}, r"RLE `counts` must be a list or a text; got \{\}"),
@@ -314,7 +314,7 @@ def test_runs_that_do_not_fit(tmp_path, counts, message):
         ([1, 2, 3, 4, 5, True], "must be finite numbers, not True"),
         ([1, 2, 3, 4, 5, float("nan")], "must be finite numbers, not nan"),
         ([1, 2, 3, 4, 5, 1e308], r"must have coordinates of at most 1e\+12 pixels"),
-        ([1, 2, 3, 4, 5, 10**400], "must be finite numbers, not 1000"),
+        ([1, 2, 3, 4, 5, 10**400], "must be finite numbers, not a number of 1329 bits"),
         ({"x": 1}, "must be a list of x, y pairs, or"),
         ("abcdef", "must be a list of x, y pairs, or"),
     ],
@@ -363,7 +363,7 @@ def test_odd_labelme_sizes_and_types(tmp_path):
         with pytest.raises(InputValueError, match="`imageHeight` must be a whole number of pixels"):
             labelme(path, [{"points": POINTS}], size).read(SIZE)
     shape = {"points": POINTS, "shape_type": "\x1b[31m" * 999}
-    with pytest.raises(InputValueError, match=r"is a '.x1b\[31m.*' of 4 points") as caught:
+    with pytest.raises(InputValueError, match=r"is a .x1b\[31m.* of 4 points") as caught:
         labelme(path, [shape]).read(SIZE)
     assert len(str(caught.value)) < 400 + len(str(path))
 
@@ -377,7 +377,7 @@ def test_file_names_that_are_not_utf8(tmp_path):
     assert read_coco(source.path).find(PurePosixPath(name)) == 7
     np.testing.assert_array_equal(source.read(SIZE), SQUARE)
     source = coco(tmp_path / "b.json", [], images=images)
-    with pytest.raises(InputValueError, match=r"image 'scratch/.udcff.udce9\.png'\) is empty"):
+    with pytest.raises(InputValueError, match=r"image scratch/.udcff.udce9\.png\) is empty"):
         source.read(SIZE)
 
 

@@ -337,7 +337,7 @@ def test_a_file_of_other_bytes(tmp_path):
         ({"seed": 10**5000}, "`seed`: .*; got a number of 16610 bits"),
         ({"seed": ["x" * 10**6] * 1000}, r"`seed`: .*; got \['xxx"),
         ({"seed": {"x": {"x": {"x": 1}}}}, r"`seed`: .*; got {'x': {'x': {...}}}"),
-        ({"x" * 10**6: 1}, r"unknown setting `x{60}\.\.\.`"),
+        ({"x" * 10**6: 1}, r"unknown setting `x{120}\.\.\.`"),
         ({"normality": {"ranks": [3] * 10**5}}, r"`normality.ranks` must be ascending numbers"),
         ({"preset": "x" * 10**6}, r"`preset`: input should be 'fast' or 'paper'; got 'xxx"),
     ],

@@ -16,6 +16,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from patchscout import exported
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
 from patchscout.exported import METADATA_KEY, SUFFIXES, ExportedModel
 from patchscout.files.seal import BLANK_SEAL, sealed, sha256
@@ -29,7 +30,7 @@ FACTS = {
     "seal": BLANK_SEAL,
     "weights_sha256": None,
 }
-OLDER = {name: FACTS[name] for name in ("category", "threshold", "image_size", "pixel_type")}
+UNSEALED = FACTS | {"seal": ""}
 IMAGE = np.random.default_rng(0).random((30, 40, 3), np.float32)
 FORMATS = ["onnx", "openvino"]
 SIDES = ["batch", "height", "width"]
@@ -99,7 +100,7 @@ def test_the_graph_of_these_tests_is_read_and_scores(path):
     np.testing.assert_allclose(found.anomaly_map, expected, atol=1e-6)
     np.testing.assert_array_equal(found.pred_mask, found.anomaly_map >= 0.5)
     assert found.pred_score == found.anomaly_map.max()
-    assert (model.facts.image_size, model.note) == ((64, 96), None)
+    assert model.facts.image_size == (64, 96)
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml", ".bin"])
@@ -128,23 +129,15 @@ def test_weights_of_another_export_are_refused(tmp_path):
         ExportedModel.load(one)
 
 
-def test_a_file_of_the_version_before_is_read_and_says_so(path):
-    model = ExportedModel.load(write(path, OLDER | {"format_version": 1}))
-    assert model.note is not None
-    assert "carries no digest" in model.note
-    assert "`patchscout export RUN`" in model.note
-    assert model.predict(IMAGE).is_anomalous
-
-
 def test_a_digest_that_was_taken_out_is_missed(path):
-    write(path, OLDER | {"format_version": 2, "weights_sha256": None})
     with pytest.raises(InputValueError, match="its digest is missing"):
-        ExportedModel.load(path)
+        ExportedModel.load(write(path, UNSEALED))
 
 
-def test_a_newer_format_is_told(path):
-    write(path, FACTS | {"format_version": 3, "more": 1})
-    with pytest.raises(InputValueError, match="has format 3; this PatchScout reads up to 2"):
+@pytest.mark.parametrize(("version", "remedy"), [(1, "Export it again"), (3, "Update it")])
+def test_another_format_is_told(path, version, remedy):
+    write(path, FACTS | {"format_version": version, "more": 1})
+    with pytest.raises(InputValueError, match=f"has format {version}; .* reads 2. {remedy}"):
         ExportedModel.load(path)
 
 
@@ -156,7 +149,7 @@ def test_a_newer_format_is_told(path):
         *(("image_size", text) for text in ("[true,64]", '["64",64]', "[1e99,64]")),
         *(("category", text) for text in ("3", "null", '["a"]')),
         *(("pixel_type", text) for text in ('"float32"', "8")),
-        *(("format_version", text) for text in ("0", "-1", "true", '"2"', "2.5", "null")),
+        *(("format_version", text) for text in ("true", '"2"', "2.5", "null")),
         ("anything", "1"),
     ],
 )
@@ -200,7 +193,7 @@ def test_a_map_that_is_none_is_an_error(path, scale, says):
 
 
 def test_a_threshold_that_is_not_the_one_in_the_graph_is_noticed(path):
-    model = ExportedModel.load(write(path, OLDER | {"threshold": 0.9, "format_version": 1}))
+    model = ExportedModel.load(write(path, FACTS | {"threshold": 0.9}))
     with pytest.raises(InputValueError, match="a mask or a score that is not that of its anomaly"):
         model.predict(IMAGE)
 
@@ -228,10 +221,11 @@ def test_no_other_file_is_read(tmp_path, monkeypatch, location):
             ExportedModel.load(path)
 
 
-def test_mangled_files_without_a_digest_end_in_one_line_too(path):
-    content = write(path, OLDER | {"format_version": 1}).read_bytes()
+def test_mangled_files_under_a_digest_that_fits_end_in_one_line_too(path, monkeypatch):
+    monkeypatch.setattr(exported, "check_seal", lambda content, path: True)
+    content = write(path).read_bytes()
     rng, refusals = random.Random(0), []
-    for _ in range(150):
+    for _ in range(100):
         changed = bytearray(content)
         for _ in range(rng.choice([1, 4, 40])):
             changed[rng.randrange(len(content))] = rng.randrange(256)
@@ -240,7 +234,7 @@ def test_mangled_files_without_a_digest_end_in_one_line_too(path):
             ExportedModel.load(path, num_threads=1).predict(IMAGE)
         except InputError as error:
             refusals.append(str(error))
-    assert len(refusals) > 75
+    assert len(refusals) > 50
     assert not any("\n" in refusal for refusal in refusals)
 
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.data.json_files import read_json_object, shown
+from patchscout.data.json_files import read_json_object
 from patchscout.limits import Limits, current_limits, set_limits
 
 
@@ -89,10 +89,3 @@ def test_nesting_beyond_the_limit_is_not_followed(tmp_path, set_limit):
     set_limit(depth=10**9)
     with pytest.raises(InputValueError, match=r"it is nested too deep|Expecting value"):
         read_json_object(path, "a test")
-
-
-def test_values_are_shown_short_and_plain():
-    assert shown("scratch/007.png") == "scratch/007.png"
-    assert shown("a\x1b[31m\n\udcff") == r"'a\x1b[31m\n\udcff'"
-    for value in ("x" * 9999, [[list(range(99))] * 99] * 99, {"a": "b" * 999}, 10**999):
-        assert len(shown(value)) <= 120

@@ -245,7 +245,7 @@ def test_image_that_has_gone(tmp_path):
         ({"format_version": None}, "is damaged: .* copy it again or train anew"),
         ({"format_version": True}, "is damaged: `format_version` must be 1; got True"),
         ({"format_version": 1.0}, r"is damaged: `format_version` must be 1; got 1\.0"),
-        ({"format_version": 10**4000}, "has format 1000.*reads up to 1"),
+        ({"format_version": 10**4000}, "has format a number of 13288 bits.*reads up to 1"),
         ({"test": [None]}, r"is damaged: `test` must be a list of paths; got \[None\]"),
         ({"root": 3}, "is damaged: `root` must be a text; got 3"),
         ({"labeled": ["test/good/000.png"], "test": []}, "`labeled` has test/good/000.png, an im"),
@@ -299,7 +299,7 @@ def test_images_of_a_split_as_far_as_they_are_there(tmp_path, images):
         ({"test": ["/etc/passwd"]}, "/etc/passwd is no path relative to `root` in its short form"),
         ({"test": ["a/../../b.png"]}, r"a/\.\./\.\./b\.png is no path relative to `root`"),
         ({"test": ["./b.png"]}, "is no path relative to `root`"),
-        ({"test": ["b\0.png"]}, r"'b.x00\.png' is no path relative to `root`"),
+        ({"test": ["b\0.png"]}, r"b.x00\.png' is no path relative to `root`"),
         ({"test": ["a.png", "a.png"]}, r"a\.png is named twice"),
         ({"test": [3]}, r"`test` must be a list of paths; got \[3\]"),
         ({"test": None}, "`test` must be a list of paths; got None"),
@@ -328,7 +328,7 @@ def test_names_that_are_not_utf8(tmp_path):
     image.parent.mkdir(parents=True)
     image.touch()
     assert images_of_split(path.read_bytes(), path) == [image]
-    with pytest.raises(InputNotFoundError, match=r"ri.udcdf/00.\.png' is named in"):
+    with pytest.raises(InputNotFoundError, match=r"ri.udcdf/00.\.png is named in"):
         read_split(path, make_dataset(root, {}))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.commands.image_files import named_images
+from patchscout.commands.shell import named_images
 from patchscout.data.folder import read_folders
 from patchscout.data.images import find_images, read_image
 from patchscout.data.layout import read_dataset

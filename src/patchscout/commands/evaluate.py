@@ -7,7 +7,7 @@ import os
 from patchscout.arguments import EvaluateArguments, parse
 from patchscout.checkpoint import CARD_FILE, METRICS_FILE, PICTURE_FILE, RunCompletion
 from patchscout.checks import InputValueError
-from patchscout.commands.shell import console, tell
+from patchscout.commands.shell import console
 from patchscout.commands.train import data_paths
 from patchscout.detector import PatchScout
 from patchscout.files.atomic import write_json_atomic
@@ -23,7 +23,6 @@ def run(arguments: list[str]) -> int:
     options = parse(EvaluateArguments, arguments, "patchscout evaluate")
     keep_freed_memory()
     scout = PatchScout.load(options.run, device=options.device)
-    tell(scout.note)
     out = options.out or options.run
     completes_run = out.resolve() == options.run.resolve()
     if completes_run:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from patchscout.arguments import ExportArguments, parse
 from patchscout.checks import InputValueError
-from patchscout.commands.image_files import named_images
-from patchscout.commands.shell import console, tell, typed
+from patchscout.commands.shell import console, named_images, typed
+from patchscout.data.split import evenly_chosen
 from patchscout.detector import PatchScout
 from patchscout.exported import SUFFIXES
 
@@ -19,7 +19,6 @@ def run(arguments: list[str]) -> int:
     """Write a model file, and say how near it is to the model it was made of."""
     options = parse(ExportArguments, arguments, "patchscout export")
     scout = PatchScout.load(options.run, device="cpu")
-    tell(scout.note)
     suffix = SUFFIXES[options.format]
     path = options.out or options.run / f"model{suffix}"
     if path.suffix != suffix:
@@ -34,12 +33,11 @@ def run(arguments: list[str]) -> int:
         raise InputValueError(
             f"{there[0]} is there already. Name another file, or give `--overwrite`."
         )
-    images = _evenly(_images(options, scout))
     parity = scout.export(
         path,
         options.format,
         pixel_type=options.pixels,
-        images=images,
+        images=evenly_chosen(_images(options, scout), MOST_IMAGES),
         tolerance=options.tolerance,
     )
     console.print(f"Written to {path}. Compared with PyTorch, {parity}.")
@@ -58,8 +56,3 @@ def _images(options: ExportArguments, scout: PatchScout) -> list[Path]:
             " one is to be checked on some. Name image files or folders after the run folder."
         )
     return images
-
-
-def _evenly(images: list[Path]) -> list[Path]:
-    """Return at most `MOST_IMAGES` of many images."""
-    return images[:: -(-len(images) // MOST_IMAGES)]

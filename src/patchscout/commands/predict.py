@@ -10,8 +10,7 @@ from pathlib import Path
 
 from patchscout.arguments import PredictArguments, parse
 from patchscout.checks import InputValueError, about
-from patchscout.commands.image_files import named_images
-from patchscout.commands.shell import console, tell
+from patchscout.commands.shell import console, named_images
 from patchscout.data.images import read_image
 from patchscout.exported import ExportedModel
 from patchscout.memory import keep_freed_memory
@@ -98,14 +97,12 @@ def _load(model: Path, device: str) -> tuple[FindDefects, int]:
                 " Leave it out."
             )
         exported = ExportedModel.load(model, num_threads=num_threads // num_at_once)
-        tell(exported.note)
         return exported.predict, num_at_once
     import torch  # a model file may do without it
 
     from patchscout.detector import PatchScout
 
     scout = PatchScout.load(model, device=device)
-    tell(scout.note)
     if scout.device.type != "cpu":
         return scout.predict, 1
     torch.set_num_threads(num_threads // num_at_once)

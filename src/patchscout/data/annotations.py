@@ -19,8 +19,8 @@ from patchscout.data.json_files import (
     number_array,
     parse_entry,
     read_json_object,
-    shown,
 )
+from patchscout.text import shown
 from patchscout.types import Mask, Sample
 
 

@@ -21,9 +21,9 @@ from patchscout.data.json_files import (
     number_array,
     parse_entry,
     read_json_object,
-    shown,
 )
 from patchscout.limits import current_limits
+from patchscout.text import shown
 from patchscout.types import NORMAL, Mask
 
 ImageId = int | str

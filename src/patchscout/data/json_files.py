@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import reprlib
 import stat
 import sys
 from pathlib import Path
@@ -16,13 +15,10 @@ from pydantic import BaseModel, PlainValidator, ValidationError
 
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.limits import current_limits
+from patchscout.text import shown
 
-_LONGEST_SHOWN = 120
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _AT_ONCE = 1 << 20
-
-_repr = reprlib.Repr()
-_repr.maxlevel, _repr.maxlist, _repr.maxdict, _repr.maxstring = 2, 3, 2, _LONGEST_SHOWN
 
 
 def read_json_object(path: Path, what: str) -> dict[str, Any]:
@@ -118,14 +114,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return str(error)
     return "it has a number of thousands of digits"
-
-
-def shown(value: object) -> str:
-    """Return a value from a file as a message shows it: short, in one line, of plain characters."""
-    if isinstance(value, str) and value.isprintable() and len(value) <= _LONGEST_SHOWN:
-        return value
-    text = _repr.repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -9,7 +9,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, PlainValidator
@@ -21,10 +21,12 @@ from patchscout.data.json_files import (
     parse_entry,
     parse_json_object,
     refuse_newer,
-    shown,
 )
 from patchscout.files.atomic import json_text
+from patchscout.text import shown
 from patchscout.types import NORMAL, Dataset, Sample, Split
+
+Item = TypeVar("Item")
 
 FORMAT_VERSION = 1
 """Of the split file; a newer one is refused."""
@@ -176,6 +178,18 @@ def validation_split(split: Split, seed: int = 42) -> Split:
     count = _num_validated(len(split.train_normal))
     normal_held_out, normal = _draw(split.train_normal, count, [seed, 1])
     return Split(tuple(normal), tuple(labeled), (*normal_held_out, *held_out))
+
+
+def evenly_chosen(items: Sequence[Item], most: int) -> Sequence[Item]:
+    """Return every item, or `most` of them, as far apart as can be.
+
+    Example:
+        >>> evenly_chosen(range(10), 4)
+        [0, 2, 5, 7]
+    """
+    if len(items) <= most:
+        return items
+    return [items[number * len(items) // most] for number in range(most)]
 
 
 def _num_validated(num_normal: int) -> int:

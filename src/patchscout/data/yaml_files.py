@@ -17,12 +17,12 @@ import yaml
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
 from patchscout.data.walk import size_of_file, status_of
 from patchscout.limits import current_limits
+from patchscout.text import shown
 
 _NODES_PER_ALIAS = 1000
 _SHARE_OF_FILE_MIB = 1 / 16  # 1 MiB of YAML takes seconds, and settings are a few lines
 _NUMBER = re.compile(r"(?!.{65})[+-]?(?!0[\d_])[\d_.]+([eE][+-]?\d+)?")
 """Decimal and not thousands of digits; YAML also takes 010 for 8, and 1:30 for 90."""
-_LONGEST_SHOWN = 60
 _PREFIX = "tag:yaml.org,2002:"
 _NUMBERS = {f"{_PREFIX}{name}" for name in ("int", "float")}
 _TEXT, _BOOL, _MERGE = f"{_PREFIX}str", f"{_PREFIX}bool", f"{_PREFIX}merge"
@@ -64,21 +64,15 @@ def read_yaml(path: Path, option: str) -> Any:
         ) from error
     except yaml.MarkedYAMLError as error:
         where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        problem = shown(error.problem or error.context or "it is damaged", 120)
+        problem = shown(error.problem or error.context or "it is damaged")
         raise InputValueError(
             f"{path} is not valid YAML: {problem}{where}. Mend the file."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:  # characters that YAML does not have
-        problem = shown(str(error), 120)
+        problem = shown(str(error))
         raise InputValueError(
             f"{path} is not valid YAML: {problem}. Mend the file, saved as UTF-8."
         ) from error
-
-
-def shown(text: str, longest: int = _LONGEST_SHOWN) -> str:
-    """Return text as one line that is cut to a length that can be shown."""
-    line = " ".join(text[: 2 * longest].split())
-    return line if len(line) <= longest and len(text) <= 2 * longest else f"{line[:longest]}..."
 
 
 class _Loader(yaml.SafeLoader):
