@@ -20,6 +20,7 @@ from patchscout.monitor import Monitor
 from patchscout.training.calibration import Choice, choose_threshold, hold_out
 from patchscout.training.environment import Geometry, PatchEnvironment
 from patchscout.training.feature_cache import FeatureCache
+from patchscout.training.policy_gradient import PolicySettings
 from patchscout.training.predictor_trainer import PredictorTrainer
 from patchscout.training.profile_buffer import ProfileBuffer
 from patchscout.training.profile_trainer import WHOLE, ProfileTrainer
@@ -102,10 +103,16 @@ def _train(
     )
     predictor = PredictorTrainer(segmenter.predictor, buffer, config.predictor.updates)
     pool = ImagePool(normal, loader, observer.backbone.strides[0], config.seed)
+    geometry = Geometry()
     environment = PatchEnvironment(
-        pool, Geometry(), seed=config.seed, error_maps=autoencoders.error_maps
+        pool,
+        geometry,
+        seed=config.seed,
+        error_maps=None if config.sampler.kind == "uniform" else autoencoders.error_maps,
     )
-    sampler = make_sampler(config.sampler, seed=config.seed, device=device)
+    sampler = make_sampler(
+        config.sampler.kind, geometry, PolicySettings(), seed=config.seed, device=device
+    )
     meter = RewardMeter(
         views.defects(PROBE_IMAGES) if config.sampler.kind == "policy" else [],
         autoencoders,
