@@ -9,7 +9,6 @@ from itertools import islice
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from patchscout.data.images import resize, resize_image
 from patchscout.data.loader import to_tensor

@@ -28,8 +28,8 @@ class LevelAutoencoder(nn.Module):
 
     def __init__(self, channels: int, dropout: float) -> None:
         super().__init__()
-        width = min(max(channels, 32), 192)
-        bottleneck = min(max(channels // 2, 16), 64)
+        width = min(max(channels, 32), 64)
+        bottleneck = min(max(channels // 2, 16), 32)
         self.encoder = nn.Sequential(
             nn.Conv2d(channels, width, 1),
             nn.LeakyReLU(NEGATIVE_SLOPE),

@@ -73,7 +73,7 @@ class PredictorTrainer:
         return loss.item()
 
     def loss(self, seen: Observation, target: Float[Tensor, "batch height width"]) -> Tensor:
-        """Return the loss of the predictor as it is, with a gradient with respect to what it sees."""
+        """Return the loss of the predictor as it is, with a gradient to what it sees."""
         self.predictor.eval()
         return segmentation_loss(self.predictor(seen.image, seen.sides), target)
 

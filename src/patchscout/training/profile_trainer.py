@@ -162,9 +162,7 @@ class ProfileTrainer:
         features = self.blank.standardized(self.cache.features(numbers))
         errors = self.autoencoders[WHOLE].errors(features)
         size = errors[0].shape[-2:]
-        grown = [
-            torch.nn.functional.interpolate(one[:, None], size=size)[:, 0] for one in errors
-        ]
+        grown = [torch.nn.functional.interpolate(one[:, None], size=size)[:, 0] for one in errors]
         return torch.stack(grown).mean(dim=0)
 
     @torch.no_grad()
