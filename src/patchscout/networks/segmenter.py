@@ -178,14 +178,20 @@ class Segmenter(nn.Module):
 def novelty_map(
     profile: LossProfile, profiles: Sequence[Profile], images: Images
 ) -> Float[Tensor, "batch height width"]:
-    """Return how unusual the last error of the autoencoder is at each pixel, mean over levels.
+    """Return how unusual the last error of the autoencoder is at each pixel.
 
-    In standard deviations above the mean of normal images.
+    In standard deviations above the mean of normal images; the mean over 3x3 cells and over levels,
+    each of which weighs as many as its channels.
     """
     levels = [_pooled(one) for one in profile.novelty(profiles)]
     finest = levels[0].shape[-2:]
-    total = torch.stack([F.interpolate(one, size=finest, mode="bilinear") for one in levels])
-    return F.interpolate(total.mean(dim=0), size=images.shape[-2:], mode="bilinear").squeeze(1)
+    weights = torch.tensor(profile.channels) / sum(profile.channels)
+    total = sum(
+        weight * F.interpolate(one, size=finest, mode="bilinear")
+        for weight, one in zip(weights.tolist(), levels, strict=True)
+    )
+    assert isinstance(total, Tensor)
+    return F.interpolate(total, size=images.shape[-2:], mode="bilinear").squeeze(1)
 
 
 def _pooled(maps: Maps) -> Maps:
