@@ -11,12 +11,7 @@ from torch import nn
 from patchscout.networks import (
     Autoencoder,
     LeanAutoencoder,
-    LeanPolicy,
     LeanPredictor,
-    PaperAutoencoder,
-    PaperPolicy,
-    PaperPredictor,
-    PolicyNetwork,
     make_autoencoder,
     make_predictor,
 )
@@ -35,14 +30,10 @@ class Case:
 
 CASES = {
     "lean autoencoder": Case(lambda: LeanAutoencoder(8, 12), (2, 3, 32, 48), ((2, 3, 32, 48),)),
-    "paper autoencoder": Case(PaperAutoencoder, (2, 3, 64, 72), ((2, 3, 64, 72),)),
     "lean predictor": Case(lambda: LeanPredictor(13, 8), (2, 13, 64, 96), ((2, 64, 96),)),
-    "paper predictor": Case(PaperPredictor, (2, 10, 33, 47), ((2, 33, 47),)),
     "predictors": Case(lambda: make_predictor("lean", [9, 6], 8), (2, 9, 64, 96), ((2, 64, 96),)),
-    "lean policy": Case(lambda: LeanPolicy(64, 32, 16), (5, 6, 64, 64), ((5, 9), (5,))),
-    "paper policy": Case(lambda: PaperPolicy(64), (5, 6, 64, 64), ((5, 9), (5,))),
 }
-AUTOENCODERS = {"lean": lambda: LeanAutoencoder(8, 12), "paper": PaperAutoencoder}
+AUTOENCODERS = {"lean": lambda: LeanAutoencoder(8, 12)}
 
 
 @pytest.fixture(params=CASES)
@@ -52,8 +43,6 @@ def case(request):
 
 
 def outputs(network, inputs):
-    if isinstance(network, PolicyNetwork):
-        return network(network.encode(inputs))
     return (network(inputs),)
 
 
@@ -187,56 +176,6 @@ def test_the_lean_predictor_takes_even_sides(size):
         assert network(torch.rand(1, 4, *size)).shape == (1, *size)
 
 
-def test_the_value_head_sends_no_gradient_into_the_trunk():
-    network = LeanPolicy(64, 32, 16)
-    _, values = network(network.encode(torch.rand(3, 6, 64, 64)))
-    values.sum().backward()
-    assert all(parameter.grad is None for parameter in network.trunk.parameters())
-    assert all(parameter.grad is not None for parameter in network.value_head.parameters())
-
-
-def test_the_lean_policy_sees_where_each_action_leads():
-    network = LeanPolicy(64, 32, 8)
-    observation = torch.rand(2, 6, 64, 64, generator=torch.Generator().manual_seed(0))
-    encoded = network.encode(observation)
-    assert encoded.shape == (2, 9, 3 * 8 + 9)
-    assert torch.equal(encoded[0, :, 24:], torch.eye(9))
-    # The patch is in the middle, rows and columns 16 to 48. Action 2 moves it up and right by 8.
-    for action, rows, columns in ((0, (16, 48), (16, 48)), (2, (8, 40), (24, 56))):
-        patch = observation[1, :, slice(*rows), slice(*columns)]
-        grey = patch[:3].mean(dim=0)
-        expected = [
-            *(patch[:3].mean(dim=(1, 2)) - 0.5),
-            4 * patch[3].mean(),
-            patch[4].log1p().mean(),
-            2 * patch[5].mean(),
-            torch.tensor(0.0),  # nothing is outside
-            4 * grey.std(correction=0),
-        ]
-        torch.testing.assert_close(
-            encoded[1, action, :8], torch.stack(expected), atol=1e-4, rtol=1e-4
-        )
-        torch.testing.assert_close(encoded[1, action, 16:24], encoded[1, 0, :8])
-    corner = observation[1, 3, :16, 48:].mean()  # beyond the patch, up and right
-    torch.testing.assert_close(encoded[1, 2, 8 + 3], 4 * corner)
-
-
-def test_the_lean_policy_sees_the_border():
-    network = LeanPolicy(64, 32, 16)
-    observation = torch.rand(1, 6, 64, 64)
-    observation[..., :16, :] = 0  # outside the image
-    outside = network.encode(observation)[0, :, 6]
-    torch.testing.assert_close(outside, torch.tensor([0, 0.5, 0.5, 0, 0, 0, 0, 0, 0.5]))
-
-
-def test_a_new_lean_policy_has_no_favorite_direction():
-    torch.manual_seed(0)
-    network = LeanPolicy(64, 32, 16)
-    observation = torch.full((1, 6, 64, 64), 0.3)
-    logits, _ = network(network.encode(observation))
-    torch.testing.assert_close(logits, logits[:, :1].expand(1, 9), atol=1e-3, rtol=0.0)
-
-
 def test_predictors_answer_with_the_mean_of_their_logits():
     torch.manual_seed(0)
     predictor = make_predictor("lean", [5, 3], 8).eval()
@@ -250,12 +189,10 @@ def test_predictors_answer_with_the_mean_of_their_logits():
 
 
 def test_networks_are_made_by_name():
-    assert isinstance(make_autoencoder("paper", 16, 32), PaperAutoencoder)
     lean = make_autoencoder("lean", 8, 12)
     assert isinstance(lean, LeanAutoencoder)
     assert isinstance(lean, Autoencoder)
     assert lean.bottleneck_channels == 12
-    for name, kind in (("paper", PaperPredictor), ("lean", LeanPredictor)):
-        members = make_predictor(name, [10, 10, 6], 16).members
-        assert [type(member) for member in members] == [kind] * 3
-        assert [member.in_channels for member in members] == [10, 10, 6]
+    members = make_predictor("lean", [10, 10, 6], 16).members
+    assert [type(member) for member in members] == [LeanPredictor] * 3
+    assert [member.in_channels for member in members] == [10, 10, 6]
