@@ -139,4 +139,8 @@ def test_the_numbers_of_the_table(value, expected):
 
 def test_alpha_falls_over_9000_steps_and_beta_over_5000():
     assert [falling(step, 9000) for step in (0, 4500, 9000)] == [1, 0.5, 0]
-    assert [falling(step, numbers.BETA_SHARE * 9000) for step in (0, 2500, 5000)] == [1, 0.5, 0]
+    assert [falling(step, round(numbers.BETA_SHARE * 9000)) for step in (0, 2500, 5000)] == [
+        1,
+        0.5,
+        0,
+    ]

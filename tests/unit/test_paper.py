@@ -46,6 +46,23 @@ def autoencoder():
     return network
 
 
+class Small(PaperAutoencoder):
+    """As the paper's to all around it, but quick."""
+
+    def __init__(self):
+        nn.Module.__init__(self)
+        self.down = nn.Sequential(nn.Conv2d(3, 16, 8, 8), nn.BatchNorm2d(16), nn.LeakyReLU(0.2))
+        self.narrow = nn.Conv2d(16, 200, 8)
+        self.widen = nn.ConvTranspose2d(200, 16, 8)
+        self.up = nn.ConvTranspose2d(32, 3, 8, 8)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    for module in ("segmenter", "train"):
+        monkeypatch.setattr(f"patchscout.paper.{module}.PaperAutoencoder", Small)
+
+
 # The networks
 
 
@@ -132,6 +149,7 @@ def test_each_mask_deletes_as_many_channels_and_keeps_the_sum():
     assert not torch.equal(masks, draw_masks(2))
 
 
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("diversity", ["dropout", "reset"])
 def test_a_blank_segmenter_takes_the_weights_of_another(diversity, tmp_path):
     settings = PaperSettings(diversity=diversity)
@@ -227,6 +245,7 @@ class Shift(PaperAutoencoder):
         return images + self.error
 
 
+@pytest.mark.usefixtures("small")
 def test_with_resets_a_profile_is_of_the_latest_states_of_one_autoencoder(monkeypatch):
     monkeypatch.setattr(numbers, "PROFILE_LENGTH", 3)
     states = AutoencoderStates(None, CPU)
@@ -247,7 +266,8 @@ def test_with_resets_a_profile_is_of_the_latest_states_of_one_autoencoder(monkey
     assert newest == [[0, 1, 2], [1, 2, 3], [4, 2, 3], [4, 5, 3], [4, 5, 6], [5, 6, 7]]
 
 
-def test_with_dropout_one_autoencoder_is_used_for_ever(autoencoder):
+@pytest.mark.usefixtures("small")
+def test_with_dropout_one_autoencoder_is_used_for_ever():
     states = AutoencoderStates(draw_masks(0), CPU)
     first = states._autoencoder
     patches = torch.rand(4, 3, 64, 64)
@@ -281,7 +301,7 @@ class Kept(Monitor):
 
 
 @pytest.fixture
-def train(split, loader, monkeypatch):
+def train(split, loader, small, monkeypatch):
     monkeypatch.setattr(numbers, "GEOMETRY", replace(numbers.GEOMETRY, num_walkers=4, window=64))
     monkeypatch.setattr(numbers, "FRESH_PROFILES", 1)
 

@@ -120,7 +120,8 @@ def _train(
     total, num_done, predictor_loss = settings.num_steps, 0, None
     try:
         for step in monitor.track(range(total), "learning as in the paper", total):
-            alpha, beta = falling(step, total), falling(step, numbers.BETA_SHARE * total)
+            alpha = falling(step, total)
+            beta = falling(step, round(numbers.BETA_SHARE * total))
             is_last = (step + 1) % numbers.CYCLE_STEPS == 0 or step == total - 1
             if step % numbers.CYCLE_STEPS == 0:
                 states.start_cycle()

@@ -22,7 +22,7 @@ FULL_CHANGE = 0.1
 """R_pred is 1 if one step lowers the predictor's loss by this share of itself."""
 
 
-def falling(step: int, num_steps: float) -> float:
+def falling(step: int, num_steps: int) -> float:
     """Return beta (or alpha): 1 at step 0, falling linearly to 0 at `num_steps`, then 0.
 
     Example:
