@@ -8,20 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-<<<<<<< HEAD
 from patchscout.networks.autoencoder import (
     FeatureAutoencoder,
     LevelAutoencoder,
     cosine_error,
     patch_losses,
-=======
-from patchscout.networks import (
-    Autoencoder,
-    LeanAutoencoder,
-    LeanPredictor,
-    make_autoencoder,
-    make_predictor,
->>>>>>> wt-sampler
 )
 from patchscout.networks.unet import UNet
 
@@ -48,7 +39,6 @@ def unet_inputs(height, width, strides):
 
 
 CASES = {
-<<<<<<< HEAD
     "level": Case(
         lambda: LevelAutoencoder(24, 0.2), lambda: (noise(2, 24, 6, 9),), ((2, 24, 6, 9),)
     ),
@@ -65,13 +55,6 @@ CASES = {
         lambda: UNet(6, {1: 7, 2: 5}, 4), lambda: unet_inputs(64, 96, {1, 2}), ((2, 64, 96),)
     ),
 }
-=======
-    "lean autoencoder": Case(lambda: LeanAutoencoder(8, 12), (2, 3, 32, 48), ((2, 3, 32, 48),)),
-    "lean predictor": Case(lambda: LeanPredictor(13, 8), (2, 13, 64, 96), ((2, 64, 96),)),
-    "predictors": Case(lambda: make_predictor("lean", [9, 6], 8), (2, 9, 64, 96), ((2, 64, 96),)),
-}
-AUTOENCODERS = {"lean": lambda: LeanAutoencoder(8, 12)}
->>>>>>> wt-sampler
 
 
 @pytest.fixture(params=CASES)
@@ -81,7 +64,6 @@ def case(request):
 
 
 def outputs(network, inputs):
-<<<<<<< HEAD
     found = network(*inputs)
     return found if isinstance(found, list) else [found]
 
@@ -94,9 +76,6 @@ def one_of(inputs, number):
         else part[number : number + 1]
         for part in inputs
     )
-=======
-    return (network(inputs),)
->>>>>>> wt-sampler
 
 
 def trained_a_little(case):
@@ -192,7 +171,6 @@ def test_the_bottleneck_is_narrow(channels, narrowest):
     assert network.encoder(noise(1, channels, 4, 4)).shape[1] == narrowest
 
 
-<<<<<<< HEAD
 def test_the_error_is_one_minus_the_cosine_by_hand():
     features = torch.tensor([[3.0, 4.0], [1.0, 0.0], [1.0, 0.0], [0.0, 2.0]]).T[None, :, None]
     reconstructions = torch.tensor([[6.0, 8.0], [-1.0, 0.0], [0.0, 5.0], [2.0, 2.0]]).T[
@@ -207,25 +185,3 @@ def test_the_error_is_one_minus_the_cosine_by_hand():
 def test_the_loss_of_a_patch_is_the_sum_over_levels_of_its_mean_error():
     levels = [torch.tensor([[[0.1, 0.3]], [[0.0, 0.0]]]), torch.tensor([[[0.5]], [[1.0]]])]
     torch.testing.assert_close(patch_losses(levels), torch.tensor([0.7, 1.0]))
-=======
-def test_predictors_answer_with_the_mean_of_their_logits():
-    torch.manual_seed(0)
-    predictor = make_predictor("lean", [5, 3], 8).eval()
-    features = torch.rand(1, 5, 32, 32)
-    with torch.no_grad():
-        both = predictor.members[0](features)
-        last = predictor.members[1](features[:, 2:])  # as many of the last channels as it takes
-        together = predictor(features)
-    assert not torch.allclose(both, last)
-    torch.testing.assert_close(together, (both + last) / 2)
-
-
-def test_networks_are_made_by_name():
-    lean = make_autoencoder("lean", 8, 12)
-    assert isinstance(lean, LeanAutoencoder)
-    assert isinstance(lean, Autoencoder)
-    assert lean.bottleneck_channels == 12
-    members = make_predictor("lean", [10, 10, 6], 16).members
-    assert [type(member) for member in members] == [LeanPredictor] * 3
-    assert [member.in_channels for member in members] == [10, 10, 6]
->>>>>>> wt-sampler

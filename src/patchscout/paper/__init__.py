@@ -9,16 +9,3 @@ Departures from the authors' implementation:
    batch that the predictor is trained on.
 4. Nothing that was trained on is scored.
 """
-
-from patchscout.paper.segmenter import PaperSegmenter, blank_segmenter
-from patchscout.paper.settings import IMAGE_SIZE, PaperSettings
-from patchscout.paper.train import PaperResult, train_paper
-
-__all__ = [
-    "IMAGE_SIZE",
-    "PaperResult",
-    "PaperSegmenter",
-    "PaperSettings",
-    "blank_segmenter",
-    "train_paper",
-]
