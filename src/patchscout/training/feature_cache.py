@@ -52,7 +52,7 @@ class FeatureCache:
 
     def windows(
         self, numbers: Int[Tensor, " batch"], places: Int[Tensor, "batch 2"], side: int
-    ) -> list[Float[Tensor, "batch channels side side"]]:
+    ) -> list[Float[Tensor, "batch _channels _rows _columns"]]:
         """Return a square of each image, at each level `side` cells wide, at most the level.
 
         Args:

@@ -136,7 +136,7 @@ class ProfileTrainer:
 
     def gather(
         self, numbers: Int[Tensor, " batch"], corners: Int[Tensor, "batch 2"]
-    ) -> list[Float[Tensor, "batch channels side side"]]:
+    ) -> list[Float[Tensor, "batch _channels _rows _columns"]]:
         """Return standardized features of patches: `PATCH` cells a side at each level.
 
         Args:
