@@ -92,7 +92,7 @@ class Result(BaseModel):
         """What no other row has."""
         return self.category, self.variant, self.seed, self.held_out_type
 
-    def cells(self) -> dict[str, object]:
+    def cells(self) -> dict[str, str]:
         """Return what is written, figures to six digits."""
         row = {name: csv_cell(value) for name, value in self}
         for name in MEASURED:
