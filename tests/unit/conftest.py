@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from patchscout.backbones import Backbone
 from patchscout.config import ViewSettings
 from patchscout.data.loader import ImageLoader
-from patchscout.networks.segmenter import Observer
+from patchscout.networks.segmenter import Observer, Predictor
 from patchscout.training.feature_cache import FeatureCache
 from patchscout.training.profile_trainer import ProfileTrainer
 from patchscout.training.views import ViewSource
@@ -63,6 +63,10 @@ class World:
     def autoencoders(self, steps=(2, 5), dropout=0.2, seed=0):
         torch.manual_seed(seed)
         return ProfileTrainer(self.cache(), (6, 3), steps, dropout)
+
+    def predictor(self, heads=(("residual",), ("errors",)), length=2, base_channels=4):
+        torch.manual_seed(0)
+        return Predictor(heads, (6, 3), (4, 8), length, base_channels)
 
     def views(self, **settings):
         return ViewSource(self.normal, self.labeled, self.loader, ViewSettings(**settings), seed=0)
