@@ -169,8 +169,8 @@ class ViewSettings(Settings):
 class PaperSettings(Settings):
     """What `--preset paper` leaves open; everything else is as the paper has it."""
 
-    num_steps: Count = 9000
-    """Sampler steps."""
+    num_steps: Annotated[int, Field(ge=10)] = 9000
+    """Steps in all; the schedules are stretched or shrunk to them."""
     diversity: Literal["dropout", "reset"] = "dropout"
     """Profiles differ by structured dropout, or by re-initializing the autoencoder every 20 steps
     as in the paper's predecessor."""
