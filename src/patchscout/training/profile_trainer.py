@@ -32,7 +32,8 @@ STATISTICS_IMAGES = 64
 
 SMALLEST_SPREAD = 1e-3
 
-Maps = Float[Tensor, "batch channels rows columns"]
+Level = Float[Tensor, "batch _channels _rows _columns"]
+"""Maps of one level among several, whose sizes differ."""
 
 WHOLE = NUM_FOLDS
 """Number of the autoencoder that is trained on all images, after those of the folds."""
@@ -69,7 +70,7 @@ class ProfileTrainer:
     def start_cycle(self) -> None:
         """Begin with new autoencoders."""
         self.step = 0
-        first = FeatureAutoencoder(self.channels, self.dropout).to(self.device)
+        first = FeatureAutoencoder(self.channels, self.dropout).to(self.device).eval()
         self.autoencoders = [copy.deepcopy(first) for _ in range(NUM_FOLDS + 1)]
         steps = self.snapshot_steps[-1]
         self._optimizers = [
@@ -82,7 +83,7 @@ class ProfileTrainer:
         ]
         self._snapshots: list[list[FeatureAutoencoder]] = [[] for _ in self.autoencoders]
 
-    def train(self, patches: Sequence[Maps], numbers: Int[Tensor, " batch"]) -> float:
+    def train(self, patches: Sequence[Level], numbers: Int[Tensor, " batch"]) -> float:
         """Train each autoencoder on the patches that are meant for it.
 
         Args:
@@ -136,7 +137,7 @@ class ProfileTrainer:
 
     def gather(
         self, numbers: Int[Tensor, " batch"], corners: Int[Tensor, "batch 2"]
-    ) -> list[Float[Tensor, "batch _channels _rows _columns"]]:
+    ) -> list[Level]:
         """Return standardized features of patches: `PATCH` cells a side at each level.
 
         Args:
