@@ -76,7 +76,8 @@ def tiny() -> list[str]:
     """Settings that train in seconds, on the command line."""
     settings = (
         "--labeled-per-type 2 --data.image-size 64 64 --profile.snapshots 3 6"
-        " --profile.num-cycles 2 --predictor.updates 8 --predictor.batch-size 2 --predictor.base-channels 4"
+        " --profile.num-cycles 2 --predictor.updates 8 --predictor.batch-size 2"
+        " --predictor.base-channels 4"
         " --predictor.crop-px 64 --device cpu"
     )
     return [*settings.split()]
