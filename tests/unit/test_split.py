@@ -243,10 +243,16 @@ def test_image_that_has_gone(tmp_path):
     [
         ({"format_version": 2}, "has format 2; this PatchScout reads up to 1. Update it"),
         ({"format_version": None}, "is damaged: .* copy it again or train anew"),
-        ({"format_version": True}, "is damaged: `format_version` must be 1; got True"),
-        ({"format_version": 1.0}, r"is damaged: `format_version` must be 1; got 1\.0"),
+        (
+            {"format_version": True},
+            "is damaged: `format_version` must be a valid integer; got True",
+        ),
+        (
+            {"format_version": 1.0},
+            r"is damaged: `format_version` must be a valid integer; got 1\.0",
+        ),
         ({"format_version": 10**4000}, "has format a number of 13288 bits.*reads up to 1"),
-        ({"test": [None]}, r"is damaged: `test` must be a list of paths; got \[None\]"),
+        ({"test": [None]}, r"is damaged: `test` \[0\]must be a text; got None"),
         ({"root": 3}, "is damaged: `root` must be a text; got 3"),
         ({"labeled": ["test/good/000.png"], "test": []}, "`labeled` has test/good/000.png, an im"),
         ({"train_normal": ["test/hole/000.png"], "labeled": [], "test": []}, "`train_normal` has"),
@@ -286,11 +292,6 @@ def test_images_of_a_split_as_far_as_they_are_there(tmp_path, images):
         content[field] = [f"../{name}" for name in content[field]] + [f"{field}{'x' * 999}"]
     path.write_text(json.dumps(content))
     assert len(images_of_split(path.read_bytes(), path)) == len(images) - 1
-    del content["root"]
-    path.write_text(json.dumps(content))
-    assert (
-        images_of_split(path.read_bytes(), path) == []
-    )  # a split file of before the root was written
 
 
 @pytest.mark.parametrize(
@@ -299,14 +300,14 @@ def test_images_of_a_split_as_far_as_they_are_there(tmp_path, images):
         ({"test": ["/etc/passwd"]}, "/etc/passwd is no path relative to `root` in its short form"),
         ({"test": ["a/../../b.png"]}, r"a/\.\./\.\./b\.png is no path relative to `root`"),
         ({"test": ["./b.png"]}, "is no path relative to `root`"),
-        ({"test": ["b\0.png"]}, r"b.x00\.png' is no path relative to `root`"),
+        ({"test": ["b\0.png"]}, r"b.x00\.png is no path relative to `root`"),
         ({"test": ["a.png", "a.png"]}, r"a\.png is named twice"),
-        ({"test": [3]}, r"`test` must be a list of paths; got \[3\]"),
-        ({"test": None}, "`test` must be a list of paths; got None"),
+        ({"test": [3]}, r"`test` \[0\]must be a text; got 3"),
+        ({"test": None}, "`test` must be a valid list; got None"),
         ({"root": "parts"}, "`root` must be an absolute path; got parts"),
         ({"root": ["/"]}, "`root` must be a text"),
         ({"format_version": 2}, "has format 2; this PatchScout reads up to 1"),
-        ({"format_version": "1"}, "`format_version` must be 1; got 1"),
+        ({"format_version": "1"}, "`format_version` must be a valid integer; got 1"),
     ],
 )
 def test_images_of_a_split_that_was_tampered_with(tmp_path, images, change, message):

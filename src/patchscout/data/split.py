@@ -9,10 +9,10 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, PlainValidator
+from pydantic import BaseModel, Field
 
 from patchscout.checks import InputNotFoundError, InputValueError, nearest
 from patchscout.data.images import read_size
@@ -299,8 +299,6 @@ def images_of_split(text: bytes, path: Path) -> list[Path]:
             makes, such as an absolute path.
     """
     content = _parse(text, path)
-    if content.root is None:  # written before the root was
-        return []
     root = Path(content.root)
     if not root.is_absolute() or "\0" in content.root:
         raise _damaged(path, f"`root` must be an absolute path; got {shown(content.root)}")
@@ -314,29 +312,14 @@ def images_of_split(text: bytes, path: Path) -> list[Path]:
 _SPLIT = "Expected a split file as training writes it; copy it again or train anew."
 
 
-def _format_version(value: Any) -> int:
-    if type(value) is not int or value != FORMAT_VERSION:
-        raise ValueError(f"must be {FORMAT_VERSION}")
-    return value
-
-
-def _names(value: Any) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise ValueError("must be a list of paths")
-    return value
-
-
-Names = Annotated[list[str], PlainValidator(_names)]
-
-
 class _SplitFile(BaseModel):
     """A split file of format 1."""
 
-    format_version: Annotated[int, PlainValidator(_format_version)]
-    root: Text | None = None
-    labeled: Names
-    test: Names
-    train_normal: Names
+    format_version: Annotated[int, Field(strict=True, ge=FORMAT_VERSION, le=FORMAT_VERSION)]
+    root: Text
+    labeled: list[Text]
+    test: list[Text]
+    train_normal: list[Text]
 
     @property
     def names(self) -> list[str]:
