@@ -88,6 +88,18 @@ def draw_split(
     return Split(normal, tuple(labeled), tuple(test))
 
 
+def evenly_chosen(items: Sequence[Item], most: int) -> Sequence[Item]:
+    """Return every item, or `most` of them, as far apart as can be.
+
+    Example:
+        >>> evenly_chosen(range(10), 4)
+        [0, 2, 5, 7]
+    """
+    if len(items) <= most:
+        return items
+    return [items[number * len(items) // most] for number in range(most)]
+
+
 def _draw(
     samples: Sequence[Sample], count: int, seed: Sequence[int]
 ) -> tuple[list[Sample], list[Sample]]:
