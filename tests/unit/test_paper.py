@@ -304,6 +304,7 @@ class Kept(Monitor):
 def train(split, loader, small, monkeypatch):
     monkeypatch.setattr(numbers, "GEOMETRY", replace(numbers.GEOMETRY, num_walkers=4, window=64))
     monkeypatch.setattr(numbers, "FRESH_PROFILES", 1)
+    monkeypatch.setattr(numbers, "NUM_PROFILES", 8)
 
     def train(monitor, **settings):
         return train_paper(split, PaperSettings(**settings), 0, CPU, loader, monitor)
