@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from patchscout.checkpoint import RunCompletion
+from patchscout.checkpoint import FORMAT_VERSION, RunCompletion
 from patchscout.cli import main
 from patchscout.data import loader
 from patchscout.data.images import read_image
@@ -252,16 +252,21 @@ def test_an_image_that_is_damaged_in_the_middle_of_training(
     ("arguments", "says"),
     [
         (["--sed", 1], ["unknown argument `--sed`; did you mean '--seed'?", "train --help"]),
-        (["--training.num-cycle", 1], ["unknown setting", "did you mean '--training.num-cycles'?"]),
+        (["--profile.num-cycle", 1], ["unknown setting", "did you mean '--profile.num-cycles'?"]),
         (["--seed", -1], ["`seed`: input should be greater than or equal to 0; got -1"]),
         (["--seed", "many"], ["--seed", "'many'", "train --help"]),
-        (["--reward.beta.start", 2], ["`reward.beta.start`", "less than or equal to 1; got 2"]),
+        (
+            ["--views.max-lighting-change", 2],
+            ["`views.max_lighting_change`", "or equal to 1; got 2"],
+        ),
         (["--sampler.kind", "polcy"], ["--sampler.kind", "'policy', 'uniform'", "'polcy'"]),
         (["--preset", "papr"], ["'papr'", "--preset", "'fast', 'paper'"]),
         (["--data.image-size", 100, 64], ["`data.image_size` must be multiples of 16", "Use (96"]),
-        (["--sampler.patch-px", 128], ["`sampler.patch_px` must fit", "got 128"]),
-        (["--sampler.window-px", 40], ["`sampler.window_px` must be a multiple of 16", "got 40"]),
-        (["--training.steps-per-cycle", 3], ["`training.steps_per_cycle` must leave room for 2"]),
+        (["--predictor.crop-px", 72], ["`predictor.crop_px`", "multiple of 16; got 72"]),
+        (["--predictor.sees", "erors"], ["`predictor.sees` must name features", "got erors"]),
+        (["--profile.snapshots", 9, 3], ["`profile.snapshots` must be ascending", "got (9, 3)"]),
+        (["--backbone.name", "resnet"], ["There is no backbone 'resnet'", "Choose one of"]),
+        (["--backbone.weights", "none.pth"], ["none.pth"]),
         (["--config", "none.yaml"], ["`--config` file none.yaml is not there", "Check the path"]),
         (["--device", "cuda:99"], ["`device` must be", "got 'cuda:99'", "Use `auto` or `cpu`"]),
         (["--device", "gpu"], ["`device` must be", "got 'gpu'", "Use `auto` or `cpu`"]),
@@ -278,9 +283,9 @@ def test_settings_that_do_not_fit(train_refused, arguments, says):
 
 def test_a_config_file_that_does_not_fit(train_refused, tmp_path):
     path = tmp_path / "settings.yaml"
-    path.write_text("training: {num_cycle: 3}")
+    path.write_text("profile: {num_cycle: 3}")
     train_refused(
-        "--config", path, says=["unknown setting", "did you mean 'training.num_cycles'?", str(path)]
+        "--config", path, says=["unknown setting", "did you mean 'profile.num_cycles'?", str(path)]
     )
     path.write_text("seed: [")
     train_refused("--config", path, says=[f"{path} is not valid YAML", "Mend the file."])
@@ -412,9 +417,11 @@ def test_a_folder_that_is_no_run(with_run, run):
 
 def test_a_run_of_a_newer_format(with_run, run):
     path = run / "config.json"
-    content = json.loads(path.read_text()) | {"format_version": 5, "seal": BLANK_SEAL}
+    newer = FORMAT_VERSION + 1
+    content = json.loads(path.read_text()) | {"format_version": newer, "seal": BLANK_SEAL}
     path.write_bytes(sealed(json.dumps(content).encode()))
-    with_run(says=[f"{path} has format version 5", "reads up to 4", "Update PatchScout"])
+    reads = f"reads up to {FORMAT_VERSION}"
+    with_run(says=[f"{path} has format version {newer}", reads, "Update PatchScout"])
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
