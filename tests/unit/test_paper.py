@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from patchscout.data.mvtec import read_mvtec
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from patchscout.checks import InputValueError
 from patchscout.data.loader import ImageLoader
-from patchscout.data.mvtec import read_mvtec
 from patchscout.data.split import draw_split
 from patchscout.monitor import Monitor
 from patchscout.paper import PaperSettings, blank_segmenter, train_paper
