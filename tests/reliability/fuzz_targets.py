@@ -621,7 +621,8 @@ YAML_SEEDS = (
     ("data:", "  image_size: [128, 128]", "  normal: good", "  defective: bad", "  masks: masks"),
     ("predictor: {base_channels: 4, sees: [errors]}", "backbone: {name: none}"),
     (
-        '{"format_version": 5, "config": {"seed": 1, "predictor": {"novelty_weight": 0.5}}, "training": null}',
+        '{"format_version": 5, "config": {"seed": 1, "predictor": {"novelty_weight": 0.5}},'
+        ' "training": null}',
     ),
 )
 
