@@ -121,7 +121,7 @@ class PredictorSettings(Settings):
     last `residual`, the `errors` of all snapshots, several with + between them, or `nothing`."""
     base_channels: Annotated[int, Field(ge=4, le=256)] = 12
     """Channels of each head at half resolution."""
-    updates: Count = 1000
+    updates: Count = 600
     """How often it is updated."""
     batch_size: Count = 8
     """Crops of one update."""
