@@ -102,6 +102,15 @@ def run(trained_run: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def limits() -> Iterator[Callable[..., None]]:
+    """Sets limits on what is read, for one test."""
+    from patchscout.limits import Limits, set_limits
+
+    yield lambda **values: set_limits(Limits(**values))
+    set_limits(Limits())
+
+
+@pytest.fixture
 def file_size_limit() -> Callable[[], AbstractContextManager[None]]:
     """Makes a block in which no file grows beyond 50 kB, as on a full disk."""
     resource = pytest.importorskip("resource")

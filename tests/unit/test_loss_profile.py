@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from patchscout.networks.autoencoder import FeatureAutoencoder
+from patchscout.networks.autoencoder import FeatureAutoencoder, LevelAutoencoder
 from patchscout.networks.loss_profile import ERROR_FLOOR, LossProfile, log_error
 
 
-class Turn(nn.Module):
+class Turn(LevelAutoencoder):
     """Reconstructs features of two channels turned by an angle."""
 
     def __init__(self, degrees):
-        super().__init__()
+        super().__init__(2, 0.0)
         angle = math.radians(degrees)
         turn = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
         self.register_buffer("turn", torch.tensor(turn))

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from patchscout.data.mvtec import read_mvtec
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from patchscout.checks import InputValueError
 from patchscout.data.loader import ImageLoader
-from patchscout.data.mvtec import read_mvtec
 from patchscout.data.split import draw_split
 from patchscout.monitor import Monitor
 from patchscout.paper import PaperSettings, blank_segmenter, train_paper
@@ -304,6 +304,7 @@ class Kept(Monitor):
 def train(split, loader, small, monkeypatch):
     monkeypatch.setattr(numbers, "GEOMETRY", replace(numbers.GEOMETRY, num_walkers=4, window=64))
     monkeypatch.setattr(numbers, "FRESH_PROFILES", 1)
+    monkeypatch.setattr(numbers, "NUM_PROFILES", 8)
 
     def train(monitor, **settings):
         return train_paper(split, PaperSettings(**settings), 0, CPU, loader, monitor)

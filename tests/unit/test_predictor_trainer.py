@@ -38,8 +38,9 @@ class Squares(ProfileBuffer):
 def trainer(world):
     """Make a predictor in training, for so many updates."""
 
-    def make(num_updates=10, heads=((),)):
-        return PredictorTrainer(world().predictor(heads), Squares(), num_updates)
+    def make(num_updates=10, heads=((),), base_channels=4):
+        predictor = world().predictor(heads, base_channels=base_channels)
+        return PredictorTrainer(predictor, Squares(), num_updates)
 
     return make
 
@@ -88,9 +89,9 @@ def test_statistics_of_batch_norm_are_kept_as_they_are_at_last(trainer):
 
 
 def test_it_learns_an_obvious_mask(trainer):
-    made = trainer(60)
-    losses = [made.update() for _ in range(60)]
-    assert np.mean(losses[-5:]) < losses[0] / 4
+    made = trainer(150, base_channels=8)
+    losses = [made.update() for _ in range(150)]
+    assert np.mean(losses[-5:]) < losses[0] / 3
     seen, target = made.buffer.batch()
     found = made.averaged()(seen).sigmoid()
     assert found[target > 0].mean() > found[target == 0].mean() + 0.5

@@ -207,7 +207,8 @@ def test_a_normal_image_has_novelty_about_0_and_residuals_of_spread_1(world):
     images = made.loader.images(made.normal[20:])  # new ones
     profiles = profile(profile.standardized(made.observer.features(images)))
     for one, novelty in zip(profiles, profile.novelty(profiles), strict=True):
-        assert novelty.mean().abs() < 0.2
+        # Trained on all images, the autoencoder is a little better than those of the folds.
+        assert -0.6 < novelty.mean() < 0.2
         assert novelty.std() == pytest.approx(1, abs=0.2)
         assert one.residual.square().mean().sqrt() == pytest.approx(1, abs=0.1)
 

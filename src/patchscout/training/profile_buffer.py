@@ -14,7 +14,6 @@ from patchscout.networks.loss_profile import LossProfile
 from patchscout.networks.segmenter import (
     Observation,
     Observer,
-    SideInput,
     measure_lighting,
 )
 from patchscout.training.views import View, ViewSource
@@ -39,7 +38,7 @@ class Entry(NamedTuple):
     """An observation in half precision, without its batch, and its mask."""
 
     image: Tensor
-    sides: dict[SideInput, list[Tensor]]
+    sides: dict[str, list[Tensor]]
     mask: Tensor
 
 
