@@ -10,15 +10,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from patchscout.checks import InputValueError
+from patchscout.config import PaperSettings
 from patchscout.data.loader import ImageLoader
 from patchscout.data.split import draw_split
 from patchscout.monitor import Monitor
-from patchscout.paper import PaperSettings, blank_segmenter, train_paper
 from patchscout.paper import settings as numbers
 from patchscout.paper.images import Pool, ProfileBuffer, defects, spread_over_types
 from patchscout.paper.networks import PaperAutoencoder, PaperPolicy, PaperPredictor
-from patchscout.paper.segmenter import draw_masks, loss_profiles
-from patchscout.paper.train import AutoencoderStates, weighted_cross_entropy
+from patchscout.paper.segmenter import blank_segmenter, draw_masks, loss_profiles
+from patchscout.paper.train import AutoencoderStates, train_paper, weighted_cross_entropy
 from patchscout.types import Sample
 
 CPU = torch.device("cpu")
