@@ -121,19 +121,15 @@ class BenchmarkArguments(_OnDevice, _Quiet, _Limited):
     data: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DATA...")]]
     """Categories in MVTec AD layout, or folders that hold categories."""
     out: Path
-    """Folder of results; one that holds results is gone on with."""
+    """CSV file of results; one that holds results is gone on with."""
     seeds: str = "42,43,44"
     """Seeds with commas between them."""
     variants: Path | None = None
-    """YAML file of what is compared with the defaults; unset: the defaults alone."""
+    """YAML file of settings by name, compared with the defaults; unset: the defaults alone."""
     config: Path | None = None
     """YAML or JSON file of settings that all variants share."""
-    reference: str = "default"
-    """The variant that the others are compared with."""
-    on: Literal["test", "validation"] = "test"
-    """Measure on the test images, or on some kept from training, to choose settings by."""
-    size: Literal["256", "native"] = "256"
-    """Compare at 256 x 256 pixels, as published figures do, or at each image's own size too."""
+    protocol: Literal["seen", "unseen", "validation"] = "seen"
+    """Train on every defect type; leave out each in turn; or measure on training images alone."""
     jobs: int | None = None
     """Jobs side by side; unset: one for each core, or as many as `--threads` leaves room for."""
     threads: int | None = None

@@ -17,27 +17,19 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
 
-from patchscout.channels import predictor_channels
+from patchscout.build import build
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
-from patchscout.config import Config, as_it_was, parse_config
+from patchscout.config import Config, parse_config
 from patchscout.data.json_files import Text
 from patchscout.exported import SUFFIXES
 from patchscout.files.atomic import json_text, write_new
 from patchscout.files.output_folder import OutputFolder, recover, staged
 from patchscout.files.seal import BLANK_SEAL, check_seal, seal_of, sealed, sha256
-from patchscout.networks import Backbone, make_autoencoder, make_predictor
-from patchscout.networks.loss_profile import ProfileExtractor
-from patchscout.networks.normality import NormalityModel
-from patchscout.networks.novelty import NoveltyModel
-from patchscout.networks.segmenter import FeatureExtractor, Segmenter
+from patchscout.networks.segmenter import Segmenter
 
-FORMAT_VERSION = 4
-"""Of the run folder; a newer one is refused, and so is one before `UNSEALED_VERSION`."""
-
-UNSEALED_VERSION = 3
-"""It has no digests. Its runs still load; `patchscout upgrade` writes them anew."""
+FORMAT_VERSION = 5
+"""Of the run folder; any other is refused."""
 
 CONFIG_FILE = "config.json"
 MODEL_FILE = "model.safetensors"
@@ -82,8 +74,8 @@ class TrainingRecord:
         num_steps: Sampler steps taken.
         seconds: Duration of training.
         is_complete: False if training was interrupted.
-        num_normal_scored: Normal images that the threshold was chosen on; None in older runs.
-        num_false_alarms: How many of these it calls defective; None in older runs.
+        num_normal_scored: Normal images that the threshold was chosen on.
+        num_false_alarms: How many of these it calls defective.
     """
 
     category: Text
@@ -95,23 +87,23 @@ class TrainingRecord:
     num_steps: Count
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
     is_complete: StrictBool
-    num_normal_scored: Count | None = None
-    num_false_alarms: Count | None = None
+    num_normal_scored: Count
+    num_false_alarms: Count
 
 
 _RECORD = TypeAdapter(TrainingRecord)
 
 
 class _ConfigFile(BaseModel):
-    """What config.json holds; `files` and `seal` are not there in the version before."""
+    """What config.json holds."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     format_version: int
     config: dict[str, Any]
     training: dict[str, Any] | None
-    files: dict[str, str] = {}
-    seal: str = ""
+    files: dict[str, str]
+    seal: str
 
 
 @dataclass(frozen=True)
@@ -121,14 +113,14 @@ class RunDescription:
     Attributes:
         config: Every setting.
         record: How the model came about; None if training was stopped before there was one.
-        digests: The sha256 of the model and the split; None in a run of the version before.
-        identity: The digest of config.json, and so of the whole run; None likewise.
+        digests: The sha256 of the model and the split.
+        identity: The digest of config.json, and so of the whole run.
     """
 
     config: Config
     record: TrainingRecord | None
-    digests: dict[str, str] | None
-    identity: str | None
+    digests: dict[str, str]
+    identity: str
 
 
 @dataclass(frozen=True)
@@ -140,14 +132,14 @@ class LoadedRun:
         config: Every setting.
         record: How the model came about.
         split: The content of split.json; None if it is missing.
-        identity: The digest of config.json; None in a run of the version before.
+        identity: The digest of config.json.
     """
 
     segmenter: Segmenter
     config: Config
     record: TrainingRecord
     split: bytes | None
-    identity: str | None
+    identity: str
 
 
 def write_run(
@@ -227,20 +219,19 @@ def _described(content: bytes, path: Path) -> RunDescription:
             f"{path} has format version {version}; this PatchScout reads up to {FORMAT_VERSION}."
             " Update PatchScout."
         )
-    if version < UNSEALED_VERSION:
+    if version < FORMAT_VERSION:
         raise InputValueError(
             f"{path} has format version {version}, whose networks this PatchScout no longer has."
-            f" Train again; `--config {path}` takes the settings over."
+            " Train again."
         )
-    if is_sealed != (version > UNSEALED_VERSION):
+    if not is_sealed:
         raise InputValueError(
-            f"{path} is damaged or was changed: its digest is missing or out of place. Copy the run"
-            " folder again or train anew."
+            f"{path} is damaged or was changed: its digest is missing. Copy the run folder again"
+            " or train anew."
         )
     try:
         data = _ConfigFile.model_validate(data)
-        settings = data.config if is_sealed else as_it_was(data.config)
-        config = parse_config(settings, str(path))
+        config = parse_config(data.config, str(path))
         record = None
         if data.training is not None:
             record = _RECORD.validate_python(data.training)
@@ -248,8 +239,6 @@ def _described(content: bytes, path: Path) -> RunDescription:
                 raise ValueError("`data.image_size` is missing")
     except (RecursionError, ValueError) as error:
         raise (error if isinstance(error, InputError) else _damaged(path, error)) from None
-    if not is_sealed:
-        return RunDescription(config, record, None, None)
     return RunDescription(config, record, data.files, seal_of(content))
 
 
@@ -287,7 +276,7 @@ def _load(folder: Path, device: torch.device, described: RunDescription) -> Load
     split = _part(folder, SPLIT_FILE, described)
     try:
         state = load(content)
-        segmenter = build_segmenter(config, state)
+        segmenter = build(config, pretrained=False)
         segmenter.load_state_dict(state)
     except (SafetensorError, RuntimeError, KeyError, ValueError, OSError) as error:
         raise _damaged(path, error) from None
@@ -313,57 +302,13 @@ def _part(folder: Path, name: str, described: RunDescription) -> bytes | None:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             continue
         is_there = True
-        if described.digests is None or sha256(content) == described.digests.get(name):
+        if sha256(content) == described.digests.get(name):
             return content
     if not is_there:
         return None
     raise InputValueError(
         f"{folder / name} is damaged, was changed or is of another run: {CONFIG_FILE} names another"
         " content. Copy the run folder again or train anew."
-    )
-
-
-def build_segmenter(config: Config, state: dict[str, Tensor]) -> Segmenter:
-    """Return a model of the right shape, its weights not yet loaded."""
-    predictor = config.predictor
-    profiles = None if predictor.inputs == "image" else _build_profiles(config, state)
-    ranks = config.normality.ranks
-    normality = NormalityModel.blank(config.data.working_size, ranks) if ranks else None
-    colors = torch.zeros(3), torch.ones(3)
-    features = FeatureExtractor(profiles, predictor.inputs, *colors, normality)
-    network = make_predictor(
-        predictor.architecture,
-        predictor_channels(config),
-        predictor.base_channels,
-        Backbone() if predictor.sees_backbone else None,
-    )
-    # As in training: faster on a CPU, and what is loaded answers exactly as what was saved.
-    network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    novelty = None
-    if config.measures_novelty:
-        novelty = NoveltyModel.blank(config.data.working_size, config.novelty.rank)
-    return Segmenter(
-        features,
-        network,
-        novelty,
-        mirrored=predictor.mirrored,
-        image_evidence=predictor.image_evidence,
-    )
-
-
-def _build_profiles(config: Config, state: dict[str, Tensor]) -> ProfileExtractor:
-    masks = state.get("features.profiles.masks")
-    num_autoencoders = config.profile.length if masks is None else 1
-    settings = config.autoencoder
-    autoencoders = [
-        make_autoencoder(
-            settings.architecture, settings.base_channels, settings.bottleneck_channels
-        ).folded()
-        for _ in range(num_autoencoders)
-    ]
-    profile = config.profile
-    return ProfileExtractor(
-        autoencoders, masks, profile.error_scale, settings.downscale, profile.error
     )
 
 

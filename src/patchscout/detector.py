@@ -64,11 +64,18 @@ class PatchScout:
         self._loaded_from: Path | None = None
         self._split_json: bytes | None = None
 
-    def fit(self, data: str | Path | Dataset, *, monitor: Monitor | None = None) -> PatchScout:
+    def fit(
+        self,
+        data: str | Path | Dataset,
+        *,
+        split: Split | None = None,
+        monitor: Monitor | None = None,
+    ) -> PatchScout:
         """Train on a data set.
 
         Args:
             data: A folder, read as the settings in `config.data` say, or a data set.
+            split: Which of its images are trained and tested on; drawn by the seed unless given.
             monitor: Shows progress and keeps figures; silent unless given.
 
         Returns:
@@ -79,7 +86,8 @@ class PatchScout:
             InputError: If the data do not fit; the message names the file and the remedy.
         """
         monitor = monitor or Monitor()
-        dataset, split = self.prepare(data, monitor)
+        dataset, drawn = self.prepare(data, monitor)
+        split = split or drawn
         started = time.monotonic()
         config = adapt(self._settings, split)
         split = without_vanished(split, config.data.working_size, dataset.root, monitor)
@@ -303,16 +311,6 @@ class PatchScout:
         scout._split_json, scout.identity = run.split, run.identity
         scout._loaded_from = folder
         return scout
-
-    @property
-    def note(self) -> str | None:
-        """One line that the user of a loaded model should know; None if there is nothing."""
-        if self._loaded_from is None or self.identity is not None:
-            return None
-        return (
-            f"{self._loaded_from} was written by an older version and carries no digest: damage to"
-            f" it is not noticed. Write it anew with `patchscout upgrade {self._loaded_from}`."
-        )
 
     @property
     def is_trained(self) -> bool:

@@ -43,11 +43,10 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and is_supported is not None and is_supported()
 
 
-def mixed_precision(device: torch.device, *, enabled: bool) -> AbstractContextManager[object]:
-    """Return a context in which convolutions run in bfloat16, if enabled and of use there."""
-    if enabled and has_fast_bfloat16(device):
-        # Without the cache, whose copies of the weights no recording may hold.
-        return torch.autocast(device.type, torch.bfloat16, cache_enabled=device.type != "cuda")
+def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context in which convolutions run in bfloat16 where the hardware is faster at it."""
+    if has_fast_bfloat16(device):
+        return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from itertools import islice
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
-from patchscout.cuda_graphs import Recording
 from patchscout.data.images import resize, resize_image
 from patchscout.data.loader import to_tensor
 from patchscout.devices import full_precision
 from patchscout.networks.segmenter import Segmenter
-from patchscout.networks.tiles import LARGEST_WHOLE_PX, segment
+from patchscout.networks.tiles import segment
 from patchscout.types import AnomalyMap, Image, check_probabilities
 
 WorkingMap = Float[np.ndarray, "working_height working_width"]
@@ -31,8 +28,6 @@ fit into its memory. A CPU is as fast one by one."""
 
 class Scorer:
     """Scores images of any size with a trained model.
-
-    On a CUDA device what is done with the first image is recorded, and replayed for the others.
 
     Attributes:
         image_size: Height and width in pixels that the model works at.
@@ -49,12 +44,10 @@ class Scorer:
     ) -> None:
         self.image_size = image_size
         self.device = device
-        self._segment = partial(segment, segmenter)
-        self._records = device.type == "cuda" and max(image_size) <= LARGEST_WHOLE_PX
+        self.segmenter = segmenter
         self.batch_size = 1
-        if self._records:
+        if device.type == "cuda":
             self.batch_size = max(min(BATCH_PIXELS // math.prod(image_size), MAX_BATCH), 1)
-        self._recordings: dict[int, Recording] = {}
 
     def __call__(self, image: Image) -> WorkingMap:
         """Return the anomaly map of an image at the working size.
@@ -80,20 +73,10 @@ class Scorer:
         """Return the anomaly maps of one image, or of at most a batch."""
         resized = torch.stack([to_tensor(resize_image(one, self.image_size)) for one in batch])
         images = resized.to(self.device)
-        if 1 < len(batch) < self.batch_size:  # filled up, so that there are only two shapes
-            filling = images.new_zeros(self.batch_size - len(batch), *images.shape[1:])
-            images = torch.cat([images, filling])
         with full_precision():
-            found = self._replayed(images) if self._records else self._segment(images)
-        maps = found[: len(batch)].float().cpu().numpy()
+            maps = segment(self.segmenter, images).float().cpu().numpy()
         check_probabilities(maps)
         return maps
-
-    def _replayed(self, images: Float[Tensor, "batch 3 height width"]) -> Tensor:
-        """Return anomaly maps by the recording of as many images, made when first needed."""
-        if len(images) not in self._recordings:
-            self._recordings[len(images)] = Recording(self._segment, images)
-        return self._recordings[len(images)](images)
 
 
 def resize_map(anomaly_map: WorkingMap, size: tuple[int, int]) -> AnomalyMap:

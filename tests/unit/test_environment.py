@@ -1,17 +1,16 @@
-"""What walkers see and how they move: interface, channels, actions, images, seeds."""
+"""Where walkers are and what they see: channels, actions, visits, images, seeds."""
 
 import itertools
-from typing import Any
+import math
 
 import numpy as np
 import pytest
 import torch
-from gymnasium.vector import AutoresetMode, VectorEnv
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from patchscout.config import RewardSettings, SamplerSettings
 from patchscout.data.augment import Augmentation, draw_augmentation
-from patchscout.training.environment import STOP, Channel, PatchEnvironment
+from patchscout.networks.policy import STOP
+from patchscout.training.environment import Channel, Geometry, ImageSource, PatchEnvironment
 from patchscout.training.structure import (
     fused_structure_map,
     grey,
@@ -19,46 +18,58 @@ from patchscout.training.structure import (
     sobel_magnitude,
 )
 
-HEIGHT, WIDTH, WINDOW, PATCH, MARGIN = 160, 224, 128, 64, 32
-SIZES = {"window_px": WINDOW, "patch_px": PATCH, "stride_px": 24}
-EAST, WEST = 3, 7
+ROWS, COLUMNS, WINDOW, PATCH, MARGIN = 160, 224, 128, 64, 32
+NORTH, NORTH_EAST, EAST, SOUTH, WEST = 1, 2, 3, 5, 7
+SIZES = {"window": WINDOW, "patch": PATCH, "stride": 24, "error_refresh_steps": 1}
 
 
-class Recorder:
-    """A learner that keeps what it is given; its error is the distance from grey."""
+class Errors:
+    """Errors are the distance from grey; how many images were asked for is kept."""
 
     def __init__(self):
-        self.patches = []
-        self.num_error_maps = []
+        self.asked = []
 
-    def learn(self, patches):
-        self.patches.append(patches)
-        return -0.25, torch.zeros(len(patches))
-
-    def error_maps(self, images):
-        self.num_error_maps.append(len(images))
+    def __call__(self, numbers, images):
+        assert len(numbers) == len(images)
+        self.asked.append(len(images))
         return (images - 0.5).abs().mean(dim=1)
 
 
-def random_images(count, height=HEIGHT, width=WIDTH, seed=0):
-    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
+def random_images(count, rows=ROWS, columns=COLUMNS, seed=0):
+    return torch.rand(count, 3, rows, columns, generator=torch.Generator().manual_seed(seed))
+
+
+def ramps(*slopes, side=ROWS):
+    """Grey images that brighten to the right by a slope a cell."""
+    image = torch.arange(side).float().expand(3, side, side)
+    return torch.stack([slope * image for slope in slopes])
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
 
 
 @pytest.fixture
 def make(image_pool):
-    def make(images, num_walkers=4, *, seed=0, uses_error=True, **settings) -> tuple[Any, Any]:
-        sampler = SamplerSettings(num_walkers=num_walkers, **{**SIZES, **settings})
+    def make(images, num_walkers=4, *, seed=0, errors=True, **geometry):
         environment = PatchEnvironment(
             image_pool(images),
-            Recorder(),
-            sampler,
-            RewardSettings(),
+            Geometry(num_walkers=num_walkers, **{**SIZES, **geometry}),
             seed=seed,
-            uses_error=uses_error,
+            error_maps=Errors() if errors else None,
         )
-        return environment, environment.reset()[0]
+        environment.reset()
+        return environment
 
     return make
+
+
+def step(environment, actions):
+    """Take a whole step; return the patches and what is seen after it."""
+    picked = environment.move(actions)
+    environment.renew(actions == STOP)
+    environment.refresh_errors()
+    return picked, environment.observe()
 
 
 def moves(num_steps, num_walkers, seed=1):
@@ -67,57 +78,67 @@ def moves(num_steps, num_walkers, seed=1):
     return torch.randint(1, 9, (num_steps, num_walkers), generator=rng)
 
 
-@pytest.mark.parametrize("num_walkers", [1, 5])
-def test_it_is_a_vector_environment_of_gymnasium(make, num_walkers):
-    environment, first = make(random_images(3), num_walkers)
-    assert isinstance(environment, VectorEnv)
-    assert environment.metadata["autoreset_mode"] is AutoresetMode.DISABLED
-    assert environment.num_envs == num_walkers
-    assert environment.single_observation_space.shape == (6, WINDOW, WINDOW)
-    environment.action_space.seed(0)
-    observation, rewards, terminations, truncations, info = environment.step(
-        environment.action_space.sample()
-    )
-    for observed in (first, observation):
-        assert observed.shape == (num_walkers, 6, WINDOW, WINDOW)
-        assert observed.numpy() in environment.observation_space
-    assert rewards.shape == terminations.shape == truncations.shape == (num_walkers,)
-    assert not (terminations | truncations).any()
-    assert info["counted"].dtype == terminations.dtype == torch.bool
-
-
 def test_each_channel_is_what_its_name_says(make):
     images = random_images(4)
-    environment, observation = make(images, error_refresh_steps=3)
+    environment = make(images, error_refresh_steps=3)
+    assert isinstance(environment.pool, ImageSource)
     error = (images - 0.5).abs().mean(dim=1)
     luma = grey(images)
     structure = fused_structure_map(error, local_variance(luma), sobel_magnitude(luma))
-    visits = np.zeros((4, HEIGHT, WIDTH), np.float32)
+    visits = np.zeros((4, ROWS, COLUMNS), np.float32)
     for actions in moves(12, 4):
-        observation, _, _, _, info = environment.step(actions)
-        patches = iter(environment.learner.patches[-1])
-        for walker, (top, left) in enumerate(environment.corners.tolist()):
-            assert 0 <= top <= HEIGHT - PATCH
-            assert 0 <= left <= WIDTH - PATCH
-            if info["counted"][walker]:
-                inside = np.s_[walker, ..., top : top + PATCH, left : left + PATCH]
+        picked, observation = step(environment, actions)
+        assert torch.equal(picked.corners, environment.corners)
+        for walker, (top, left) in enumerate(picked.corners.tolist()):
+            assert 0 <= top <= ROWS - PATCH
+            assert 0 <= left <= COLUMNS - PATCH
+            inside = np.s_[walker, ..., top : top + PATCH, left : left + PATCH]
+            np.testing.assert_array_equal(picked.images[walker], images[inside])
+            if picked.counted[walker]:
                 visits[inside] += 1
-                np.testing.assert_array_equal(next(patches), images[inside])
         whole = np.concatenate([images, *(m[:, None] for m in (error, visits, structure))], axis=1)
         padded = np.pad(whole, [(0, 0), (0, 0), (MARGIN, MARGIN), (MARGIN, MARGIN)])
         for walker, (top, left) in enumerate(environment.corners.tolist()):
             window = padded[walker, :, top : top + WINDOW, left : left + WINDOW]
             np.testing.assert_allclose(observation[walker], window, atol=1e-5)
     assert visits.max() > 1
-    assert Channel(3).name == "ERROR"
-    assert Channel(4).name == "VISITS"
-    assert Channel(5).name == "STRUCTURE"
+    assert [channel.name for channel in Channel][3:] == ["ERROR", "VISITS", "STRUCTURE"]
+
+
+def test_a_relative_observation_does_not_depend_on_contrast_light_or_the_scale_of_errors(make):
+    images = random_images(3)
+    plain, other = make(images, 3), make(0.2 + 0.4 * images, 3)
+    other.error_maps = lambda numbers, images: 7 * (images - 0.4).abs().mean(dim=1)
+    other.reset()
+    other.corners = plain.corners
+    seen = [one.observe(relative=True) for one in (plain, other)]
+    torch.testing.assert_close(*seen, atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(plain.observe(), other.observe(), atol=1e-2)
+
+
+def test_a_relative_observation_by_hand(make):
+    images = random_images(1)
+    environment = make(images, 1)
+    step(environment, torch.tensor([EAST]))
+    environment.corners = torch.tensor([[0, 40]])
+    brightness, error, visits, structure, inside = environment.observe(relative=True)[0]
+    raw = environment.observe()[0]
+    luma, errors = grey(images), (images - 0.5).abs().mean(dim=1)
+    window = np.s_[0, :96, 40 - MARGIN : 40 - MARGIN + WINDOW]
+    expected = ((luma - luma.mean()) / luma.std())[window]
+    torch.testing.assert_close(brightness[MARGIN:], expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(error[MARGIN:], (errors / errors.mean())[window])
+    assert torch.equal(visits, raw[Channel.VISITS])
+    assert torch.equal(structure, raw[Channel.STRUCTURE])
+    assert inside[MARGIN:].eq(1).all()
+    for channel in (brightness, error, inside):
+        assert not channel[:MARGIN].any()
 
 
 def test_beyond_the_border_the_window_sees_zeros(make):
-    environment, _ = make(0.1 + random_images(2), 2)
-    corners = torch.tensor([[0, 0], [HEIGHT - PATCH, WIDTH - PATCH]])
-    observation = environment.place(corners)[0]
+    environment = make(0.1 + random_images(2), 2)
+    environment.place(torch.tensor([[0, 0], [ROWS - PATCH, COLUMNS - PATCH]]))
+    observation = environment.observe()
     colors_and_error = observation[:, :4]
     beyond, within = slice(None, MARGIN), slice(MARGIN, None)
     assert not observation[0, :, beyond].any()
@@ -128,11 +149,11 @@ def test_beyond_the_border_the_window_sees_zeros(make):
     assert colors_and_error[1, :, :-MARGIN, :-MARGIN].all()
 
 
-def test_the_eight_moves_go_24_px_clockwise_from_north(make):
-    environment, _ = make(random_images(8), 8)
+def test_the_eight_moves_go_one_stride_clockwise_from_north(make):
+    environment = make(random_images(8), 8)
     environment.corners = torch.tensor([[48, 72]]).repeat(8, 1)
-    info = environment.step(torch.arange(1, 9))[-1]
-    assert environment.corners.tolist() == [
+    picked = environment.move(torch.arange(1, 9))
+    assert picked.corners.tolist() == [
         [24, 72],  # north
         [24, 96],
         [48, 96],  # east
@@ -142,73 +163,111 @@ def test_the_eight_moves_go_24_px_clockwise_from_north(make):
         [48, 48],  # west
         [24, 48],
     ]
-    assert info["counted"].all()
+    assert picked.counted.all()
+    assert picked.numbers.tolist() == list(range(8))
     assert environment.pool.num_drawn == 8
 
 
 def test_a_stop_goes_to_a_new_image_and_place_and_the_others_stay(make):
     images = random_images(6)
-    environment, _ = make(images)
+    environment = make(images)
     environment.corners = torch.full((4, 2), 48)
-    observation = environment.step(torch.tensor([EAST, STOP, WEST, STOP]))[0]
+    _, observation = step(environment, torch.tensor([EAST, STOP, WEST, STOP]))
     assert environment.pool.num_drawn == 6
     shown = [environment.channel_maps(Channel(color)) for color in range(3)]
     assert torch.equal(torch.stack(shown, dim=1), images[[0, 4, 2, 5]])
+    assert environment.numbers.tolist() == [0, 4, 2, 5]
     assert environment.corners[[0, 2]].tolist() == [[48, 72], [48, 24]]
     assert not observation[[1, 3], Channel.VISITS].any()
 
 
-@pytest.mark.parametrize(("height", "width"), [(64, 80), (80, 64)])
-def test_places_are_drawn_all_over_the_image(make, height, width):
-    environment, _ = make(random_images(1, height, width), 256)
-    seen = {tuple(corner) for corner in environment.corners.tolist()}
-    places = itertools.product(range(height - PATCH + 1), range(width - PATCH + 1))
-    assert seen == set(places)
-
-
-@pytest.mark.parametrize("size", [(72, 104), (136, 96)])  # images of 144 x 208, 272 x 192 halved
-def test_every_multiple_of_8_is_a_size_to_walk_on(make, size):
-    environment, _ = make(random_images(3, *size))
-    for actions in (*moves(6, 4), torch.zeros(4, dtype=torch.long)):
-        environment.step(actions)
+def test_a_move_over_the_border_ends_there_and_a_stop_leaves_and_neither_counts(make):
+    images = ramps(0.001, 0.002, 0.003, 0.004, 0.005, 0.006)
+    environment = make(images, 5)
+    environment.corners = torch.tensor([[10, 48], [10, 48], [24, 48], [60, 95], [48, 48]])
+    picked = environment.move(torch.tensor([NORTH, NORTH_EAST, NORTH, EAST, STOP]))
+    # The third ends just at the border, which is no farther than it was to go.
+    assert picked.corners[:4].tolist() == [[0, 48], [0, 72], [0, 48], [60, 96]]
+    assert picked.counted.tolist() == [False, False, True, False, False]
+    assert torch.equal(picked.images[2], images[2, :, :PATCH, 48 : 48 + PATCH])
     visits = environment.channel_maps(Channel.VISITS)
-    assert visits.shape[-2:] == size
-    places = torch.tensor([[size[0] - PATCH, size[1] - PATCH]] * 4)
-    environment.place(places)
-    assert environment.remembered_visits[:, -1, -1].any()
+    assert visits.sum(dim=(1, 2)).tolist() == [0, 0, PATCH**2, 0, 0]
+    idle = ~picked.counted
+    assert not picked.clone[idle].any()
+    assert not picked.cover[idle].any()
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(64, 80), (80, 64)])
+def test_walkers_arrive_all_over_the_image(make, rows, columns):
+    environment = make(random_images(1, rows, columns), 256)
+    seen = {tuple(corner) for corner in environment.corners.tolist()}
+    assert seen == set(itertools.product(range(rows - PATCH + 1), range(columns - PATCH + 1)))
 
 
 def test_after_so_many_steps_a_walker_goes_to_a_new_image(make):
-    environment, _ = make(random_images(9), 3, max_steps_per_image=4)
+    environment = make(random_images(9), 3, max_steps_per_image=4)
     drawn = []
-    for step in range(9):
-        environment.step(torch.tensor([EAST, WEST, STOP if step == 2 else EAST]))
+    for number in range(9):
+        step(environment, torch.tensor([EAST, WEST, STOP if number == 2 else EAST]))
         drawn.append(environment.pool.num_drawn)
     # At the end of each fourth step on an image; the third walker stops at the third step.
     assert drawn == [3, 3, 4, 6, 6, 6, 7, 9, 9]
 
 
-def test_a_walker_moves_to_its_new_image_only_after_its_patch_is_paid(make):
-    images = torch.linspace(0.1, 0.9, 6)[:, None, None, None].expand(6, 3, HEIGHT, WIDTH).clone()
-    images[:2] *= torch.linspace(0.2, 1, WIDTH)  # only the first two have any structure
-    environment, _ = make(images, 2, max_steps_per_image=2)
-    actions = torch.tensor([EAST, STOP])
+def test_what_was_picked_stays_when_walkers_go_on(make):
+    environment = make(random_images(6), 2, max_steps_per_image=1)
     environment.corners = torch.full((2, 2), 48)
-    environment.step(actions)
-    environment.corners = torch.full((2, 2), 48)
-    observation, _, _, _, info = environment.step(actions)
-    (first, second) = environment.learner.patches
-    shown = images[0, :, 48 : 48 + PATCH, 72 : 72 + PATCH]
-    assert torch.equal(first[0], shown)
-    assert torch.equal(second[0], shown)  # in its last step there too
-    assert len(first) == len(second) == 1  # a stop gives none
-    assert info["reward_clone"][0] > 0.5
-    assert environment.pool.num_drawn == 5
-    assert torch.equal(environment.channel_maps(Channel.RED), images[[3, 4], 0])
-    assert not observation[:, Channel.VISITS].any()
-    visited = environment.remembered_visits.sum(dim=(1, 2)).tolist()
-    assert visited[0] > 0
-    assert visited[1:] == [0] * 5
+    picked, _ = step(environment, torch.tensor([EAST, WEST]))
+    assert environment.numbers.tolist() == [2, 3]
+    assert picked.numbers.tolist() == [0, 1]
+    assert picked.corners.tolist() == [[48, 72], [48, 24]]
+
+
+def test_clone_is_the_sigmoid_of_the_mean_sobel_magnitude(make):
+    # Blurring leaves a ramp as it is, four or more cells from the border; the Sobel kernels
+    # answer a slope with (1 + 2 + 1) * 2 times it.
+    slopes = [0.0, 0.001, 0.004, 0.006]
+    picked = make(ramps(*slopes), 4).place(torch.tensor([[48, 72]] * 4))
+    expected = torch.tensor([sigmoid(8 * slope) for slope in slopes])
+    torch.testing.assert_close(picked.clone, expected, atol=1e-5, rtol=0)
+
+
+def test_clone_looks_at_the_patch_alone_and_at_the_blurred_image(make):
+    image = torch.zeros(1, 3, ROWS, ROWS)
+    image[:, :, 80, 80] = 1  # one bright cell
+    picked = make(image, 3).place(torch.tensor([[40, 40], [80, 84], [84, 84]]))
+    here, beside, outside = picked.clone.tolist()
+    assert here > beside > 0.5  # the blur reaches 3 cells, the Sobel kernel 1
+    assert outside == pytest.approx(0.5)
+    # Without the blur the mean would be (4 * 2 + 4 * sqrt(2)) / 64 ** 2.
+    assert here < sigmoid((8 + 4 * math.sqrt(2)) / PATCH**2)
+
+
+def test_cover_is_minus_the_sigmoid_of_the_mean_visits_before_this_one(make):
+    environment = make(ramps(0), 1)
+    at, right = torch.tensor([[32, 32]]), torch.tensor([[32, 56]])
+    paid = [environment.place(corner).cover.item() for corner in (at, at, right)]
+    # Nothing before, once all over, then twice in 40 of 64 columns.
+    assert paid == pytest.approx([-sigmoid(0), -sigmoid(1), -sigmoid(2 * 40 / 64)])
+
+
+def test_visits_are_remembered_until_the_next_cycle_and_add_up(make):
+    # Three images, two walkers: the first stops on to the third image, then back to the first.
+    environment = make(ramps(0.001, 0.002, 0.003), 2)
+    environment.corners = torch.tensor([[56, 20], [48, 48]])
+    step(environment, torch.tensor([EAST, EAST]))  # to (56, 44) and (48, 72)
+    step(environment, torch.tensor([STOP, EAST]))
+    assert not environment.channel_maps(Channel.VISITS)[0].any()
+    step(environment, torch.tensor([STOP, SOUTH]))
+    expected = torch.zeros(ROWS, ROWS)
+    expected[56:120, 44:108] = 1
+    assert torch.equal(environment.channel_maps(Channel.VISITS)[0], expected)
+    environment.numbers[1] = 0  # both on the first image
+    environment.place(torch.tensor([[56, 44], [56, 44]]))
+    assert torch.equal(environment.visits[0].float(), 3 * expected)
+    environment.reset()
+    assert not environment.visits.any()
+    assert not environment.observe()[:, Channel.VISITS].any()
 
 
 @pytest.mark.parametrize("axis", ["horizontal", "vertical"])
@@ -218,24 +277,23 @@ def test_on_a_flipped_image_every_channel_is_flipped(make, axis):
     # North, NE, E, SE, S, SW, W, NW as seen in the mirror.
     mirrored = [0, 1, 8, 7, 6, 5, 4, 3, 2] if column else [0, 5, 4, 3, 2, 1, 8, 7, 6]
     images = random_images(4)
-    environment, _ = make(images)
-    mirror, _ = make(flip.apply(images))
-    side = (HEIGHT, WIDTH)[column]
+    environment, mirror = make(images), make(flip.apply(images))
     corners = environment.corners.clone()
-    corners[:, column] = side - PATCH - corners[:, column]
+    corners[:, column] = (ROWS, COLUMNS)[column] - PATCH - corners[:, column]
     mirror.corners = corners
     for actions in moves(8, 4):
-        observation, rewards, *_ = environment.step(actions)
-        seen, paid, *_ = mirror.step(torch.tensor(mirrored)[actions])
+        picked, observation = step(environment, actions)
+        other, seen = step(mirror, torch.tensor(mirrored)[actions])
         torch.testing.assert_close(seen.flip(dim), observation, atol=1e-4, rtol=0)
-        torch.testing.assert_close(paid, rewards)
+        torch.testing.assert_close(other.clone, picked.clone)
+        torch.testing.assert_close(other.cover, picked.cover)
+        torch.testing.assert_close(other.images.flip(dim), picked.images)
     assert environment.channel_maps(Channel.VISITS).max() > 1
 
 
 def test_on_an_augmented_image_the_structure_is_that_of_the_augmented_image(make):
-    augmentation = draw_augmentation(np.random.default_rng(3))
-    image = augmentation.apply(random_images(1))
-    environment, _ = make(image, 1)
+    image = draw_augmentation(np.random.default_rng(3)).apply(random_images(1))
+    environment = make(image, 1)
     luma = grey(image)
     error = (image - 0.5).abs().mean(dim=1)
     expected = fused_structure_map(error, local_variance(luma), sobel_magnitude(luma))
@@ -255,10 +313,10 @@ class CountOperations(TorchDispatchMode):
 def test_more_walkers_take_no_more_operations(make):
     counts = []
     for num_walkers in (8, 64):
-        environment, _ = make(random_images(2, 64, 64), num_walkers, window_px=64, patch_px=32)
+        environment = make(random_images(2, 64, 64), num_walkers, window=64, patch=32)
         with CountOperations() as operations:
             environment.reset()
-            environment.step(torch.arange(num_walkers) % 9)
+            step(environment, torch.arange(num_walkers) % 9)
         counts.append(operations.count)
     # Views differ by a few with the layout of memory; a loop would take 56 turns more.
     assert counts[1] < counts[0] + 20
@@ -266,32 +324,30 @@ def test_more_walkers_take_no_more_operations(make):
 
 
 def test_the_seed_decides_where_walkers_go(make):
-    def walk(environment, seed=None):
-        observations = [environment.reset(seed=seed)[0]]
-        return torch.stack([*observations, *(environment.step(a)[0] for a in actions)])
-
     actions = torch.randint(9, (5, 4), generator=torch.Generator().manual_seed(2))
-    first, second, other = (make(random_images(1), seed=seed)[0] for seed in (0, 0, 1))
-    walked = walk(first)
-    assert torch.equal(walk(second), walked)
-    assert not torch.equal(walk(other), walked)
-    assert torch.equal(walk(first, seed=5), walk(other, seed=5))
+
+    def walk(seed):
+        environment = make(random_images(1), seed=seed)
+        return torch.stack([step(environment, each)[1] for each in actions])
+
+    assert torch.equal(walk(0), walk(0))
+    assert not torch.equal(walk(0), walk(1))
 
 
-def test_without_error_the_learner_is_never_asked_and_the_channels_stay_zero(make):
-    environment, observation = make(random_images(4), uses_error=False, error_refresh_steps=1)
+def test_without_errors_both_channels_stay_zero(make):
+    environment = make(random_images(4), errors=False)
     for actions in (*moves(3, 4), torch.zeros(4, dtype=torch.long)):
+        _, observation = step(environment, actions)
         assert not observation[:, [Channel.ERROR, Channel.STRUCTURE]].any()
-        observation = environment.step(actions)[0]
-    assert environment.learner.num_error_maps == []
+        assert environment.observe(relative=True).isfinite().all()
     assert environment.pool.num_drawn == 8
 
 
-def test_the_error_is_computed_anew_every_few_steps_and_on_arrival(make):
-    environment, _ = make(random_images(4), error_refresh_steps=3)
-    asked = environment.learner.num_error_maps
+def test_errors_are_computed_anew_every_few_steps_and_on_arrival(make):
+    environment = make(random_images(4), error_refresh_steps=3)
+    asked = environment.error_maps.asked
     assert asked == [4]
-    for step in range(1, 8):
-        environment.step(torch.tensor([EAST, WEST, EAST, STOP if step == 5 else WEST]))
+    for number in range(1, 8):
+        step(environment, torch.tensor([EAST, WEST, EAST, STOP if number == 5 else WEST]))
         # All four after the third and the sixth step, the one that stops at the fifth.
-        assert asked == [4, *[4] * (step >= 3), *[1] * (step >= 5), *[4] * (step >= 6)]
+        assert asked == [4, *[4] * (number >= 3), *[1] * (number >= 5), *[4] * (number >= 6)]

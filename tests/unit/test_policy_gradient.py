@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch.distributions import Categorical
 
-from patchscout.config import SamplerSettings
-from patchscout.networks.sampler import LeanPolicy, PaperPolicy
+from patchscout.networks.policy import Policy
+from patchscout.paper.networks import PaperPolicy
 from patchscout.training.policy_gradient import (
     MAX_GRADIENT_NORM,
     PolicyGradient,
+    PolicySettings,
     Rollout,
     clipped_policy_loss,
     discounted_returns,
@@ -23,15 +24,13 @@ WALKERS, WINDOW = 6, 32
 
 def make(policy=None, *, learns=True, **settings):
     torch.manual_seed(0)
-    policy = LeanPolicy(WINDOW, 16, 8) if policy is None else policy
-    sampler = SamplerSettings(num_walkers=WALKERS, window_px=WINDOW, **settings)
-    return PolicyGradient(policy, sampler, seed=0, learns=learns)
+    policy = Policy(WINDOW, 16, 8) if policy is None else policy
+    return PolicyGradient(policy, PolicySettings(**settings), seed=0, learns=learns)
 
 
-def observations(count, seed=0):
-    return torch.rand(
-        count, WALKERS, 6, WINDOW, WINDOW, generator=torch.Generator().manual_seed(seed)
-    )
+def observations(count, seed=0, channels=5):
+    rng = torch.Generator().manual_seed(seed)
+    return torch.rand(count, WALKERS, channels, WINDOW, WINDOW, generator=rng)
 
 
 def random_rollout(policy, num_steps, seed=0):
@@ -219,7 +218,7 @@ def test_without_rewards_the_bonus_alone_raises_entropy():
 def test_batch_norm_stands_still_while_acting_and_follows_after_an_update():
     gradient = make(PaperPolicy(WINDOW))
     before = {name: buffer.clone() for name, buffer in gradient.policy.named_buffers()}
-    for observation in observations(3):
+    for observation in observations(3, channels=6):
         gradient.act(observation)
         gradient.note_reward(torch.rand(WALKERS))
     assert not gradient.policy.training

@@ -1,64 +1,56 @@
 """The samplers behind their one interface: where they put patches, when the policy learns."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from patchscout.config import RewardSettings, SamplerSettings
-from patchscout.training.environment import Channel, PatchEnvironment
-from patchscout.training.samplers import PolicySampler, Sampler, make_sampler
-from patchscout.training.structure import grey, sobel_magnitude
+from patchscout.networks.policy import Policy
+from patchscout.training.environment import Channel, Geometry, PatchEnvironment
+from patchscout.training.policy_gradient import PolicySettings
+from patchscout.training.samplers import (
+    EXPLORATION,
+    PlacingSampler,
+    PolicySampler,
+    Sampler,
+    make_sampler,
+    ucb_places,
+)
 
-HEIGHT, WIDTH, PATCH, GRID = 64, 80, 16, 8
-KINDS = ["policy", "uniform", "structure", "error"]
-PLACING = KINDS[1:]
-
-
-class Recorder:
-    """A learner that keeps what it is given; its error is the brightness."""
-
-    def __init__(self):
-        self.patches = []
-
-    def learn(self, patches):
-        self.patches.append(patches)
-        return -0.5, torch.zeros(len(patches))
-
-    def error_maps(self, images):
-        return images.mean(dim=1)
+ROWS, COLUMNS, PATCH, GRID = 64, 80, 16, 4
+KINDS = ["policy", "uniform", "error", "ucb"]
+DRAWING = ["uniform", "error"]
 
 
 def random_images(count):
-    return torch.rand(count, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
+    return torch.rand(count, 3, ROWS, COLUMNS, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture
 def make(image_pool):
-    def make(kind, images, num_walkers=64, *, seed=0, **settings) -> tuple[Any, Any]:
-        sampler_settings = SamplerSettings(
-            kind=kind, num_walkers=num_walkers, window_px=32, patch_px=PATCH, **settings
-        )
+    def make(kind, images, num_walkers=64, *, seed=0, most=32, **settings):
+        geometry = Geometry(num_walkers, 32, PATCH, 16, most)
         environment = PatchEnvironment(
-            image_pool(images), Recorder(), sampler_settings, RewardSettings()
+            image_pool(images), geometry, seed=0, error_maps=lambda _, images: images.mean(dim=1)
         )
-        sampler = make_sampler(sampler_settings, seed=seed, device=torch.device("cpu"))
+        device = torch.device("cpu")
+        sampler = make_sampler(kind, geometry, PolicySettings(**settings), seed=seed, device=device)
         sampler.start_cycle(environment)
         return sampler, environment
 
     return make
 
 
+def step(sampler, environment, *, is_last=False):
+    picked = sampler.pick(environment)
+    own = torch.rand(len(picked.counted), generator=torch.Generator().manual_seed(0))
+    return picked, sampler.learn(own, -0.5, environment, is_last=is_last)
+
+
 def places(make, kind, images, num_steps, **settings):
     """Corners of all patches of so many steps, on whatever image."""
-    sampler, environment = make(kind, images, **{"max_steps_per_image": 1000, **settings})
-    corners = []
-    for _ in range(num_steps):
-        sampler.step(environment, is_last=False)
-        corners.append(environment.corners.clone())
-    return torch.cat(corners)
+    sampler, environment = make(kind, images, **{"most": 1000, **settings})
+    return torch.cat([step(sampler, environment)[0].corners for _ in range(num_steps)])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -66,38 +58,29 @@ def test_all_have_one_interface(make, kind):
     torch.manual_seed(0)
     sampler, environment = make(kind, random_images(5), 8)
     assert isinstance(sampler, Sampler)
-    for step in range(4):
-        figures = sampler.step(environment, is_last=step == 3)
-        assert {"reward", "reward_clone", "reward_cover", "reward_pred", "beta"} <= set(figures)
+    for number in range(4):
+        picked, figures = step(sampler, environment, is_last=number == 3)
+        assert bool(figures) == (kind == "policy" and number == 3)
         assert all(isinstance(figure, float) for figure in figures.values())
-        corners = environment.corners
-        assert (corners >= 0).all()
-        assert (corners <= torch.tensor([HEIGHT - PATCH, WIDTH - PATCH])).all()
-    assert len(environment.learner.patches) == 4
-    assert environment.num_steps == 4
+        assert (picked.corners >= 0).all()
+        assert (picked.corners <= torch.tensor([ROWS - PATCH, COLUMNS - PATCH])).all()
     drawn = environment.pool.num_drawn
     sampler.start_cycle(environment)
     assert environment.pool.num_drawn == drawn + 8
-    assert not environment.channel_maps(Channel.VISITS).any()
+    assert not environment.visits.any()
 
 
-@pytest.mark.parametrize("kind", PLACING)
+@pytest.mark.parametrize("kind", DRAWING)
 def test_places_are_drawn_in_proportion_to_what_is_in_them(make, kind):
-    # Brighter and rougher to the right, never so smooth that a place is next to impossible.
-    image = random_images(1) * torch.linspace(0.4, 1.0, WIDTH)
-    energy = {
-        "uniform": torch.ones(HEIGHT, WIDTH),
-        "structure": sobel_magnitude(grey(image))[0].square(),
-        "error": image.mean(dim=(0, 1)),
-    }[kind].numpy()
-    rows, columns = ((side - PATCH) // GRID + 1 for side in (HEIGHT, WIDTH))
+    image = random_images(1) * torch.linspace(0.2, 1.0, COLUMNS)  # brighter to the right
+    error = torch.ones(ROWS, COLUMNS) if kind == "uniform" else image.mean(dim=(0, 1))
+    rows, columns = ((side - PATCH) // GRID + 1 for side in (ROWS, COLUMNS))
     expected = np.empty((rows, columns))
-    for row in range(rows):
-        for column in range(columns):
-            top, left = GRID * row, GRID * column
-            expected[row, column] = energy[top : top + PATCH, left : left + PATCH].mean()
+    for row, column in np.ndindex(rows, columns):
+        top, left = GRID * row, GRID * column
+        expected[row, column] = error[top : top + PATCH, left : left + PATCH].mean()
 
-    corners = places(make, kind, image, 60)
+    corners = places(make, kind, image, 100)
     assert (corners % GRID == 0).all()
     counts = np.zeros((rows, columns))
     np.add.at(counts, tuple((corners // GRID).T.numpy()), 1)
@@ -109,30 +92,25 @@ def test_places_are_drawn_in_proportion_to_what_is_in_them(make, kind):
 
 
 def share_in_corner(make, kind, images):
-    """Share of patches that lie wholly within the 40 px in the bottom right-hand corner."""
+    """Share of patches that lie wholly within the 40 cells in the bottom right-hand corner."""
     corners = places(make, kind, images, 30)
-    return ((corners[:, 0] >= HEIGHT - 40) & (corners[:, 1] >= WIDTH - 40)).float().mean().item()
+    return ((corners[:, 0] >= ROWS - 40) & (corners[:, 1] >= COLUMNS - 40)).float().mean().item()
 
 
-def test_patches_lie_where_structure_or_error_is(make):
-    rough, bright = torch.full((1, 3, HEIGHT, WIDTH), 0.5), torch.zeros(1, 3, HEIGHT, WIDTH)
-    rough[..., -32:, -32:] = random_images(1)[..., -32:, -32:]
+def test_patches_lie_where_the_error_is(make):
+    bright = torch.zeros(1, 3, ROWS, COLUMNS)
     bright[..., -32:, -32:] = 1.0
-    assert share_in_corner(make, "uniform", rough) < 0.35  # 16 of 63 places
-    assert share_in_corner(make, "structure", rough) > 0.95
-    assert share_in_corner(make, "error", bright) > 0.95
-    assert (
-        share_in_corner(make, "structure", torch.full_like(rough, 0.5)) < 0.35
-    )  # nothing anywhere
+    assert share_in_corner(make, "uniform", bright) < 0.35  # 49 of 221 places
+    assert share_in_corner(make, "error", bright) > 0.9
     assert share_in_corner(make, "error", torch.zeros_like(bright)) < 0.35
 
 
-@pytest.mark.parametrize("kind", PLACING)
+@pytest.mark.parametrize("kind", KINDS[1:])
 def test_one_in_nine_goes_to_a_new_image(make, kind):
-    sampler, environment = make(kind, random_images(3), max_steps_per_image=1000)
+    sampler, environment = make(kind, random_images(3), most=1000)
     before = environment.pool.num_drawn
     for _ in range(60):
-        sampler.step(environment, is_last=False)
+        step(sampler, environment)
     rate = (environment.pool.num_drawn - before) / (60 * 64)
     assert rate == pytest.approx(1 / 9, abs=0.02)  # four standard deviations
 
@@ -147,6 +125,43 @@ def test_the_seed_decides_the_places(make, kind):
     assert not torch.equal(walk(0), walk(1))
 
 
+def test_the_confidence_bound_by_hand():
+    # Errors scaled to [0, 1]: 0, 1/2, 1, without and with many patches on the image.
+    errors = torch.tensor([[[1.0, 2.0, 3.0]]])
+    visits = torch.tensor([[[0.0, 1.0, 2.0]]])
+    found = [
+        ucb_places(errors, visits, torch.tensor([n]), torch.tensor([0]), 0 * errors, reach=1.0)
+        for n in (0.0, 1e12)
+    ]
+    doubt = EXPLORATION * torch.tensor(1e12).log1p().sqrt()
+    bounds = torch.tensor([0, 0.5, 1]) + doubt / (1 + visits[0, 0]).sqrt()
+    assert found[0].tolist() == [[0, 2]]  # no doubt: the largest error
+    assert found[1].tolist() == [[0, int(bounds.argmax())]] == [[0, 0]]
+
+
+def test_walkers_on_one_image_choose_different_places():
+    errors = torch.rand(4, 6, 6, generator=torch.Generator().manual_seed(0))
+    errors[:3] = errors[0]
+    numbers, none = torch.tensor([5, 5, 5, 2]), torch.zeros(4, 6, 6)
+    many = torch.full((4,), 50.0)
+    found = ucb_places(errors, none, many, numbers, none, reach=2.0).tolist()
+    assert len({tuple(place) for place in found[:3]}) == 3
+    alone = ucb_places(errors[3:], none[3:], many[3:], numbers[3:], none[3:], reach=2.0).tolist()
+    assert found[3:] == alone
+    assert not none.any()
+
+
+def test_the_bound_covers_the_image_and_comes_back_to_what_stays_wrong(make):
+    image = torch.full((1, 3, ROWS, COLUMNS), 0.1)
+    image[..., -PATCH:, -PATCH:] = 0.9
+    sampler, environment = make("ucb", image, 1, most=10_000)
+    for _ in range(400):
+        step(sampler, environment)
+    visits = environment.channel_maps(Channel.VISITS)[0]
+    assert visits.min() >= 1
+    assert visits[-PATCH:, -PATCH:].mean() > 2 * visits[:PATCH, :PATCH].mean()
+
+
 def updates_of_a_cycle(make, monkeypatch, num_steps, **settings):
     """When the policy was updated: (step, first step learned from, whether another follows)."""
     sampler, environment = make("policy", random_images(3), 4, **settings)
@@ -154,18 +169,17 @@ def updates_of_a_cycle(make, monkeypatch, num_steps, **settings):
     seen, original = [], sampler.learner.update
 
     def update(next_observation, skip=0):
-        first = step - len(sampler.learner.rollout) + 1 + skip
-        seen.append((step, first, next_observation is not None))
+        first = number - len(sampler.learner.rollout) + 1 + skip
+        seen.append((number, first, next_observation is not None))
         return original(next_observation, skip)
 
     monkeypatch.setattr(sampler.learner, "update", update)
-    for step in range(1, num_steps + 1):
+    for number in range(1, num_steps + 1):
         before = [parameter.clone() for parameter in sampler.learner.policy.parameters()]
-        figures = sampler.step(environment, is_last=step == num_steps)
-        after = sampler.learner.policy.parameters()
-        has_learned = not all(map(torch.equal, before, after))
+        _, figures = step(sampler, environment, is_last=number == num_steps)
+        has_learned = not all(map(torch.equal, before, sampler.learner.policy.parameters()))
         assert has_learned == ("policy_loss" in figures)
-        assert has_learned == bool(seen and seen[-1][0] == step >= seen[-1][1])
+        assert has_learned == bool(seen and seen[-1][0] == number >= seen[-1][1])
     return seen
 
 
@@ -179,21 +193,18 @@ def test_the_policy_does_not_learn_from_the_first_steps_of_a_cycle(make, monkeyp
     assert seen == [(3, 5, True), (6, 5, True), (8, 7, False)]  # nothing, from the fifth, all
 
 
-def test_the_policy_is_paid_each_walkers_own_and_the_shared_part(make, monkeypatch):
+def test_the_policy_is_told_each_walkers_own_and_the_shared_part(make):
     sampler, environment = make("policy", random_images(3), 4)
     assert isinstance(sampler, PolicySampler)
-    environment.num_steps = environment.reward.beta.steps // 2  # beta is 1/2
-    noted, taken = [], []
-    monkeypatch.setattr(sampler.learner, "note_reward", lambda *paid: noted.append(paid))
-    step = environment.step
-    monkeypatch.setattr(
-        environment, "step", lambda actions: taken.append(step(actions)) or taken[0]
-    )
-    sampler.step(environment, is_last=False)
-    ((own, shared),), ((_, rewards, _, _, info),) = noted, taken
-    assert shared == pytest.approx(0.5 * -0.5)
-    torch.testing.assert_close(own + shared, rewards)
-    counted = info["counted"]
-    terms = 0.5 * (info["reward_clone"] + info["reward_cover"])
-    torch.testing.assert_close(own[counted], terms[counted])
-    assert counted.any()
+    sampler.pick(environment)
+    own = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    sampler.learn(own, -0.25, environment, is_last=False)
+    assert torch.equal(sampler.learner.rollout.own_rewards[0], own)
+    assert sampler.learner.rollout.shared_rewards == [-0.25]
+
+
+def test_samplers_are_made_by_name(make):
+    sampler = make("policy", random_images(3), 4)[0]
+    assert isinstance(sampler, PolicySampler)
+    assert isinstance(sampler.learner.policy, Policy)
+    assert isinstance(make("ucb", random_images(3), 4)[0], PlacingSampler)

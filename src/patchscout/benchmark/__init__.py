@@ -1,1 +1,1 @@
-"""The benchmark: jobs in processes of their own, raw results, tables and plots made of them."""
+"""The benchmark: jobs in processes of their own, one CSV file of results, one table made of it."""

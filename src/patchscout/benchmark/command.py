@@ -1,4 +1,4 @@
-"""The whole benchmark, top to bottom: plan, run what is missing, write tables and plots."""
+"""The whole benchmark, top to bottom: plan, run what is missing, show the table."""
 
 from __future__ import annotations
 
@@ -7,25 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
-
-from patchscout.benchmark.jobs import (
-    Job,
-    MeasuredSize,
-    TestPart,
-    find_categories,
-    is_finished,
-    plan_jobs,
-)
-from patchscout.benchmark.machine import commit, num_cores
-from patchscout.benchmark.page import check_folder, open_folder, write_page
-from patchscout.benchmark.published import read_published
+from patchscout.benchmark.jobs import Job, find_categories, is_finished, plan_jobs
+from patchscout.benchmark.protocols import Protocol
+from patchscout.benchmark.results import add_result, read_results
 from patchscout.benchmark.runner import Resources, Runner
-from patchscout.benchmark.screen import results_table
+from patchscout.benchmark.table import caption, results_table
 from patchscout.benchmark.variants import read_base, read_variants
-from patchscout.checks import InputValueError, nearest
+from patchscout.checks import InputValueError
 from patchscout.devices import choose_device
+from patchscout.files.atomic import remove_partial_files, write_text_atomic
 from patchscout.monitor import Monitor
+from patchscout.waiting import num_cores
 
 MOST_THREADS = 4096
 """And as many jobs side by side."""
@@ -37,31 +29,25 @@ class Request:
 
     Attributes:
         data: Categories, or folders that hold categories.
-        out: The folder of results.
+        out: The file of results.
         seeds: The seeds, with commas between them.
         variants: The file of variants, if any.
         config: A file of settings that all variants share, if any.
-        reference: The variant that the others are compared with.
-        on: Measured on the test images, or on some that are kept from training.
-        size: Measured at 256 x 256 px, or at each image's own size too.
+        protocol: Which images are trained and measured on.
         jobs: How many jobs run side by side; unset, one for each core.
         threads: Threads of each; unset, what the cores allow.
         device: Where to compute.
-        command: What the person typed.
     """
 
     data: Sequence[Path]
     out: Path
-    seeds: str
-    variants: Path | None
-    config: Path | None
-    reference: str
-    on: TestPart
-    size: MeasuredSize
-    jobs: int | None
-    threads: int | None
-    device: str
-    command: str
+    seeds: str = "42,43,44"
+    variants: Path | None = None
+    config: Path | None = None
+    protocol: Protocol = "seen"
+    jobs: int | None = None
+    threads: int | None = None
+    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -71,13 +57,11 @@ class Plan:
     Attributes:
         missing: Jobs that have no result yet.
         finished: Jobs that have one.
-        notes: A line for each protocol that a category has no use for.
         resources: What the jobs may use.
     """
 
     missing: list[Job]
     finished: list[Job]
-    notes: list[str]
     resources: Resources
 
     def lines(self) -> list[str]:
@@ -86,7 +70,6 @@ class Plan:
         return [
             *(f"finished  {job.name}" for job in self.finished),
             *(f"to run    {job.name}" for job in self.missing),
-            *self.notes,
             f"{len(self.finished)} finished, {len(self.missing)} to run, {used.parallel_jobs} side"
             f" by side with {used.threads} thread{'s' * (used.threads != 1)} each.",
         ]
@@ -101,71 +84,67 @@ def make_plan(request: Request) -> Plan:
     for name, value in (("jobs", request.jobs), ("threads", request.threads)):
         if value is not None and not 1 <= value <= MOST_THREADS:
             raise InputValueError(f"`--{name}` must be in 1 to {MOST_THREADS}; got {value}.")
+    if request.out.suffix != ".csv":
+        raise InputValueError(f"`--out` must be a file that ends in .csv; got {request.out}.")
     seeds = parse_seeds(request.seeds)
     variants = read_variants(request.variants)
-    if request.reference not in variants:
-        raise InputValueError(
-            f"`--reference` must be one of the variants {', '.join(variants)}; got"
-            f" '{request.reference}'{nearest(request.reference, variants)}."
-        )
+    base = read_base(request.config)
     choose_device(request.device)
-    check_folder(request.out)
-    jobs, notes = plan_jobs(
+    jobs = plan_jobs(
         find_categories(request.data),
         variants,
         seeds,
-        read_base(request.config),
-        on=request.on,
-        size=request.size,
+        base,
+        protocol=request.protocol,
         device=request.device,
     )
-    done = {job.name: is_finished(job, request.out) for job in jobs}
+    results = read_results(request.out)
+    done = {job.key: is_finished(job, results, request.out) for job in jobs}
     return Plan(
-        [job for job in jobs if not done[job.name]],
-        [job for job in jobs if done[job.name]],
-        notes,
+        [job for job in jobs if not done[job.key]],
+        [job for job in jobs if done[job.key]],
         Resources.choose(num_cores(), request.jobs, request.threads),
     )
 
 
-def run_benchmark(
-    request: Request, plan: Plan, monitor: Monitor, say: Callable[[str | Table], None]
-) -> int:
-    """Run what is missing and write what all results amount to.
+def run_benchmark(out: Path, plan: Plan, monitor: Monitor, say: Callable[[str], None]) -> int:
+    """Run what is missing and show the table of all results in the file.
 
     Args:
-        request: What is asked for.
+        out: The file of results.
         plan: What is to be done.
         monitor: Shows progress.
-        say: Prints a line or a table.
+        say: Prints a line.
 
     Returns:
         The exit code: 1 if a job failed, 130 after Ctrl-C.
     """
-    open_folder(request.out, request.command)
-    failed: list[str] = []
-    status = 0
-    for note in plan.notes:
-        say(note)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    remove_partial_files(out.parent)
     if plan.finished:
         say(f"{len(plan.finished)} of {len(plan.finished) + len(plan.missing)} jobs are finished.")
+    failed: list[str] = []
+    errors = out.with_suffix(".errors.txt")
+    errors.unlink(missing_ok=True)
+    stopped = False
     try:
-        runner = Runner(request.out, plan.resources, request.command, commit())
-        for outcome in runner.run(plan.missing, monitor):
-            if outcome.error is not None:
-                failed.append(outcome.line())
+        for outcome in Runner(plan.resources).run(plan.missing, monitor):
+            if outcome.result is not None:
+                add_result(out, outcome.result)
+            else:
+                failed.append(f"{outcome.line()}\n{outcome.said}")
+                write_text_atomic(errors, "\n".join(failed))
     except KeyboardInterrupt:
-        status = 130
-    runs, rows, lines = write_page(request.out, request.reference)
-    if rows:
-        say(results_table(runs, rows, read_published()))
-    for line in (*failed, *lines):
-        say(line)
-    if status:
+        stopped = True
+    if results := read_results(out).values():
+        say(f"{results_table(results)}\n\n{caption(results)}")
+    for text in failed:
+        say(text.partition("\n")[0])
+    if stopped:
         say("Stopped. The same command goes on where it was; what is finished is not run again.")
     elif failed:
-        say(f"{len(failed)} jobs failed; the same command tries them again.")
-    return status or (1 if failed else 0)
+        say(f"{len(failed)} jobs failed, see {errors}; the same command tries them again.")
+    return 130 if stopped else 1 if failed else 0
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -1,28 +1,23 @@
-"""One training and test: what it is, where its result lies, and whether it is done already."""
+"""One training and test: what it is, and whether its result is there already."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from patchscout.benchmark.variants import Method, Protocol, Variant
-from patchscout.checks import InputError, InputNotFoundError, InputValueError
-from patchscout.config import BEFORE, Config, merged
-from patchscout.data.json_files import read_json_object, refuse_newer
+from patchscout.benchmark.protocols import Protocol
+from patchscout.benchmark.results import Key, Result
+from patchscout.benchmark.variants import Variants, variant_config
+from patchscout.checks import InputNotFoundError, InputValueError
+from patchscout.config import Config, merged
 from patchscout.data.layout import read_dataset
-from patchscout.data.split import cross_size_split, draw_split, validation_split
-from patchscout.text import short_name
-from patchscout.types import NORMAL, Dataset, Split
-
-FORMAT_VERSION = 1
-"""Of the result files; a newer one is refused."""
-
-TestPart = Literal["test", "validation"]
-MeasuredSize = Literal["256", "native"]
+from patchscout.text import csv_cell
+from patchscout.types import NORMAL
 
 
 class Job(BaseModel):
@@ -32,12 +27,8 @@ class Job(BaseModel):
         category: Name of the folder.
         root: The folder.
         variant: Name of the variant.
-        method: How it is trained.
-        model: The model of anomalib, if it is one.
-        protocol: What is trained on.
-        held_out_type: The defect type left out, for `unseen`.
-        on: Measured on the test images, or on some that are kept from training.
-        size: Measured at 256 x 256 px, or at each image's own size too.
+        protocol: Which images are trained and measured on.
+        settings: What the variant and `--config` set.
         config: Every setting.
     """
 
@@ -46,60 +37,27 @@ class Job(BaseModel):
     category: str
     root: Path
     variant: str
-    method: Method
-    model: str | None
     protocol: Protocol
-    held_out_type: str | None
-    on: TestPart
-    size: MeasuredSize
+    settings: dict[str, Any]
     config: Config
 
     @property
-    def key(self) -> str:
-        """The name of its result within category and variant: the seed, and the type left out."""
-        seed = str(self.config.seed)
-        return seed if self.held_out_type is None else f"{seed}-{self.held_out_type}"
+    def key(self) -> Key:
+        """What its row is found by."""
+        held_out = csv_cell(self.config.held_out_type or "")
+        return csv_cell(self.category), self.variant, self.config.seed, held_out
 
     @property
     def name(self) -> str:
         """How it is called on the screen."""
-        return f"{self.category}/{self.variant}/{self.key}"
+        return "/".join(str(part) for part in self.key if part != "")
 
-    def path(self, out: Path, suffix: str = ".json") -> Path:
-        """Return where a file of it lies below the folder of results."""
-        return out / self.category / self.variant / f"{short_name(self.key)}{suffix}"
-
-    def description(self) -> dict[str, Any]:
-        """Return what a result is compared by; the folder of the images may move."""
-        return self.model_dump(mode="json", exclude={"root"})
-
-    def split(self, dataset: Dataset) -> Split:
-        """Draw its images.
-
-        Raises:
-            InputValueError: If they do not allow it.
-        """
-        config, is_unseen = self.config, self.protocol == "unseen"
-        settings: dict[str, Any] = {
-            "labeled_per_type": config.labeled_per_type,
-            "seed": config.seed,
-            "max_normal": config.max_normal,
-        }
-        if self.protocol == "cross_size":
-            split = cross_size_split(dataset, **settings)
-        else:
-            held_out = self.held_out_type if self.on == "test" else None
-            split = draw_split(dataset, held_out_type=held_out, **settings)
-        if self.on == "test":
-            return split
-        # An unseen type is validated on with its labeled images, which then are not trained on.
-        left_out = [s for s in split.labeled if is_unseen and s.defect_type == self.held_out_type]
-        kept = tuple(sample for sample in split.labeled if sample not in left_out)
-        inner = validation_split(Split(split.train_normal, kept, split.test), config.seed)
-        if not is_unseen:
-            return inner
-        normal = tuple(sample for sample in inner.test if not sample.is_anomalous)
-        return Split(inner.train_normal, kept, (*normal, *left_out))
+    @property
+    def digest(self) -> str:
+        """The same for two jobs only if all their settings are, but for seed and device."""
+        settings = self.config.model_dump(mode="json", exclude={"seed", "device", "held_out_type"})
+        text = json.dumps(settings, sort_keys=True)
+        return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:12]
 
 
 def find_categories(data: Sequence[Path]) -> dict[str, Path]:
@@ -129,106 +87,75 @@ def find_categories(data: Sequence[Path]) -> dict[str, Path]:
             name = root.resolve().name
             if name in found and found[name].resolve() != root.resolve():
                 raise InputValueError(
-                    f"two categories are called '{name}': {found[name]} and {root}. Results lie"
-                    " in folders of that name; rename one."
+                    f"two categories are called '{name}': {found[name]} and {root}. Results are"
+                    " told apart by that name; rename one."
                 )
             found[name] = root
     return found
 
 
 def plan_jobs(
-    categories: dict[str, Path],
-    variants: dict[str, Variant],
+    categories: Mapping[str, Path],
+    variants: Variants,
     seeds: Sequence[int],
     base: dict[str, Any],
     *,
-    on: TestPart,
-    size: MeasuredSize,
+    protocol: Protocol,
     device: str,
-) -> tuple[list[Job], list[str]]:
-    """Return all jobs, seed by seed, and a line for each protocol that a category has no use for.
+) -> list[Job]:
+    """Return all jobs, seed by seed, so that a comparison is complete as early as can be.
 
     Raises:
         InputError: If a variant or a category does not fit.
     """
-    shared: dict[str, Any] = {"on": on, "size": size}
     jobs: list[Job] = []
-    notes: list[str] = []
-    datasets = {name: read_dataset(root) for name, root in categories.items()}
     for seed in seeds:
-        for category, dataset in datasets.items():
-            for name, variant in variants.items():
-                config = variant.config({**base, "seed": seed, "device": device}, f"'{name}'")
-                types = dataset.defect_types if variant.protocol == "unseen" else (None,)
-                planned = [
-                    Job(
-                        category=category,
-                        root=dataset.root,
-                        variant=name,
-                        method=variant.method,
-                        model=variant.model,
-                        protocol=variant.protocol,
-                        held_out_type=held_out,
-                        config=config.model_copy(update={"held_out_type": held_out}),
-                        **shared,
+        for category, root in categories.items():
+            types: Sequence[str | None] = [None]
+            if protocol == "unseen":
+                types = read_dataset(root).defect_types
+            for name, own in variants.items():
+                settings = merged(base, own)
+                for held_out in types:
+                    config = variant_config(
+                        settings, name, seed=seed, device=device, held_out_type=held_out
                     )
-                    for held_out in types
-                ]
-                try:
-                    planned[0].split(dataset)
-                except InputError as error:
-                    if variant.protocol == "seen":
-                        raise
-                    notes.append(f"no job {category}/{name}/{seed}: {error}")
-                else:
-                    jobs += planned
-    return jobs, notes
+                    jobs.append(
+                        Job(
+                            category=category,
+                            root=root,
+                            variant=name,
+                            protocol=protocol,
+                            settings=settings,
+                            config=config,
+                        )
+                    )
+    return jobs
 
 
-def is_finished(job: Job, out: Path) -> bool:
+def is_finished(job: Job, results: Mapping[Key, Result], path: Path) -> bool:
     """Return whether the result of a job is there.
 
+    Args:
+        job: The job.
+        results: The rows of the file of results.
+        path: The file, for errors.
+
     Raises:
-        InputValueError: If the result there is of another job, or cannot be read.
+        InputValueError: If the result there is of another protocol or of other settings.
     """
-    path = job.path(out)
-    if not (path.is_file() and job.path(out, ".npz").is_file()):
+    protocols = {result.protocol for result in results.values()} - {job.protocol}
+    if protocols:
+        raise InputValueError(
+            f"{path} holds results of protocol `{protocols.pop()}`, which no table can mix with"
+            f" `{job.protocol}`. Name another file with `--out`."
+        )
+    found = results.get(job.key)
+    if found is None:
         return False
-    result = read_result(path)
-    old, new = (_flat(description) for description in (result["job"], job.description()))
-    if old.get("size") == "native":  # 256 is measured too
-        new["size"] = "native"
-    defaults = _flat({"config": merged(Config().model_dump(mode="json"), BEFORE)})
-    for name in sorted(old.keys() | new.keys()):
-        # A setting that is newer than the result was not there to be changed.
-        before = old.get(name, defaults.get(name))
-        if before != new.get(name):
-            raise InputValueError(
-                f"{path} is the result of another job: `{name}` was {json.dumps(before)} and is"
-                f" {json.dumps(new.get(name))} now. Name another folder with `--out`, or remove"
-                " that file to run the job again."
-            )
+    if found.config != job.digest:
+        raise InputValueError(
+            f"{path} has a result of {job.name} with other settings, or of a version with other"
+            " defaults. Name another file with `--out`, or remove that line to run it again."
+        )
     return True
-
-
-def read_result(path: Path) -> dict[str, Any]:
-    """Read a result file.
-
-    Raises:
-        InputValueError: If it is damaged or of a newer format.
-    """
-    result = read_json_object(path, "a result of `patchscout benchmark`")
-    version = result.get("format_version")
-    refuse_newer(version, FORMAT_VERSION, path)
-    if version != FORMAT_VERSION or not {"job", "metrics"} <= result.keys():
-        raise InputValueError(f"{path} is no result of `patchscout benchmark`. Move it away.")
-    return result
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested dicts as one, with dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else None
-        flat |= inner if inner else {prefix + name: value}
-    return flat

@@ -1,12 +1,10 @@
-"""What a figure was measured on and with: machine, versions, commit, memory."""
+"""What a figure was measured on and with: machine, commit, date."""
 
 from __future__ import annotations
 
 import platform
 import subprocess
-import sys
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -54,25 +52,6 @@ def commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of Python, PyTorch and this program."""
-    try:
-        own = version("patchscout")
-    except PackageNotFoundError:
-        own = "unknown"
-    return {"python": platform.python_version(), "torch": torch.__version__, "patchscout": own}
-
-
 def today() -> str:
     """Return date and time (UTC)."""
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def peak_memory_mib() -> float | None:
-    """Return the largest resident set of this process so far in MiB; None on Windows."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)

@@ -1,4 +1,4 @@
-"""Runs jobs side by side, each in a process of its own, and leaves what is done when stopped."""
+"""Runs jobs side by side, each in a process of its own, and ends them when it is stopped."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from pathlib import Path
 
-from patchscout.benchmark.jobs import Job, is_finished
+from patchscout.benchmark.jobs import Job
+from patchscout.benchmark.machine import commit
+from patchscout.benchmark.results import Result
 from patchscout.benchmark.worker import Order
 from patchscout.checks import one_line
-from patchscout.files.atomic import write_text_atomic
 from patchscout.limits import current_limits
 from patchscout.monitor import Monitor
 
@@ -53,36 +53,31 @@ class Resources:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job went: its F1_max and seconds of training, or the line that says what failed."""
+    """How a job went: its result, or the line that says why there is none, and all it said."""
 
     job: Job
-    f1_max: float | None = None
-    seconds: float = 0.0
-    error: str | None = None
+    result: Result | None = None
+    error: str = ""
+    said: str = ""
 
     def line(self) -> str:
         """Return it in one line."""
-        if self.error is not None:
+        if self.result is None:
             return f"{self.job.name}: FAILED: {self.error}"
-        f1_max = "-" if self.f1_max is None else f"{self.f1_max:.3f}"
-        return f"{self.job.name}: F1_max {f1_max}, {self.seconds:.0f} s to train"
+        figures = f"F1_max {self.result.f1_max:.3f}, AP {self.result.ap:.3f}"
+        return f"{self.job.name}: {figures}, {self.result.seconds:.0f} s to train"
 
 
 class Runner:
-    """Runs jobs in processes; used as a context, it ends those still running when left.
+    """Runs jobs in processes and ends those that still run when it is stopped.
 
     Args:
-        out: The folder of results.
         resources: How many side by side, with how many threads.
-        command: What the person typed, for the results.
-        commit: The commit of the program, likewise.
     """
 
-    def __init__(self, out: Path, resources: Resources, command: str, commit: str | None) -> None:
-        self.out = out
+    def __init__(self, resources: Resources) -> None:
         self.resources = resources
-        self.command = command
-        self.commit = commit
+        self._commit = commit()
         self._processes: set[subprocess.Popen[str]] = set()
         self._lock = threading.Lock()
         self._stopped = False
@@ -102,15 +97,11 @@ class Runner:
 
     def _run_one(self, job: Job) -> Outcome:
         """Do one job in a process and wait for it."""
-        if is_finished(job, self.out):  # by another command on the same folder
-            return Outcome(job)
         order = Order(
             job=job,
-            out=self.out.resolve(),
             threads=self.resources.threads,
             parallel_jobs=self.resources.parallel_jobs,
-            command=self.command,
-            commit=self.commit,
+            commit=self._commit,
             limits=current_limits(),
         )
         process = self._start()
@@ -133,7 +124,7 @@ class Runner:
         process.stdin.close()
         with self._lock:
             self._processes.discard(process)
-        return self._outcome(job, status, answer, "".join(errors))
+        return outcome_of(job, status, answer, "".join(errors))
 
     def _start(self) -> subprocess.Popen[str] | None:
         """Start a process, in a session of its own so that Ctrl-C reaches only this one."""
@@ -154,21 +145,6 @@ class Runner:
             self._processes.add(process)
             return process
 
-    def _outcome(self, job: Job, status: int, answer: str, errors: str) -> Outcome:
-        """Read what a process said, and keep what it said of a failure in a file."""
-        record = job.path(self.out, ".error.txt")
-        said = answer.strip().splitlines()
-        found = json.loads(said[-1]) if said and said[-1].startswith("{") else {}
-        if status == 0 and "metrics" in found:
-            record.unlink(missing_ok=True)
-            return Outcome(job, found["metrics"]["pixel_f1_max"], found["seconds"]["train"])
-        if self._stopped:
-            return Outcome(job, error="stopped")
-        line = found.get("error") or _reason(status, errors)
-        record.parent.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(record, f"{line}\n\n{errors}")
-        return Outcome(job, error=line)
-
     def _stop(self) -> None:
         """End the processes that still run."""
         with self._lock:
@@ -183,11 +159,23 @@ class Runner:
                 process.kill()
 
 
-def _reason(status: int, errors: str) -> str:
-    """Return why a process ended that said nothing of it."""
+def outcome_of(job: Job, status: int, answer: str, errors: str) -> Outcome:
+    """Return how a job went, from what its process left.
+
+    Args:
+        job: The job.
+        status: The exit code, negative for a signal.
+        answer: What it wrote to standard output.
+        errors: What it wrote to standard error.
+    """
+    said = answer.strip().splitlines()
+    found = json.loads(said[-1]) if said and said[-1].startswith("{") else {}
+    if status == 0 and "result" in found:
+        return Outcome(job, Result.model_validate(found["result"]))
     if status < 0:
         name = signal.Signals(-status).name
         hint = " (out of memory?)" if name == "SIGKILL" else ""
-        return f"the process was ended by {name}{hint}"
+        return Outcome(job, error=f"the process was ended by {name}{hint}", said=errors)
     last = errors.strip().splitlines()
-    return one_line(last[-1]) if last else f"the process ended with exit code {status}"
+    reason = one_line(last[-1]) if last else f"the process ended with exit code {status}"
+    return Outcome(job, error=found.get("error") or reason, said=errors)

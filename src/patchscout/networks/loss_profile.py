@@ -1,154 +1,96 @@
-"""From images to loss profiles: the errors of T autoencoders, or of one with T dropout masks."""
+"""From features to loss profiles: the errors of T snapshots of the autoencoder, level by level."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from patchscout.networks.autoencoder import Autoencoder
+from patchscout.networks.autoencoder import FeatureAutoencoder, cosine_error, level_of
 
-Images = Float[Tensor, "batch 3 height width"]
+ERROR_FLOOR = 0.01
+"""Added to errors before the logarithm, so that those near 0 don't stand out."""
 
-LOG_FLOOR = 1e-3
-"""Added to errors before the logarithm: about a quarter of a grey level of 8 bits."""
-LOG_CENTER, LOG_SPREAD = -3.5, 1.2
-"""Bring the logarithm of usual errors near mean 0 and spread 1."""
-
-SIGNED_FLOOR = 0.01
-"""Signed errors are in proportion below this, and logarithmic above it."""
-
-ErrorMaps = Float[Tensor, "batch channels height width"]
-"""Of one autoencoder: one channel, or with signed errors one for each color."""
+Maps = Float[Tensor, "batch channels rows columns"]
 
 
-def absolute_error(reconstructions: Images, images: Images) -> Float[Tensor, "batch height width"]:
-    """Return each pixel's reconstruction error: the mean absolute difference over RGB."""
-    return (reconstructions - images).abs().mean(dim=1)
+class Profile(NamedTuple):
+    """What the autoencoder makes of the features of one level.
+
+    Attributes:
+        features: Standardized by channel over normal images, (batch, channels, rows, columns).
+        residual: Feature minus reconstruction of the last snapshot, each channel divided by its
+            spread on normal images that the autoencoder had not seen; likewise.
+        errors: Logarithm of the cosine error at each snapshot, (batch, T, rows, columns).
+    """
+
+    features: Maps
+    residual: Maps
+    errors: Maps
 
 
-def error_channels(reconstructions: Images, images: Images, error: str, scale: str) -> ErrorMaps:
-    """Return the reconstruction error of each pixel as the predictor sees it.
+class LossProfile(nn.Module):
+    """The part of a trained model that turns a backbone's features into loss profiles.
 
     Args:
-        reconstructions: What the autoencoder makes of `images`.
-        images: RGB images in [0, 1].
-        error: `absolute`, the mean absolute difference over RGB, or `signed`, the difference of
-            each color.
-        scale: `linear` or `log`, see `scale_errors`.
-    """
-    if error == "signed":
-        return scale_errors(reconstructions - images, scale, signed=True)
-    return scale_errors(absolute_error(reconstructions, images)[:, None], scale)
-
-
-def scale_errors(errors: Tensor, scale: str, *, signed: bool = False) -> Tensor:
-    """Return errors as they are (`linear`) or logarithmic (`log`).
-
-    Of absolute errors this is the standardized logarithm, of signed ones the logarithm of their
-    size, with the sign.
-    """
-    if scale == "linear":
-        return errors
-    if signed:
-        return errors.sign() * (1 + errors.abs() / SIGNED_FLOOR).log() / 2
-    return ((errors + LOG_FLOOR).log() - LOG_CENTER) / LOG_SPREAD
-
-
-def num_error_channels(error: str) -> int:
-    """Return how many channels each autoencoder gives."""
-    return 3 if error == "signed" else 1
-
-
-class ProfileExtractor(nn.Module):
-    """The part of a trained model that turns an image into its loss profile.
-
-    Args:
-        autoencoders: T snapshots of the autoencoder, in the order they were taken; or a single
-            one, used with each of T masks.
-        masks: (T, bottleneck channels) for structured dropout, else None.
-        error_scale: `log` or `linear`.
-        downscale: By how much images are shrunk for the autoencoder; the error maps are enlarged
-            again by as much.
-        error: `absolute` or `signed`, see `error_channels`.
+        snapshots: T states of the autoencoder, in the order they were taken.
+        channels: Of each level of the backbone.
     """
 
-    masks: Tensor | None
-
-    def __init__(
-        self,
-        autoencoders: Sequence[Autoencoder],
-        masks: Tensor | None,
-        error_scale: str,
-        downscale: int = 1,
-        error: str = "absolute",
-    ) -> None:
+    def __init__(self, snapshots: Sequence[FeatureAutoencoder], channels: Sequence[int]) -> None:
         super().__init__()
-        self.autoencoders = nn.ModuleList(autoencoders).eval()
-        self.register_buffer("masks", masks)
-        self.error_scale = error_scale
-        self.downscale = downscale
-        self.error = error
+        self.snapshots = nn.ModuleList(snapshots)
+        self.channels = tuple(channels)
+        for name in ("mean", "spread", "residual_spread"):
+            for level, count in enumerate(channels):
+                fill = torch.zeros if name == "mean" else torch.ones
+                self.register_buffer(f"{name}_{level}", fill(count))
+        self.register_buffer("usual_error", torch.zeros(len(channels), 2))
 
-    @property
-    def sources(self) -> list[tuple[Autoencoder, Tensor | None]]:
-        """Each autoencoder and mask that an error map of the profile comes from."""
-        autoencoders = cast(list[Autoencoder], list(self.autoencoders))
-        if self.masks is None:
-            return [(autoencoder, None) for autoencoder in autoencoders]
-        return [(autoencoders[0], mask[None]) for mask in self.masks]
+    def standardized(self, features: Sequence[Maps]) -> list[Maps]:
+        """Return features as the autoencoder sees them: mean 0 and spread 1 a channel."""
+        return [
+            (one - self._of("mean", level)) / self._of("spread", level)
+            for level, one in enumerate(features)
+        ]
 
-    @property
-    def length(self) -> int:
-        """T, the number of snapshots or masks in a profile."""
-        return len(self.autoencoders) if self.masks is None else len(self.masks)
+    def forward(self, features: Sequence[Maps]) -> list[Profile]:
+        """Return the profile of each level.
 
-    @torch.no_grad()
-    def forward(self, images: Images) -> Float[Tensor, "batch channels height width"]:
-        """Return the loss profiles of images in [0, 1]: T channels, or 3 T if errors are signed."""
-        return self.enlarge(self.small_maps(images))
+        Args:
+            features: What `standardized` gives.
+        """
+        found = []
+        for level, one in enumerate(features):
+            errors, residual = [], one
+            for snapshot in self.snapshots:
+                reconstruction = level_of(cast(FeatureAutoencoder, snapshot), level)(one)
+                errors.append(cosine_error(one, reconstruction))
+                residual = one - reconstruction
+            residual = residual / self._of("residual_spread", level)
+            found.append(Profile(one, residual, log_error(torch.stack(errors, dim=1))))
+        return found
 
-    @torch.no_grad()
-    def small_maps(self, images: Images) -> Float[Tensor, "batch channels small_rows small_cols"]:
-        """Return the loss profiles at the autoencoder's resolution."""
-        small = shrink(images, self.downscale)
-        if self.masks is None:
-            reconstructions = [autoencoder(small) for autoencoder, _ in self.sources]
-        else:
-            reconstructions = self._masked_reconstructions(small, self.masks)
-        return torch.cat([self._channels(one, small) for one in reconstructions], dim=1)
+    def novelty(self, profiles: Sequence[Profile]) -> list[Maps]:
+        """Return how unusual the last error of each cell is, one channel a level.
 
-    def maps_of(self, autoencoder: Autoencoder, images: Images) -> Tensor:
-        """Return the channels that an autoencoder gives or would give, with a gradient."""
-        small = shrink(images, self.downscale)
-        return self.enlarge(self._channels(autoencoder(small), small))
+        In standard deviations above the mean, of the logarithm, on normal images.
+        """
+        mean, spread = self.usual_error.unbind(dim=1)
+        return [
+            (profile.errors[:, -1:] - mean[level]) / spread[level]
+            for level, profile in enumerate(profiles)
+        ]
 
-    def _masked_reconstructions(
-        self, small: Images, masks: Float[Tensor, "length channels"]
-    ) -> list[Images]:
-        """Return the reconstruction under each mask; the images are encoded only once."""
-        autoencoder = self.sources[0][0]
-        code, skip = autoencoder.encode(small)
-        return [autoencoder.decode(code * mask[None, :, None, None], skip) for mask in masks]
+    usual_error: Float[Tensor, "levels 2"]
 
-    def _channels(self, reconstructions: Images, small: Images) -> ErrorMaps:
-        return error_channels(reconstructions, small, self.error, self.error_scale)
-
-    def enlarge(
-        self, maps: Float[Tensor, "batch channels small_rows small_cols"]
-    ) -> Float[Tensor, "batch channels height width"]:
-        """Return maps of the autoencoder's resolution at that of the images."""
-        if self.downscale == 1:
-            return maps
-        return F.interpolate(maps, scale_factor=float(self.downscale), mode="bilinear")
+    def _of(self, name: str, level: int) -> Float[Tensor, "channels 1 1"]:
+        return getattr(self, f"{name}_{level}")[:, None, None]
 
 
-def shrink(images: Float[Tensor, "batch 3 height width"], factor: int) -> Tensor:
-    """Return images shrunk by a whole factor; each pixel is the mean of those that it replaces."""
-    if factor > 1:
-        images = F.avg_pool2d(images, factor)
-    return images.contiguous(memory_format=torch.channels_last)
+def log_error(error: Float[Tensor, "*_"]) -> Float[Tensor, "*_"]:
+    """Return the logarithm of errors, 0 where the error is 0."""
+    return (1 + error / ERROR_FLOOR).log()

@@ -2,55 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from patchscout.networks.loss_profile import ProfileExtractor, num_error_channels
-from patchscout.networks.normality import NUM_GRIDS, NormalityModel
-from patchscout.networks.novelty import LEAST_PROBABILITY, NoveltyModel
-from patchscout.networks.predictor import PredictorEnsemble
+from patchscout.networks.loss_profile import LossProfile, Profile
+from patchscout.networks.unet import UNet
 
 Images = Float[Tensor, "batch 3 height width"]
+Maps = Float[Tensor, "batch channels rows columns"]
+Probability = Float[Tensor, "batch height width"]
 Lighting = Float[Tensor, "batch 4 1 1"]
 """Mean of red, green and blue, and spread, of each image."""
 
-Deviations = Float[Tensor, "batch maps height width"]
+SideInput = Literal["features", "residual", "errors"]
+"""What the predictor sees beside the image; see `Profile`."""
 
-SURE = 2.0
-"""Log-odds, of a probability of 0.88, from which on a place is surely anomalous."""
+IMAGE_CHANNELS = 6
 
 SMALLEST_SPREAD = 0.02
 """A spread is taken for no less, so that noise in a flat image is not blown up."""
 
+LEAST_PROBABILITY = 1e-6
+"""The predictor is taken to be no surer than this, so that there are log-odds."""
 
-class Context(NamedTuple):
-    """What the features of a part of an image need of the whole image.
+LARGEST_NOVELTY = 14.0
+"""Novelty is taken to be no larger, which is about the log-odds of `LEAST_PROBABILITY`."""
+
+
+class Observation(NamedTuple):
+    """What the predictor sees.
 
     Attributes:
-        lighting: That of the whole image.
-        deviations: Of the part from what is normal there, as of the whole image.
+        image: Standardized over the normal training images, and over the image itself.
+        sides: The side inputs, by ascending stride.
     """
 
-    lighting: Lighting
-    deviations: Deviations
+    image: Float[Tensor, "batch 6 height width"]
+    sides: list[Maps]
 
 
-class FeatureExtractor(nn.Module):
-    """What the predictor sees of an image: its loss profile, its RGB values, or both.
-
-    RGB values are standardized over the normal training images and, so that lighting does not
-    matter, a second time over the image itself. Deviations from what is normal come first.
+class Observer(nn.Module):
+    """Turns images into profiles and these into what the predictor sees.
 
     Args:
-        profiles: Makes loss profiles; None if only the image is seen.
-        inputs: `profile`, `image` or `both`.
+        backbone: Gives features; see `backbones`.
+        inputs: What is seen beside the image.
         channel_mean: Mean of each color over the normal training images, (3,).
         channel_std: Standard deviation likewise.
-        normality: Makes deviations; None if they are not seen.
     """
 
     channel_mean: Tensor
@@ -58,51 +61,57 @@ class FeatureExtractor(nn.Module):
 
     def __init__(
         self,
-        profiles: ProfileExtractor | None,
-        inputs: str,
+        backbone: nn.Module,
+        inputs: Sequence[SideInput],
         channel_mean: Tensor,
         channel_std: Tensor,
-        normality: NormalityModel | None = None,
     ) -> None:
         super().__init__()
-        self.profiles = profiles
-        self.inputs = inputs
-        self.normality = normality
+        self.backbone = backbone
+        self.inputs = tuple(inputs)
         self.register_buffer("channel_mean", channel_mean.float())
         self.register_buffer("channel_std", channel_std.float())
 
-    def forward(
-        self, images: Images, context: Context | None = None
-    ) -> Float[Tensor, "batch channels height width"]:
-        """Return the features of images in [0, 1].
+    def features(self, images: Images, lighting: Lighting | None = None) -> list[Maps]:
+        """Return the backbone's features of images in [0, 1].
 
         Args:
             images: Whole images, or parts of them.
-            context: That of the whole images, if these are parts.
+            lighting: That of the whole images, if these are parts.
         """
-        profiles = images[:, :0] if self.profiles is None else self.profiles(images)
-        return self.assemble(images, profiles, context or self.context(images))
-
-    def context(self, images: Images) -> Context:
-        """Return what is measured over whole images."""
-        deviations = images[:, :0] if self.normality is None else self.normality(images)
-        return Context(measure_lighting(images), deviations)
+        return self.backbone(relit(images, lighting))
 
     def assemble(
-        self,
-        images: Images,
-        profiles: Float[Tensor, "batch profile_channels height width"],
-        context: Context,
-    ) -> Float[Tensor, "batch channels height width"]:
-        """Return the features of images whose loss profiles are known."""
-        features = [context.deviations]
-        if self.inputs != "image":
-            features.append(profiles)
-        if self.inputs != "profile":
-            mean, std = self.channel_mean[:, None, None], self.channel_std[:, None, None]
-            features.append((images - mean) / std)
-            features.append(standardized(images, context.lighting))
-        return torch.cat(features, dim=1)
+        self, images: Images, profiles: Sequence[Profile], lighting: Lighting | None = None
+    ) -> Observation:
+        """Return what the predictor sees of images whose profiles are known."""
+        mean, std = self.channel_mean[:, None, None], self.channel_std[:, None, None]
+        image = torch.cat([(images - mean) / std, relit(images, lighting)], dim=1)
+        sides = []
+        if self.inputs:
+            sides = [
+                torch.cat([getattr(one, name) for name in self.inputs], dim=1) for one in profiles
+            ]
+        return Observation(image, sides)
+
+
+def side_channels(
+    inputs: Sequence[SideInput], channels: Sequence[int], strides: Sequence[int], length: int
+) -> Mapping[int, int]:
+    """Return the channels of the predictor's side input of each stride.
+
+    Args:
+        inputs: What is seen beside the image.
+        channels: Of the backbone's levels.
+        strides: Of these, in pixels.
+        length: T, the number of snapshots.
+    """
+    if not inputs:
+        return {}
+    return {
+        stride: sum(length if name == "errors" else count for name in inputs)
+        for stride, count in zip(strides, channels, strict=True)
+    }
 
 
 def measure_lighting(images: Images) -> Lighting:
@@ -111,101 +120,99 @@ def measure_lighting(images: Images) -> Lighting:
     return torch.cat([images.mean(dim=(2, 3), keepdim=True), spread], dim=1)
 
 
-def standardized(images: Images, lighting: Lighting) -> Images:
-    """Return images, or parts of them, as the backbone sees them: lighting does not matter."""
+def relit(images: Images, lighting: Lighting | None = None) -> Images:
+    """Return images with mean 0 and spread 1, each over all of its values: without its lighting."""
+    lighting = measure_lighting(images) if lighting is None else lighting
     return (images - lighting[:, :3]) / lighting[:, 3:]
 
 
-def num_features(
-    profile_length: int, inputs: str, error: str = "absolute", num_ranks: int = 0
-) -> int:
-    """Return how many channels a `FeatureExtractor` gives."""
-    num_profile = profile_length * num_error_channels(error)
-    num_seen = {"profile": num_profile, "image": 6, "both": num_profile + 6}[inputs]
-    return num_seen + NUM_GRIDS * num_ranks
-
-
 class Segmenter(nn.Module):
-    """Feature extractor and predictor, and what is new in the image whatever the predictor says.
+    """Backbone, loss profile and predictor, joined with the novelty of the last error.
 
     Args:
-        features: What the predictor sees of an image.
+        observer: What the predictor sees.
+        profile: Makes loss profiles.
         predictor: Gives logits.
-        novelty: What the predictor's probability is joined with; None for nothing. Its backbone is
-            the predictor's.
-        mirrored: Whether the mirror image of the features is scored too, and both averaged.
-        image_evidence: How much it counts that nothing in an image is surely a defect, see
-            `with_image_evidence`.
+        flip_tta: Whether the mirror image is scored too, and both averaged.
+        novelty_weight: See `fuse`.
     """
 
     def __init__(
         self,
-        features: FeatureExtractor,
-        predictor: PredictorEnsemble,
-        novelty: NoveltyModel | None = None,
+        observer: Observer,
+        profile: LossProfile,
+        predictor: UNet,
         *,
-        mirrored: bool = False,
-        image_evidence: float = 0.0,
+        flip_tta: bool = False,
+        novelty_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        self.features = features
+        self.observer = observer
+        self.profile = profile
         self.predictor = predictor
-        self.novelty = novelty
-        self.mirrored = mirrored
-        self.image_evidence = image_evidence
+        self.flip_tta = flip_tta
+        self.novelty_weight = novelty_weight
 
-    def forward(self, images: Images) -> Float[Tensor, "batch height width"]:
-        """Return the probability of being anomalous for each pixel of images in [0, 1]."""
-        profiles = self.features.profiles
-        maps = images[:, :0] if profiles is None else profiles.small_maps(images)
-        context = self.features.context(images)
-        features = self._features(images, maps, context)
-        general = self.predictor.general(features)
-        probability = self.predictor(features, general=general).sigmoid()
-        if self.mirrored:  # small error maps are flipped, cheaper than large ones
-            flipped = Context(context.lighting, context.deviations.flip(-1))
-            mirror_image = self.predictor(self._features(images.flip(-1), maps.flip(-1), flipped))
-            probability = (probability + mirror_image.sigmoid().flip(-1)) / 2
-        return self.concluded(probability, general)
-
-    def concluded(
-        self, probability: Float[Tensor, "batch height width"], general: Sequence[Tensor]
-    ) -> Float[Tensor, "batch height width"]:
-        """Return what follows from the predictor's probability: the anomaly maps.
+    def forward(self, images: Images, lighting: Lighting | None = None) -> Probability:
+        """Return the probability of being anomalous for each pixel.
 
         Args:
-            probability: Of being anomalous, for each pixel of whole images.
-            general: What the backbone finds in them; not looked at without novelty.
+            images: In [0, 1], whole or parts of larger ones.
+            lighting: That of the whole images, if these are parts.
         """
-        if self.novelty is not None:
-            probability = self.novelty.joined(probability, general)
-        return with_image_evidence(probability, self.image_evidence)
+        found = self._score(images, lighting)
+        if self.flip_tta:
+            found = (found + self._score(images.flip(-1), lighting).flip(-1)) / 2
+        return found
 
-    def _features(
-        self, images: Images, maps: Tensor, context: Context
-    ) -> Float[Tensor, "batch channels height width"]:
-        """Return what the predictor sees of images whose small error maps are known."""
-        profiles = self.features.profiles
-        enlarged = maps if profiles is None else profiles.enlarge(maps)
-        return self.features.assemble(images, enlarged, context)
+    def _score(self, images: Images, lighting: Lighting | None) -> Probability:
+        features = self.profile.standardized(self.observer.features(images, lighting))
+        profiles = self.profile(features)
+        seen = self.observer.assemble(images, profiles, lighting)
+        logits = self.predictor(seen.image, seen.sides)
+        if not self.novelty_weight:
+            return logits.sigmoid()
+        return fuse(logits, novelty_map(self.profile, profiles, images), self.novelty_weight)
 
 
-def with_image_evidence(
-    probability: Float[Tensor, "batch height width"], weight: float
+def novelty_map(
+    profile: LossProfile, profiles: Sequence[Profile], images: Images
 ) -> Float[Tensor, "batch height width"]:
-    """Return the probabilities of whole images, lower where nothing is surely a defect.
+    """Return how unusual the last error of the autoencoder is at each pixel, mean over levels.
 
-    Surfaces that vary look a little like a defect in many places. In an image with a defect one
-    place mostly leaves no doubt, and what is doubtful beside it may belong to it; where there is
-    none, what is doubtful is normal. The order within an image stays.
+    In standard deviations above the mean of normal images.
+    """
+    levels = [_pooled(one) for one in profile.novelty(profiles)]
+    finest = levels[0].shape[-2:]
+    total = torch.stack([F.interpolate(one, size=finest, mode="bilinear") for one in levels])
+    return F.interpolate(total.mean(dim=0), size=images.shape[-2:], mode="bilinear").squeeze(1)
+
+
+def _pooled(maps: Maps) -> Maps:
+    """Return the mean over the 3x3 neighborhood of each cell."""
+    return F.avg_pool2d(maps, 3, 1, 1, count_include_pad=False)
+
+
+def fuse(
+    logits: Float[Tensor, "batch height width"],
+    novelty: Float[Tensor, "batch height width"],
+    weight: float,
+) -> Probability:
+    """Return the probability from the weighted mean of the predictor's log-odds and novelty.
+
+    The predictor knows the kinds of defects that it was shown; novelty knows what is unlike normal
+    images, whatever it is.
 
     Args:
-        probability: Of being anomalous.
-        weight: By how much all log-odds are lowered for each unit that the largest is below `SURE`.
+        logits: Of the predictor.
+        novelty: See `novelty_map`.
+        weight: Of novelty, where that of the logits is 1.
     """
-    if weight == 0:
-        return probability
-    largest = probability.amax(dim=(1, 2), keepdim=True)
-    doubt = (SURE - torch.logit(largest, LEAST_PROBABILITY)).clamp_min(0)
-    odds_factor = torch.exp(-weight * doubt)
-    return odds_factor * probability / (1 - probability + odds_factor * probability)
+    log_odds = torch.logit(logits.sigmoid(), LEAST_PROBABILITY)
+    evidence = (novelty - USUAL).clamp(-LARGEST_NOVELTY, LARGEST_NOVELTY)
+    return ((log_odds + weight * evidence) / (1 + weight)).sigmoid()
+
+
+USUAL = 2.3
+"""Standard deviations above the mean up to which novelty speaks for a normal place: 99 % of them,
+if they were Gaussian."""

@@ -106,8 +106,7 @@ def choose_threshold(segmenter: Segmenter, views: ViewSource, monitor: Monitor) 
         return scored.lowest_good_threshold()
     except KeyboardInterrupt:
         if not scored.pixels.num_regions:
-            defect = views.defects(1)[0]
-            score(defect.image, defect.mask)
+            score(*views.defects(1)[0])
         monitor.say(
             f"Stopped while the threshold was chosen: it is chosen on {scored.num_images} of"
             f" {total} images."

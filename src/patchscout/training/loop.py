@@ -1,26 +1,31 @@
-"""The whole training, top to bottom: draw patches, learn from them, pay and train the sampler."""
+"""The whole training, top to bottom: pick patches, learn from them, pay and train the sampler."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
+from patchscout.build import build
 from patchscout.config import Config
-from patchscout.data.augment import Augmentation, draw_augmentation
 from patchscout.data.loader import ImageLoader
 from patchscout.devices import full_precision
 from patchscout.interrupts import heed_again
 from patchscout.monitor import Monitor
-from patchscout.networks.loss_profile import shrink
-from patchscout.networks.segmenter import Segmenter
 from patchscout.training.calibration import Choice, choose_threshold, hold_out
-from patchscout.training.environment import PatchEnvironment
-from patchscout.training.learner import ProfileLearner
-from patchscout.training.normality import fit_normality
-from patchscout.training.novelty import fit_novelty
+from patchscout.training.environment import Geometry, PatchEnvironment
+from patchscout.training.feature_cache import FeatureCache
+from patchscout.training.policy_gradient import PolicySettings
+from patchscout.training.predictor_trainer import PredictorTrainer
+from patchscout.training.profile_buffer import ProfileBuffer
+from patchscout.training.profile_trainer import WHOLE, ProfileTrainer
+from patchscout.training.reward_meter import RewardMeter
+from patchscout.training.rewards import falling, own_rewards, reward_figures, shared_reward
 from patchscout.training.samplers import make_sampler
 from patchscout.training.subsets import evenly_chosen
 from patchscout.training.views import ViewSource
@@ -32,8 +37,8 @@ STATISTICS_IMAGES = 64
 DARK = 0.1
 """Three standard deviations above the mean, values of 10 or 12 bits in files of 16 are below it."""
 
-LABELED_COPIES = 6
-"""Augmented copies of each labeled image in the sampler's pool."""
+PROBE_IMAGES = 6
+"""Labeled images that R_pred is measured on."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class TrainingResult:
         is_complete: False if training was interrupted.
     """
 
-    segmenter: Segmenter
+    segmenter: torch.nn.Module
     choice: Choice
     num_steps: int
     is_complete: bool
@@ -79,105 +84,122 @@ def _train(
     torch.manual_seed(config.seed)
     loader = ImageLoader(config.data.working_size, config.data.cache_mib, device)
     normal, calibration_normal = hold_out(split.train_normal, config.seed)
-    pool = ImagePool(config, normal, split.labeled, loader)
-    normality = fit_normality(normal, loader, config.normality, monitor)
-    views = ViewSource(
-        normal, split.labeled, loader, config.views, seed=config.seed, normality=normality
+    views = ViewSource(normal, split.labeled, loader, config.views, seed=config.seed)
+    segmenter = build(config, pretrained=True).to(device)
+    observer = segmenter.observer
+    observer.channel_mean, observer.channel_std = color_statistics(normal, loader)
+    tell_if_dark(observer.channel_mean, observer.channel_std, monitor)
+
+    cache = FeatureCache(normal, loader, observer, config.data.cache_mib)
+    autoencoders = ProfileTrainer(
+        cache, segmenter.profile.channels, config.profile.snapshots, config.profile.dropout
     )
-    statistics = color_statistics(normal, loader)
-    tell_if_dark(statistics, monitor)
-    learner = ProfileLearner(config, views, statistics)
-    novelty = None
-    if config.measures_novelty and learner.predictor.backbone is not None:
-        novelty = fit_novelty(
-            normal,
-            loader,
-            learner.predictor.backbone,
-            config.novelty,
-            monitor,
-            has_labels=bool(split.labeled),
-        )
+    buffer = ProfileBuffer(
+        views,
+        observer,
+        crop_px=config.predictor.crop_px,
+        batch_size=config.predictor.batch_size,
+        seed=config.seed,
+    )
+    predictor = PredictorTrainer(segmenter.predictor, buffer, config.predictor.updates)
+    pool = ImagePool(normal, loader, observer.backbone.strides[0], config.seed)
+    geometry = Geometry()
     environment = PatchEnvironment(
         pool,
-        learner,
-        config.sampler,
-        config.reward,
+        geometry,
         seed=config.seed,
-        uses_error=config.sampler.kind in ("policy", "error"),
+        error_maps=None if config.sampler.kind == "uniform" else autoencoders.error_maps,
     )
-    sampler = make_sampler(config.sampler, seed=config.seed, device=device)
+    sampler = make_sampler(
+        config.sampler.kind, geometry, PolicySettings(), seed=config.seed, device=device
+    )
+    meter = RewardMeter(
+        views.defects(PROBE_IMAGES) if config.sampler.kind == "policy" else [],
+        autoencoders,
+        predictor,
+    )
 
+    steps_per_cycle = config.profile.snapshots[-1]
+    total = config.profile.num_cycles * steps_per_cycle
     is_complete = False
+    step = 0
     try:
-        steps_per_cycle = config.training.steps_per_cycle
-        total = config.training.num_cycles * steps_per_cycle
-        if config.predictor.inputs == "image":  # no profiles, so nothing to sample patches for
-            total = 0
         for step in monitor.track(range(total), "sampling patches and learning", total):
-            step_of_cycle = step % steps_per_cycle
-            if step_of_cycle == 0:
-                learner.start_cycle()
+            is_last = (step + 1) % steps_per_cycle == 0
+            if step % steps_per_cycle == 0:
+                autoencoders.start_cycle()
                 sampler.start_cycle(environment)
-            figures = sampler.step(environment, is_last=step_of_cycle == steps_per_cycle - 1)
-            sampler_figures = {f"sampler/{name}": value for name, value in figures.items()}
-            monitor.log(step, sampler_figures | learner.figures)
 
-        due = range(config.training.predictor_updates - learner.num_predictor_updates)
+            picked = sampler.pick(environment)
+            numbers = picked.numbers[picked.counted]
+            patches = autoencoders.gather(numbers, picked.corners[picked.counted])
+            credits = meter.credits(patches)
+            figures = {"autoencoder/loss": autoencoders.train(patches, numbers)}
+            autoencoders.take_snapshot_if_due()
+
+            beta = falling(step, config.sampler.beta_steps)
+            own = own_rewards(picked, beta, credits)
+            shared = shared_reward(meter.reward(), beta)
+            learned = sampler.learn(own, shared, environment, is_last=is_last)
+            rewards = reward_figures(picked, own, shared)
+            figures |= {f"sampler/{name}": value for name, value in (rewards | learned).items()}
+
+            if autoencoders.profiles and predictor.is_due:
+                buffer.refresh(autoencoders.profiles)
+                figures["predictor/loss"] = predictor.update()
+            monitor.log(step, figures)
+
+        due = range(config.predictor.updates - predictor.num_done)
         for update in monitor.track(due, "finishing the predictor", len(due), "update"):
-            learner.update_predictor()
-            monitor.log(total + update, {"predictor/loss": learner.figures["predictor/loss"]})
+            buffer.refresh(autoencoders.profiles)
+            monitor.log(total + update, {"predictor/loss": predictor.update()})
         is_complete = True
     except KeyboardInterrupt:
         heed_again()  # a second one ends the choice of the threshold
-        if not learner.num_predictor_updates:
+        if not predictor.num_done:
             return None
 
-    segmenter = learner.segmenter(novelty)
+    segmenter.profile = autoencoders.profiles[WHOLE]
+    segmenter.predictor = predictor.averaged()
     calibration = ViewSource(
         calibration_normal, split.labeled, loader, config.views, seed=config.seed
     )
-    choice = choose_threshold(segmenter, calibration, monitor)
+    choice = choose_threshold(segmenter.eval(), calibration, monitor)
     is_complete = is_complete and choice.is_complete
-    return TrainingResult(segmenter, choice, learner.num_steps, is_complete)
+    return TrainingResult(segmenter, choice, step + 1, is_complete)
 
 
 class ImagePool:
-    """The images that patches are picked from.
+    """The normal images that patches are picked from, as the walkers see them.
 
-    These are the normal ones and, if the settings say so, augmented copies of the labeled ones,
-    each copy with one augmentation of its own for the whole training.
+    Args:
+        samples: The images.
+        loader: Reads them.
+        cell_px: Side of what a walker's cell covers; they see its mean.
+        seed: Seed of the draws.
     """
 
     def __init__(
-        self,
-        config: Config,
-        normal: tuple[Sample, ...],
-        labeled: tuple[Sample, ...],
-        loader: ImageLoader,
+        self, samples: Sequence[Sample], loader: ImageLoader, cell_px: int, seed: int
     ) -> None:
+        self.samples = samples
         self.loader = loader
-        self.downscale = config.autoencoder.downscale
-        self._rng = np.random.default_rng([config.seed, 2])
-        self._items = [(sample, Augmentation.identity()) for sample in normal]
-        if config.sampler.labeled_in_pool:
-            copies = [sample for sample in labeled for _ in range(LABELED_COPIES)]
-            self._items += [(sample, draw_augmentation(self._rng)) for sample in copies]
+        self.cell_px = cell_px
+        self._rng = np.random.default_rng([seed, 2])
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.samples)
 
-    def draw(self, count: int) -> tuple[Tensor, Tensor]:
-        """Return the numbers of `count` random images, and these as the autoencoder sees them."""
+    def draw(
+        self, count: int
+    ) -> tuple[Int[Tensor, " count"], Float[Tensor, "count 3 rows columns"]]:
+        """Return the numbers of `count` random images, and these."""
         numbers = self._rng.integers(len(self), size=count)
-        images = [
-            augmentation.apply(self.loader.image(sample))
-            for sample, augmentation in (self._items[number] for number in numbers)
-        ]
-        small = shrink(torch.stack(images), self.downscale)
-        return torch.from_numpy(numbers).to(small.device), small.contiguous()
+        images = self.loader.images([self.samples[number] for number in numbers])
+        return torch.from_numpy(numbers).to(images.device), F.avg_pool2d(images, self.cell_px)
 
 
-def color_statistics(samples: tuple[Sample, ...], loader: ImageLoader) -> tuple[Tensor, Tensor]:
+def color_statistics(samples: Sequence[Sample], loader: ImageLoader) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each color over evenly chosen images."""
     pixels = torch.stack(
         [
@@ -189,9 +211,8 @@ def color_statistics(samples: tuple[Sample, ...], loader: ImageLoader) -> tuple[
     return mean, (mean_of_squares - mean.square()).clamp_min(1e-4).sqrt()
 
 
-def tell_if_dark(statistics: tuple[Tensor, Tensor], monitor: Monitor) -> None:
+def tell_if_dark(mean: Tensor, std: Tensor, monitor: Monitor) -> None:
     """Say so if the normal images hardly use the range of values that they could."""
-    mean, std = statistics
     brightest = float((mean + 3 * std).max())
     if brightest < DARK:
         monitor.say(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import functional_call
 
-from patchscout.networks.autoencoder import Autoencoder
+Weights = Mapping[str, Tensor]
 
 STEP = 1e-2
 """Length of the trial step, as a share of the length of all weights."""
@@ -21,9 +20,7 @@ times what float32 rounds, and a fraction of what patches of the faintest textur
 
 @torch.no_grad()
 def patch_credit(
-    autoencoder: Autoencoder,
-    patches: Float[Tensor, "patches 3 height width"],
-    gradient: Sequence[Tensor],
+    losses: Callable[[Weights], Float[Tensor, " patches"]], weights: Weights, gradient: Weights
 ) -> Float[Tensor, " patches"]:
     """Return how much an autoencoder step on each patch would lower the predictor's loss.
 
@@ -33,9 +30,10 @@ def patch_credit(
     patch's loss along g, measured here for all patches at once by a trial step along g.
 
     Args:
-        autoencoder: In evaluation mode.
-        patches: What it is about to be trained on.
-        gradient: g, one tensor for each of the autoencoder's parameters.
+        losses: The reconstruction loss of each patch under given weights, such as by
+            `torch.func.functional_call` of the autoencoder in evaluation mode.
+        weights: The weights as they are, by name.
+        gradient: g, by the same names.
 
     Returns:
         g_i . g, less its mean over the patches and over its standard deviation; 0 if they
@@ -44,24 +42,15 @@ def patch_credit(
     References:
         TracIn (Pruthi et al., NeurIPS 2020) traces the influence of a training example likewise.
     """
-    weights = dict(autoencoder.named_parameters())
+    before = losses(weights)
     length = torch.stack([weight.norm() for weight in weights.values()]).norm()
-    slope = torch.stack([part.norm() for part in gradient]).norm()
+    slope = torch.stack([part.norm() for part in gradient.values()]).norm()
     if not slope > 0:
-        return patches.new_zeros(len(patches))
+        return torch.zeros_like(before)
     scale = STEP * length / slope
-    moved = {
-        name: weight + scale * part
-        for (name, weight), part in zip(weights.items(), gradient, strict=True)
-    }
-    before = _losses(autoencoder(patches), patches)
-    after = _losses(functional_call(autoencoder, moved, (patches,)), patches)
+    after = losses({name: weight + scale * gradient[name] for name, weight in weights.items()})
     change = after - before
     change = change - change.mean()
     spread = change.std(correction=0)
     differs = spread > LEAST_SPREAD * (before + after).mean()
     return (change / spread).where(differs, 0.0)
-
-
-def _losses(reconstructions: Tensor, patches: Tensor) -> Float[Tensor, " patches"]:
-    return (reconstructions - patches).square().mean(dim=(1, 2, 3))

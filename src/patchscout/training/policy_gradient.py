@@ -20,8 +20,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.distributions import Categorical
 
-from patchscout.config import SamplerSettings
-from patchscout.networks.sampler import PolicyNetwork
+from patchscout.networks.policy import PolicyNetwork
+
+Observation = Float[Tensor, "walkers channels window window"]
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -30,6 +31,27 @@ CLIP_RANGE = 0.2
 
 SMALLEST_SPREAD = 1e-5
 """Advantages whose standard deviation is no larger differ by rounding only."""
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """How the policy learns.
+
+    Attributes:
+        learning_rate: Adam's step size.
+        gamma: Discount of later rewards within a cycle, in [0, 1).
+        entropy_weight: Weight of the entropy bonus.
+        update_every: Steps between updates; at the end of a cycle there is always one.
+        update_epochs: Gradient steps of an update: 1 is REINFORCE, more are PPO's clipped ones.
+        update_after: Steps at the start of each cycle that nothing is learned from.
+    """
+
+    learning_rate: float = 2e-3
+    gamma: float = 0.9
+    entropy_weight: float = 0.03
+    update_every: int = 8
+    update_epochs: int = 4
+    update_after: int = 0
 
 
 def discounted_returns(
@@ -73,7 +95,7 @@ class PolicyGradient:
 
     Args:
         policy: The network; trained in place.
-        settings: Learning rate, discount, entropy weight.
+        settings: How it learns.
         seed: Seed of the actions drawn.
         learns: Switched off, the policy acts but is never updated (for tests and ablations).
     """
@@ -81,7 +103,7 @@ class PolicyGradient:
     def __init__(
         self,
         policy: PolicyNetwork,
-        settings: SamplerSettings,
+        settings: PolicySettings,
         *,
         seed: int = 0,
         learns: bool = True,
@@ -95,7 +117,7 @@ class PolicyGradient:
         self._rng = torch.Generator(device).manual_seed(seed)
 
     @torch.no_grad()
-    def act(self, observation: Float[Tensor, "walkers 6 window window"]) -> Int[Tensor, " walkers"]:
+    def act(self, observation: Observation) -> Int[Tensor, " walkers"]:
         """Draw an action for each walker and note what it was drawn for."""
         encoded = self.policy.encode(observation)
         logits, _ = self.policy(encoded)
@@ -115,7 +137,9 @@ class PolicyGradient:
         self.rollout.shared_rewards.append(shared)
 
     def update(
-        self, next_observation: Float[Tensor, "walkers 6 window window"] | None, skip: int = 0
+        self,
+        next_observation: Observation | None,
+        skip: int = 0,
     ) -> dict[str, float]:
         """Take `update_epochs` gradient steps on the rollout and start a new one.
 
@@ -133,8 +157,11 @@ class PolicyGradient:
         observations = torch.stack(rollout.observations[skip:]).flatten(0, 1)
         actions = torch.stack(rollout.actions[skip:]).flatten()
         gamma = self.settings.gamma
-        last_value = self._value(next_observation)
-        own_returns = discounted_returns(torch.stack(rollout.own_rewards[skip:]), gamma, last_value)
+        own_rewards = torch.stack(rollout.own_rewards[skip:])
+        last_value = torch.zeros_like(own_rewards[0])
+        if next_observation is not None:
+            last_value = self._value(next_observation)
+        own_returns = discounted_returns(own_rewards, gamma, last_value)
         shared = last_value.new_tensor(rollout.shared_rewards[skip:])[:, None]
         shared_returns = discounted_returns(shared, gamma, shared.mean(dim=0) / (1 - gamma))
         returns = own_returns.flatten()
@@ -167,10 +194,8 @@ class PolicyGradient:
         return {**figures, "mean_return": returns.mean().item()}
 
     @torch.no_grad()
-    def _value(self, observation: Tensor | None) -> Float[Tensor, " walkers"]:
-        """Return the expected return from `observation` on, 0 where there is none."""
-        if observation is None:
-            return torch.zeros(self.settings.num_walkers, device=self._rng.device)
+    def _value(self, observation: Observation) -> Float[Tensor, " walkers"]:
+        """Return the expected return from `observation` on."""
         return self.policy(self.policy.encode(observation))[1]
 
     @torch.no_grad()

@@ -1,99 +1,116 @@
-"""The loss profiles that the predictor is trained on, replaced a few at a time."""
+"""The observations that the predictor is trained on, replaced a few at a time."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from patchscout.config import MARGIN_PX, Config
-from patchscout.networks.segmenter import Context, FeatureExtractor, measure_lighting
+from patchscout.networks.loss_profile import LossProfile
+from patchscout.networks.segmenter import Observation, Observer, measure_lighting
 from patchscout.training.views import View, ViewSource
 
+CAPACITY = 160
+"""Observations that are kept."""
+
+REGION_PX = 288
+"""Longest side of the part of a view that is observed."""
+
+MARGIN_PX = 48
+"""Width at the cuts of a region, left out again: what is observed there is unlike the inside."""
+
+CELL_PX = 16
+"""Crops begin and end at multiples of this, so that every level can be cut alike."""
+
 CHUNK = 8
-"""Profiles that are made at a time; at most so many before the first update, which may therefore be
-on fewer than a batch."""
+"""Observations that are made at a time."""
+
+
+class Entry(NamedTuple):
+    """An observation in half precision, without its batch, and its mask."""
+
+    image: Tensor
+    sides: list[Tensor]
+    mask: Tensor
 
 
 class ProfileBuffer:
-    """Features and masks of augmented views, in half precision on their device.
+    """Observations of augmented views with their masks.
 
-    Views are augmented before their profile is taken, so that labeled profiles vary as those of
-    other images would. Of a large view only a region is used, half the time one with a defect in
-    it, so that the cost of a profile does not grow with the image. Entries made by older
-    autoencoders stay until their turn comes, which shows the predictor profiles of several
-    autoencoders.
+    Views are augmented before they are observed, so that labeled profiles vary as those of other
+    images would. Of a large view only a region is used, half the time one with a defect in it, so
+    that the cost does not grow with the image.
 
     Args:
-        config: Capacity, batch size and crop.
-        views: Where images and masks come from, and on which device features are computed and kept.
+        views: Where images and masks come from.
+        observer: What the predictor sees of them.
+        crop_px: Side of the squares that a batch is made of, a multiple of 16.
+        batch_size: How many.
+        seed: Seed of regions and crops.
     """
 
-    def __init__(self, config: Config, views: ViewSource) -> None:
-        self.capacity = config.buffer.capacity
-        self.fresh_per_update = config.buffer.fresh_per_update
-        self.batch_size = config.predictor.batch_size
-        self.region_px = config.buffer.region_px
-        self.crop_px = min(config.predictor.crop_px, *config.data.working_size)
-        self.turns = not config.views.keeps_direction
+    def __init__(
+        self, views: ViewSource, observer: Observer, *, crop_px: int, batch_size: int, seed: int
+    ) -> None:
         self.views = views
-        self.device = views.loader.device
-        self._entries: list[tuple[Tensor, Tensor]] = []
+        self.observer = observer
+        self.crop_px = min(crop_px, *views.loader.image_size)
+        self.batch_size = batch_size
+        self._entries: list[Entry] = []
         self._next = 0
         self._num_due = 0
-        self._rng = np.random.default_rng([config.seed, 1])
+        self._rng = np.random.default_rng([seed, 1])
 
-    def refresh(self, extractor: FeatureExtractor) -> None:
-        """Replace the oldest entries by new ones; until the buffer is full, add twice as many.
+    def refresh(self, profiles: Sequence[LossProfile]) -> None:
+        """Replace the oldest entries by new ones, one for each call; at first add twice as many.
 
         They are made several at a time, which is faster, so most calls leave the entries alone.
+
+        Args:
+            profiles: One for each fold of the normal images.
         """
         if not self._entries:
-            self._add(extractor, min(self.batch_size, CHUNK, self.capacity))
-            return
-        is_full = len(self._entries) >= self.capacity
-        self._num_due += self.fresh_per_update if is_full else max(2 * self.fresh_per_update, 1)
-        chunk = min(CHUNK, max(self.capacity // 2, 1))
-        while self._num_due >= chunk:
-            self._add(extractor, chunk)
-            self._num_due -= chunk
+            self._add(profiles, max(CHUNK, self.batch_size))
+        self._num_due += 1 if len(self._entries) >= CAPACITY else 2
+        while self._num_due >= CHUNK:
+            self._add(profiles, CHUNK)
+            self._num_due -= CHUNK
+
+    def batch(self) -> tuple[Observation, Float[Tensor, "batch crop crop"]]:
+        """Return randomly cropped observations with their masks."""
+        count = min(self.batch_size, len(self._entries))
+        chosen = self._rng.choice(len(self._entries), count, replace=False)
+        crops = [self._crop(self._entries[number]) for number in chosen]
+        images, sides, masks = zip(*crops, strict=True)
+        image = torch.stack(images).float().contiguous(memory_format=torch.channels_last)
+        levels = [torch.stack(level).float() for level in zip(*sides, strict=True)]
+        return Observation(image, levels), torch.stack(masks).float()
 
     @torch.no_grad()
-    def _add(self, extractor: FeatureExtractor, count: int) -> None:
+    def _add(self, profiles: Sequence[LossProfile], count: int) -> None:
         """Make entries, in the place of the oldest ones if there is no room."""
-        views = [self.views.draw() for _ in range(count)]
-        regions = [self._region(view) for view in views]
-        images, masks, deviations = (
-            torch.stack(parts) for parts in zip(*(region for region, _ in regions), strict=True)
-        )
-        lighting = measure_lighting(torch.stack([view.image for view in views]))
-        features = extractor(images, Context(lighting, deviations)).half()
-        for one, mask, (_, inside) in zip(features, masks, regions, strict=True):
-            # A copy, not a view that keeps the whole chunk, in the order that a batch has.
-            inner = one[None, :, *inside].clone(memory_format=torch.channels_last)[0]
-            entry = inner, mask[inside].clone()
-            if len(self._entries) < self.capacity:
+        for _ in range(count):
+            view = self.views.draw()
+            region, inside = self._region(view)
+            image = region.image[None]
+            lighting = measure_lighting(view.image[None])
+            profile = profiles[view.fold]
+            features = profile.standardized(self.observer.features(image, lighting))
+            seen = self.observer.assemble(image, profile(features), lighting)
+            entry = Entry(
+                _part(seen.image[0], inside, image.shape[-2:]),
+                [_part(one[0], inside, image.shape[-2:]) for one in seen.sides],
+                region.mask[inside].clone(),
+            )
+            if len(self._entries) < CAPACITY:
                 self._entries.append(entry)
             else:
                 self._entries[self._next] = entry
-                self._next = (self._next + 1) % self.capacity
-
-    def batch(
-        self,
-    ) -> tuple[
-        Float[Tensor, "batch channels crop crop"],
-        Float[Tensor, "batch crop crop"],
-    ]:
-        """Return randomly cropped, flipped and turned features with their masks."""
-        count = min(self.batch_size, len(self._entries))
-        chosen = self._rng.choice(len(self._entries), count, replace=False)
-        shape = count, len(self._entries[0][0]), self.crop_px, self.crop_px
-        features = torch.empty(shape, device=self.device, memory_format=torch.channels_last)
-        target = torch.empty(count, *shape[2:], device=self.device)
-        for index, number in enumerate(chosen):
-            features[index], target[index] = self._crop(*self._entries[number])
-        return features, target
+                self._next = (self._next + 1) % CAPACITY
 
     def _region(self, view: View) -> tuple[View, tuple[slice, slice]]:
         """Cut a region from a large view; also return which part of it is clear of the cuts."""
@@ -102,7 +119,7 @@ class ProfileBuffer:
         target = anomalous[self._rng.integers(len(anomalous))].tolist() if has_target else None
         region, inside = [], []
         for axis, side in enumerate(view.mask.shape):
-            size, most = min(side, self.region_px), side - min(side, self.region_px)
+            size, most = min(side, REGION_PX), side - min(side, REGION_PX)
             start = int(self._rng.integers(most + 1))
             if target is not None and most:  # anywhere that has the target clear of the cuts
                 place = int(self._rng.integers(MARGIN_PX, size - MARGIN_PX))
@@ -113,18 +130,24 @@ class ProfileBuffer:
             inside.append(slice(first, last))
         return view.part(region[0], region[1]), (inside[0], inside[1])
 
-    def _crop(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Cut the same random square from features and mask, and flip and turn both alike."""
-        height, width = mask.shape
-        top = int(self._rng.integers(height - self.crop_px + 1))
-        left = int(self._rng.integers(width - self.crop_px + 1))
-        window = (..., slice(top, top + self.crop_px), slice(left, left + self.crop_px))
-        flipped = [axis for axis in (-2, -1) if self._rng.integers(2)]
-        # Flips with and without an exchange of the axes are all eight ways to lay a square.
-        is_turned = self.turns and bool(self._rng.integers(2))
+    def _crop(self, entry: Entry) -> Entry:
+        """Cut a random square, the same from every level."""
+        size = entry.mask.shape
+        top, left = (
+            CELL_PX * int(self._rng.integers((side - self.crop_px) // CELL_PX + 1)) for side in size
+        )
+        window = slice(top, top + self.crop_px), slice(left, left + self.crop_px)
+        return Entry(
+            _part(entry.image, window, size),
+            [_part(one, window, size) for one in entry.sides],
+            entry.mask[window],
+        )
 
-        def laid(part: Tensor) -> Tensor:
-            part = part[window].transpose(-2, -1) if is_turned else part[window]
-            return part.flip(flipped) if flipped else part
 
-        return laid(features), laid(mask)
+def _part(maps: Tensor, window: tuple[slice, slice], size: Sequence[int]) -> Tensor:
+    """Return a part of maps that is given in pixels of the image of a size; in half precision."""
+    parts = []
+    for side, cells, part in zip(size, maps.shape[-2:], window, strict=True):
+        stride = side // cells
+        parts.append(slice(part.start // stride, part.stop // stride))
+    return maps[:, parts[0], parts[1]].half()

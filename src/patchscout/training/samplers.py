@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from patchscout.config import SamplerSettings
-from patchscout.networks.sampler import LeanPolicy, PaperPolicy, PolicyNetwork
-from patchscout.training.environment import Channel, PatchEnvironment
-from patchscout.training.policy_gradient import PolicyGradient
+from patchscout.networks.policy import STOP, Policy, PolicyNetwork
+from patchscout.training.environment import (
+    Channel,
+    Corners,
+    Geometry,
+    Maps,
+    PatchEnvironment,
+    PerWalker,
+    Picked,
+)
+from patchscout.training.policy_gradient import PolicyGradient, PolicySettings
+
+SamplerKind = Literal["policy", "uniform", "error", "ucb"]
 
 RENEWAL_PROBABILITY = 1 / 9
 """How often a placing sampler leaves an image: as often as a policy of nine equal actions."""
 
-GRID_PX = 8
-"""Distance between the places that a placing sampler chooses among."""
+EXPLORATION = 1.0
+"""c, the weight of doubt beside errors that are scaled to [0, 1], in the `ucb` rule."""
+
+TIE = 1e-6
+"""Scores that differ by less are equal."""
 
 
 @runtime_checkable
@@ -28,99 +41,193 @@ class Sampler(Protocol):
         """Begin an autoencoder cycle."""
         ...
 
-    def step(self, environment: PatchEnvironment, *, is_last: bool) -> dict[str, Any]:
-        """Take one step and return the figures to log; `is_last` ends the cycle."""
+    def pick(self, environment: PatchEnvironment) -> Picked:
+        """Choose the patches of a step."""
+        ...
+
+    def learn(
+        self,
+        own_rewards: PerWalker,
+        shared_reward: float,
+        environment: PatchEnvironment,
+        *,
+        is_last: bool,
+    ) -> dict[str, float]:
+        """Take what the step was paid, after training on its patches; return figures to log.
+
+        Args:
+            own_rewards: What each walker was paid for its own patch.
+            shared_reward: What all were paid alike on top of that.
+            environment: Where the patches were picked; it is made ready for the next step.
+            is_last: Whether the step ends the cycle.
+        """
         ...
 
 
 class PolicySampler:
-    """The neural batch sampler: a policy that walks, trained by policy gradient."""
+    """The neural batch sampler: a policy that walks, trained by policy gradient.
+
+    Args:
+        policy: The network; trained in place.
+        settings: How it learns.
+        seed: Seed of the actions drawn.
+        learns: Switched off, the policy acts but is never updated.
+    """
 
     def __init__(
-        self, policy: PolicyNetwork, settings: SamplerSettings, *, seed: int, learns: bool = True
+        self, policy: PolicyNetwork, settings: PolicySettings, *, seed: int, learns: bool = True
     ) -> None:
         self.settings = settings
         self.learner = PolicyGradient(policy, settings, seed=seed, learns=learns)
+        self._step = 0
 
     def start_cycle(self, environment: PatchEnvironment) -> None:
         """Send the walkers to new images."""
-        self._observation, _ = environment.reset()
+        environment.reset()
+        self._observation = self._observe(environment)
         self._step = 0
 
-    def step(self, environment: PatchEnvironment, *, is_last: bool) -> dict[str, Any]:
-        """Walk one step; update the policy when its rollout is long enough."""
-        actions = self.learner.act(self._observation)
-        self._observation, rewards, _, _, info = environment.step(actions)
-        shared = info["reward_shared"]
-        self.learner.note_reward(rewards - shared, shared)
+    def pick(self, environment: PatchEnvironment) -> Picked:
+        """Walk one step."""
+        self._actions = self.learner.act(self._observation)
+        return environment.move(self._actions)
+
+    def learn(
+        self,
+        own_rewards: PerWalker,
+        shared_reward: float,
+        environment: PatchEnvironment,
+        *,
+        is_last: bool,
+    ) -> dict[str, float]:
+        """Update the policy when its rollout is long enough."""
+        environment.renew(self._actions == STOP)
+        environment.refresh_errors()
+        self._observation = self._observe(environment)
+        self.learner.note_reward(own_rewards, shared_reward)
         self._step += 1
-        figures = {"reward": rewards.mean().item(), **_means(info)}
-        if is_last or len(self.learner.rollout) >= self.settings.update_every:
-            too_early = self.settings.update_after - (self._step - len(self.learner.rollout))
-            following = None if is_last else self._observation
-            figures |= self.learner.update(following, skip=max(0, too_early))
-        return figures
+        num_steps = len(self.learner.rollout)
+        if not is_last and num_steps < self.settings.update_every:
+            return {}
+        too_early = self.settings.update_after - (self._step - num_steps)
+        following = None if is_last else self._observation
+        return self.learner.update(following, skip=max(0, too_early))
+
+    def _observe(self, environment: PatchEnvironment) -> Tensor:
+        return environment.observe(relative=self.learner.policy.relative)
 
 
 class PlacingSampler:
-    """Draws each patch's place from a probability over the whole image, without learning.
+    """Puts patches anywhere, without walking or learning; one in nine goes to a new image.
 
     Args:
-        kind: `uniform`; `structure`, by the patch's Sobel energy; or `error`, by its current
-            reconstruction error.
+        kind: `uniform`; `error`, drawn in proportion to the patch's current error; or `ucb`.
         seed: Seed of the places drawn.
     """
 
-    def __init__(self, kind: str, settings: SamplerSettings, *, seed: int) -> None:
+    def __init__(self, kind: str, *, seed: int) -> None:
         self.kind = kind
-        self.settings = settings
         self._rng = torch.Generator().manual_seed(seed)
 
     def start_cycle(self, environment: PatchEnvironment) -> None:
         """Begin with new images."""
         environment.reset()
 
-    def step(self, environment: PatchEnvironment, *, is_last: bool) -> dict[str, Any]:
+    def pick(self, environment: PatchEnvironment) -> Picked:
         """Place every patch anew, on a new image now and then."""
-        leaves = torch.rand(environment.num_envs, generator=self._rng) < RENEWAL_PROBABILITY
+        leaves = torch.rand(len(environment.corners), generator=self._rng) < RENEWAL_PROBABILITY
         environment.renew(leaves.to(environment.corners.device))
-        _, rewards, _, _, info = environment.place(self._draw(self._weights(environment)))
-        return {"reward": rewards.mean().item(), **_means(info)}
-
-    def _weights(self, environment: PatchEnvironment) -> Tensor:
-        """Return the weight of each place, (walkers, rows, columns)."""
-        energy = environment.sobel_maps.square()
+        patch = environment.geometry.patch
+        grid = max(1, patch // 4)
+        errors = F.avg_pool2d(environment.channel_maps(Channel.ERROR), patch, grid)
         if self.kind == "uniform":
-            energy = torch.ones_like(energy)
+            places = self._drawn(torch.ones_like(errors))
         elif self.kind == "error":
-            energy = environment.channel_maps(Channel.ERROR)
-        return F.avg_pool2d(energy, self.settings.patch_px, GRID_PX) + 1e-8
+            places = self._drawn(errors)
+        else:
+            visits = F.avg_pool2d(environment.channel_maps(Channel.VISITS), patch, grid)
+            num_patches = environment.visits.sum(dim=(1, 2))[environment.numbers] / patch**2
+            noise = TIE * torch.rand(errors.shape, generator=self._rng).to(errors.device)
+            places = ucb_places(
+                errors, visits, num_patches, environment.numbers, noise, reach=patch / grid
+            )
+        return environment.place(grid * places)
 
-    def _draw(self, weights: Tensor) -> Tensor:
-        """Draw a corner for each walker."""
+    def learn(
+        self,
+        own_rewards: PerWalker,
+        shared_reward: float,
+        environment: PatchEnvironment,
+        *,
+        is_last: bool,
+    ) -> dict[str, float]:
+        """Learn nothing."""
+        environment.refresh_errors()
+        return {}
+
+    def _drawn(self, weights: Maps) -> Corners:
+        """Draw a place for each walker."""
         columns = weights.shape[-1]
-        cells = torch.multinomial(weights.flatten(1).cpu(), 1, generator=self._rng).squeeze(1)
-        corners = torch.stack([cells // columns, cells % columns], dim=1) * GRID_PX
-        return corners.to(weights.device)
+        flat = (weights + 1e-8).flatten(1).cpu()
+        places = torch.multinomial(flat, 1, generator=self._rng).squeeze(1)
+        return torch.stack([places // columns, places % columns], dim=1).to(weights.device)
 
 
-def make_sampler(settings: SamplerSettings, *, seed: int, device: torch.device) -> Sampler:
-    """Return the sampler that the settings ask for, freshly initialized."""
-    if settings.kind != "policy":
-        return PlacingSampler(settings.kind, settings, seed=seed)
-    window, patch, stride = settings.window_px, settings.patch_px, settings.stride_px
-    is_paper = settings.architecture == "paper"
-    policy = PaperPolicy(window) if is_paper else LeanPolicy(window, patch, stride)
+def ucb_places(
+    errors: Maps,
+    visits: Maps,
+    num_patches: Float[Tensor, " batch"],
+    numbers: Int[Tensor, " batch"],
+    noise: Maps,
+    *,
+    reach: float,
+) -> Int[Tensor, "batch 2"]:
+    """Return the place of the largest upper confidence bound for each walker.
+
+    The bound is e + c sqrt(log(1 + N) / (1 + n)): the error of the place, scaled to [0, 1] over the
+    image, n its visits, and N the patches picked on the image. Walkers choose one after another, so
+    that those on the same image do not all choose the same place.
+
+    Args:
+        errors: Mean error of the patch at each place.
+        visits: Mean visits of the patch at each place.
+        num_patches: N of each walker's image.
+        numbers: The image of each walker.
+        noise: Breaks ties.
+        reach: Side of a patch, in places.
+
+    References:
+        Auer et al., Finite-time Analysis of the Multiarmed Bandit Problem, 2002: UCB1.
+    """
+    low, high = errors.amin(dim=(1, 2), keepdim=True), errors.amax(dim=(1, 2), keepdim=True)
+    values = (errors - low) / (high - low).clamp_min(1e-12) + noise
+    visits, num_patches = visits.clone(), num_patches.clone()
+    rows, columns = (torch.arange(side, device=errors.device) for side in errors.shape[1:])
+    chosen = []
+    for walker, number in enumerate(numbers):
+        doubt = (num_patches[walker].log1p() / (1 + visits[walker])).sqrt()
+        place = (values[walker] + EXPLORATION * doubt).argmax()
+        row, column = place // len(columns), place % len(columns)
+        chosen.append(torch.stack([row, column]))
+        shared_rows = (1 - (rows - row).abs() / reach).clamp_min(0)
+        shared_columns = (1 - (columns - column).abs() / reach).clamp_min(0)
+        is_here = numbers == number
+        visits[is_here] += shared_rows[:, None] * shared_columns
+        num_patches[is_here] += 1
+    return torch.stack(chosen)
+
+
+def make_sampler(
+    kind: SamplerKind,
+    geometry: Geometry,
+    settings: PolicySettings,
+    *,
+    seed: int,
+    device: torch.device,
+) -> Sampler:
+    """Return a sampler, freshly initialized."""
+    if kind != "policy":
+        assert kind in get_args(SamplerKind)
+        return PlacingSampler(kind, seed=seed)
+    policy = Policy(geometry.window, geometry.patch, geometry.stride)
     return PolicySampler(policy.to(device), settings, seed=seed)
-
-
-def _means(info: dict[str, Any]) -> dict[str, float]:
-    """Return the mean of each figure; of the terms of a walker's reward, over patches only."""
-    counted = info["counted"]
-    figures = {"counted": counted.float().mean().item()}
-    for name, value in info.items():
-        if name in ("reward_clone", "reward_cover"):
-            figures[name] = (value.sum() / counted.sum().clamp_min(1)).item()
-        elif name not in ("counted", "credit"):  # the mean of all credits is 0
-            figures[name] = float(value)
-    return figures

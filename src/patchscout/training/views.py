@@ -15,7 +15,6 @@ from patchscout.config import ViewSettings
 from patchscout.data.augment import Augmentation, change_lighting, draw_augmentation
 from patchscout.data.loader import ImageLoader
 from patchscout.data.simulated import Image, Mask, simulate_defect
-from patchscout.training.normality import CrossFittedNormality
 from patchscout.types import Sample
 
 Stack = Float[Tensor, "channels height width"]
@@ -27,6 +26,23 @@ FEWEST_SIMULATED = 20
 SEAM_PX = 5
 """Width over which a pasted defect is blended into the image around it."""
 
+NORMAL_SHARE = 0.3
+"""Share of views that are normal images as they are."""
+
+PASTED_SHARE = 0.2
+"""Share of views that are normal images with a labeled defect pasted in."""
+
+RESAMPLED_SHARE = 0.5
+"""Share of views that are rotated, shifted and sheared, which blurs them; others are flipped."""
+
+MAX_TRANSLATION = 0.1
+"""Largest shift either way, as a fraction of width and height."""
+
+MAX_SHEAR_DEG = 20.0
+
+NUM_FOLDS = 2
+"""Parts of the normal images; profiles of each come from autoencoders that did not see it."""
+
 KEPT_TILT = 0.25
 """Share of rotation and shear that is left where the direction of the surface is kept."""
 
@@ -37,23 +53,21 @@ class View(NamedTuple):
     Attributes:
         image: In [0, 1].
         mask: What is anomalous in it.
-        deviations: From what is normal at each place; no maps if the predictor does not see them.
+        fold: Of the normal image that it was made of, or the one that a labeled image is shown
+            through.
     """
 
     image: Image
     mask: Mask
-    deviations: Float[Tensor, "maps height width"]
+    fold: int
 
     def part(self, rows: slice, columns: slice) -> View:
         """Return a part of it."""
-        return View(*(maps[..., rows, columns] for maps in self))
+        return View(self.image[..., rows, columns], self.mask[rows, columns], self.fold)
 
 
 class ViewSource:
     """Draws training views: an image with its mask, moved together by one augmentation.
-
-    Deviations are measured before that, since they depend on where in the image things are, and
-    move with the image.
 
     Without labeled images, simulated defects take the place of labeled and pasted ones.
 
@@ -63,7 +77,6 @@ class ViewSource:
         loader: Reads them.
         settings: Which views, and how far they are augmented.
         seed: Seed of every draw.
-        normality: What deviations are measured with; None for none.
     """
 
     def __init__(
@@ -74,33 +87,31 @@ class ViewSource:
         settings: ViewSettings,
         *,
         seed: int,
-        normality: CrossFittedNormality | None = None,
     ) -> None:
         self.normal = normal
         self.labeled = labeled
         self.loader = loader
         self.settings = settings
-        self.normality = normality
         self._rng = np.random.default_rng(seed)
 
     def draw(self) -> View:
         """Return an augmented view."""
-        kind, shares = self._rng.random(), self.settings
-        simulated = shares.normal_fraction + shares.simulated_fraction
+        kind = self._rng.random()
+        simulated = NORMAL_SHARE + self.settings.simulated_fraction
         number = self._number_of(self.normal)
-        if kind < shares.normal_fraction:
+        fold = fold_of(number)
+        if kind < NORMAL_SHARE:
             image, mask = self._normal(number)
         elif kind < simulated or not self.labeled:
             image, mask = self._simulated(number)
-        elif kind < simulated + shares.pasted_fraction:
+        elif kind < simulated + PASTED_SHARE:
             image, mask = self._pasted(number)
-        else:
+        else:  # no autoencoder has seen it: any fold will do
             image, mask = self._labeled()
-        # A labeled image, which no model was fitted to, is shown through that of any fold.
-        maps = self._deviations(image, number)
-        moved, mask = self._augment(torch.cat([image, maps]), mask)
-        image = change_lighting(moved[:3], self._rng, self.settings.max_lighting_change)
-        return View(image, mask, moved[3:])
+        image, mask = self._augment(image, mask)
+        return View(
+            change_lighting(image, self._rng, self.settings.max_lighting_change), mask, fold
+        )
 
     @property
     def num_defects(self) -> int:
@@ -120,20 +131,14 @@ class ViewSource:
             yield self.loader.image(sample), self.loader.mask(sample)
         if not self.labeled:
             for _ in range(self.num_defects):
-                view = self._visibly_simulated()
-                yield view.image, view.mask
+                yield self._visibly_simulated()
 
-    def defects(self, count: int) -> list[View]:
+    def defects(self, count: int) -> list[tuple[Image, Mask]]:
         """Return labeled images, one of each type in turn; without labels, simulated defects."""
         if not self.labeled:
             return [self._visibly_simulated() for _ in range(count)]
         chosen = spread_over_types(self.labeled, count)
-        return [self._unaugmented(sample) for sample in chosen]
-
-    def _unaugmented(self, sample: Sample) -> View:
-        """Return a labeled image as the trained model sees it."""
-        image = self.loader.image(sample)
-        return View(image, self.loader.mask(sample), self._deviations(image, None))
+        return [(self.loader.image(sample), self.loader.mask(sample)) for sample in chosen]
 
     def _normal(self, number: int) -> tuple[Image, Mask]:
         image = self.loader.image(self.normal[number])
@@ -144,21 +149,12 @@ class ViewSource:
         other = self.loader.image(self.normal[self._number_of(self.normal)])
         return simulate_defect(image, other, self._rng)
 
-    def _visibly_simulated(self) -> View:
+    def _visibly_simulated(self) -> tuple[Image, Mask]:
         number = self._number_of(self.normal)
         image, mask = self._simulated(number)
         while not mask.any():
             image, mask = self._simulated(number)
-        return View(image, mask, self._deviations(image, number))
-
-    def _deviations(self, image: Image, number: int | None) -> Float[Tensor, "maps height width"]:
-        """Return the deviations of an image that was made of the normal one of a number, or new."""
-        if self.normality is None:
-            return image[:0]
-        model = self.normality.model
-        if number is not None:
-            model = self.normality.without(self.normality.fold_of(number))
-        return model(image[None])[0]
+        return image, mask
 
     def _labeled(self) -> tuple[Image, Mask]:
         sample = self.labeled[self._number_of(self.labeled)]
@@ -181,14 +177,19 @@ class ViewSource:
         augmentation = draw_augmentation(
             self._rng,
             max_rotation_deg=tilt * self.settings.max_rotation_deg,
-            max_translation=self.settings.max_translation,
-            max_shear_deg=tilt * self.settings.max_shear_deg,
+            max_translation=MAX_TRANSLATION,
+            max_shear_deg=tilt * MAX_SHEAR_DEG,
         )
-        resamples = self._rng.random() < self.settings.resampled_fraction
+        resamples = self._rng.random() < RESAMPLED_SHARE
         return augmentation if resamples else augmentation.without_resampling()
 
     def _number_of(self, samples: Sequence[Sample]) -> int:
         return int(self._rng.integers(len(samples)))
+
+
+def fold_of(number: int) -> int:
+    """Return the fold of a normal image."""
+    return number % NUM_FOLDS
 
 
 def spread_over_types(samples: Sequence[Sample], count: int) -> list[Sample]:

@@ -32,9 +32,7 @@ SIZE_MULTIPLE = 16
 MOST_MEASURED = 64
 
 
-def choose_image_size(
-    normal: Sequence[Sample], labeled: Sequence[Sample], patch_px: int = SHORTEST_PX
-) -> tuple[int, int]:
+def choose_image_size(normal: Sequence[Sample], labeled: Sequence[Sample]) -> tuple[int, int]:
     """Return the height and width in pixels to work at.
 
     The shape is the median one of the normal images. The number of pixels is 256 squared, and more,
@@ -44,7 +42,6 @@ def choose_image_size(
     Args:
         normal: Normal training images.
         labeled: Labeled training images; may be empty.
-        patch_px: Side of the sampler's patch, which is the least that either side may be.
     """
     chosen = evenly_chosen(normal, MOST_MEASURED)
     sizes = np.array([read_size(sample.image_path) for sample in chosen], float)
@@ -54,7 +51,7 @@ def choose_image_size(
     wanted = THIN_PX / float(np.quantile(thickness, 0.25)) if thickness else BASE_PX
     side = max(min(wanted, LARGEST_PX, native), BASE_PX)
     height, width = side * math.sqrt(shape), side / math.sqrt(shape)
-    return _rounded(height, patch_px), _rounded(width, patch_px)
+    return _rounded(height), _rounded(width)
 
 
 def without_vanished(split: Split, size: tuple[int, int], root: Path, monitor: Monitor) -> Split:
@@ -96,7 +93,5 @@ def relative_thickness(mask: Mask) -> float:
     return 2 * float(distance.max()) / math.sqrt(mask.size)
 
 
-def _rounded(side: float, patch_px: int) -> int:
-    smallest = math.ceil(max(SHORTEST_PX, patch_px) / SIZE_MULTIPLE)
-    rounded = max(round(side / SIZE_MULTIPLE), smallest) * SIZE_MULTIPLE
-    return min(rounded, LONGEST_PX)
+def _rounded(side: float) -> int:
+    return min(max(round(side / SIZE_MULTIPLE) * SIZE_MULTIPLE, SHORTEST_PX), LONGEST_PX)

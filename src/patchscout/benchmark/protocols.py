@@ -1,0 +1,73 @@
+"""Which images a job trains and measures on."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from patchscout.checks import InputValueError
+from patchscout.types import Sample, Split
+
+Protocol = Literal["seen", "unseen", "validation"]
+"""How the images are divided.
+
+- `seen`: labeled images of every defect type are trained on; measured on the test images.
+- `unseen`: one defect type, each in turn, is left out of training; measured on it and on normal
+  test images.
+- `validation`: no test image is used; measured on some of the training images, which then are not
+  trained on. This is how defaults are chosen.
+"""
+
+VALIDATED_LABELED = 2 / 5
+"""Share of the labeled images of each type that `validation` measures on; one at least."""
+
+VALIDATED_NORMAL = 30
+LARGEST_VALIDATED_NORMAL = 1 / 3
+"""How many normal training images it measures on, and the largest share of them."""
+
+
+def validation_split(split: Split, seed: int) -> Split:
+    """Return a split that measures on training images of another one.
+
+    Of the labeled images of each type two of five are measured on: at least one where there are
+    two or more, none where there is one. 30 normal training images join them, at most a third.
+
+    Args:
+        split: Its test images are left out.
+        seed: Decides which images are drawn; the draw of one type does not depend on the others.
+
+    Raises:
+        InputValueError: If no labeled or no normal image would be measured on.
+    """
+    labeled: list[Sample] = []
+    test: list[Sample] = []
+    for defect_type in sorted({sample.defect_type for sample in split.labeled}):
+        samples = [sample for sample in split.labeled if sample.defect_type == defect_type]
+        count = max(math.floor(VALIDATED_LABELED * len(samples)), len(samples) > 1)
+        number = zlib.crc32(defect_type.encode(errors="surrogatepass"))
+        drawn, others = _draw(samples, count, [seed, number])
+        test += drawn
+        labeled += others
+    count = min(VALIDATED_NORMAL, math.floor(LARGEST_VALIDATED_NORMAL * len(split.train_normal)))
+    if not test or not count:
+        raise InputValueError(
+            "`--protocol validation` needs two labeled images of a defect type and three normal"
+            f" training images; got {len(split.labeled)} and {len(split.train_normal)}. Raise"
+            " `labeled_per_type` or add images, or choose another protocol."
+        )
+    normal, train_normal = _draw(split.train_normal, count, [seed])
+    return Split(tuple(train_normal), tuple(labeled), (*normal, *test))
+
+
+def _draw(
+    samples: Sequence[Sample], count: int, seed: Sequence[int]
+) -> tuple[list[Sample], list[Sample]]:
+    """Return `count` of the samples and the others, both sorted by path."""
+    ordered = sorted(samples, key=lambda sample: sample.image_path.as_posix())
+    drawn = set(np.random.default_rng(seed).permutation(len(ordered))[:count].tolist())
+    chosen = [sample for index, sample in enumerate(ordered) if index in drawn]
+    return chosen, [sample for index, sample in enumerate(ordered) if index not in drawn]

@@ -1,0 +1,48 @@
+"""The one place where a model is put together: for training, for loading, for benchmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from patchscout.backbones import make_backbone
+from patchscout.config import Config
+from patchscout.networks.autoencoder import FeatureAutoencoder
+from patchscout.networks.loss_profile import LossProfile
+from patchscout.networks.segmenter import IMAGE_CHANNELS, Observer, Segmenter, side_channels
+from patchscout.networks.unet import UNet
+
+
+def build(config: Config, *, pretrained: bool) -> Segmenter:
+    """Return a model of the right shape, in evaluation mode.
+
+    Args:
+        config: Every setting.
+        pretrained: Whether the backbone gets its published weights, to train the rest; otherwise
+            all weights are to be loaded.
+
+    Raises:
+        InputError: If the backbone is unknown or its weights cannot be had.
+    """
+    settings = config.backbone
+    backbone = make_backbone(
+        settings.name,
+        None if settings.weights is None else Path(settings.weights),
+        pretrained=pretrained,
+        may_download=settings.may_download,
+    )
+    inputs, num_snapshots = config.predictor.inputs, len(config.profile.snapshots)
+    snapshots = [
+        FeatureAutoencoder(backbone.channels, config.profile.dropout) for _ in range(num_snapshots)
+    ]
+    sides = side_channels(inputs, backbone.channels, backbone.strides, num_snapshots)
+    segmenter = Segmenter(
+        Observer(backbone, inputs, torch.zeros(3), torch.ones(3)),
+        LossProfile(snapshots, backbone.channels),
+        UNet(IMAGE_CHANNELS, sides, config.predictor.base_channels),
+        flip_tta=config.predictor.flip_tta,
+        novelty_weight=config.predictor.novelty_weight or 0.0,
+    )
+    # Channels last: faster on a CPU, and what is loaded answers exactly as what was saved.
+    return segmenter.to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]

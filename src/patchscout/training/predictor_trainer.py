@@ -1,0 +1,95 @@
+"""Trains the predictor on observations of augmented views."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from patchscout.devices import mixed_precision
+from patchscout.losses import dice_loss
+from patchscout.networks.segmenter import Observation
+from patchscout.networks.unet import UNet
+from patchscout.training.profile_buffer import ProfileBuffer
+
+LEARNING_RATE = 2e-3
+"""The largest; it rises over the first tenth of the updates and falls to 0."""
+
+WARM_UP = 0.1
+WEIGHT_DECAY = 1e-2
+DICE_WEIGHT = 0.5
+
+EMA_DECAY = 0.98
+"""Decay of the running average of weights that is kept for scoring."""
+
+
+class PredictorTrainer:
+    """The predictor in training.
+
+    Args:
+        predictor: With fresh weights.
+        buffer: What it is trained on.
+        num_updates: How often it will be updated.
+    """
+
+    def __init__(self, predictor: UNet, buffer: ProfileBuffer, num_updates: int) -> None:
+        self.predictor = predictor
+        self.buffer = buffer
+        self.num_updates = num_updates
+        self.num_done = 0
+        self.device = next(predictor.parameters()).device
+        self._averaged = AveragedModel(
+            predictor, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=False
+        )
+        self._optimizer = torch.optim.AdamW(
+            predictor.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY
+        )
+        self._schedule = LambdaLR(self._optimizer, self._rate)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there are updates left to do."""
+        return self.num_done < self.num_updates
+
+    def update(self) -> float:
+        """Train on one batch; return its loss."""
+        seen, target = self.buffer.batch()
+        self.predictor.train()
+        with mixed_precision(self.device):
+            logits = self.predictor(seen.image, seen.sides).float()
+        loss = segmentation_loss(logits, target)
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()
+        self._schedule.step()
+        self._averaged.update_parameters(self.predictor)
+        self.num_done += 1
+        return loss.item()
+
+    def loss(self, seen: Observation, target: Float[Tensor, "batch height width"]) -> Tensor:
+        """Return the loss of the predictor as it is, with a gradient to what it sees."""
+        self.predictor.eval()
+        return segmentation_loss(self.predictor(seen.image, seen.sides), target)
+
+    def averaged(self) -> UNet:
+        """Return a copy of the running average, in evaluation mode."""
+        return cast(UNet, copy.deepcopy(self._averaged.module).eval().requires_grad_(False))
+
+    def _rate(self, update: int) -> float:
+        """Return the share of the learning rate at an update."""
+        rise = min((update + 1) / max(1, round(WARM_UP * self.num_updates)), 1.0)
+        return rise * 0.5 * (1 + math.cos(math.pi * min(update / self.num_updates, 1.0)))
+
+
+def segmentation_loss(
+    logits: Float[Tensor, "batch height width"], target: Float[Tensor, "batch height width"]
+) -> Float[Tensor, ""]:
+    """Return cross-entropy plus half of the Dice loss."""
+    cross_entropy = nn.functional.binary_cross_entropy_with_logits(logits, target)
+    return cross_entropy + DICE_WEIGHT * dice_loss(logits, target)

@@ -1,0 +1,200 @@
+"""Trains the autoencoders whose errors make the loss profiles, and takes their snapshots.
+
+One autoencoder is trained on all normal images and goes into the model. For each of two folds
+another is trained on the other fold only: what the predictor sees of a normal image in training
+comes from one that has not seen it, as in use (cross-fitting).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from patchscout.networks.autoencoder import FeatureAutoencoder, patch_losses
+from patchscout.networks.loss_profile import LossProfile
+from patchscout.training.feature_cache import FeatureCache
+from patchscout.training.subsets import evenly_chosen
+from patchscout.training.views import NUM_FOLDS, fold_of
+
+LEARNING_RATE = 2e-3
+WEIGHT_DECAY = 1e-4
+
+PATCH = 8
+"""Side of a patch, in cells of each level."""
+
+STATISTICS_IMAGES = 64
+"""At most so many normal images that means and spreads are measured on."""
+
+SMALLEST_SPREAD = 1e-3
+
+Maps = Float[Tensor, "batch channels rows columns"]
+
+WHOLE = NUM_FOLDS
+"""Number of the autoencoder that is trained on all images, after those of the folds."""
+
+
+class ProfileTrainer:
+    """Autoencoders in training, and the latest complete loss profiles.
+
+    Args:
+        cache: Features of the normal images.
+        channels: Of the backbone's levels.
+        snapshot_steps: Steps of a cycle, counted from 1, after which a snapshot is taken; the last
+            one ends the cycle.
+        dropout: Probability by which a channel of the bottleneck is deleted.
+    """
+
+    def __init__(
+        self,
+        cache: FeatureCache,
+        channels: Sequence[int],
+        snapshot_steps: Sequence[int],
+        dropout: float,
+    ) -> None:
+        self.cache = cache
+        self.channels = channels
+        self.snapshot_steps = snapshot_steps
+        self.dropout = dropout
+        self.device = cache.loader.device
+        self.blank = LossProfile([], channels).to(self.device)
+        self._standardize()
+        self.profiles: list[LossProfile] = []
+        self.start_cycle()
+
+    def start_cycle(self) -> None:
+        """Begin with new autoencoders."""
+        self.step = 0
+        first = FeatureAutoencoder(self.channels, self.dropout).to(self.device)
+        self.autoencoders = [copy.deepcopy(first) for _ in range(NUM_FOLDS + 1)]
+        steps = self.snapshot_steps[-1]
+        self._optimizers = [
+            torch.optim.AdamW(one.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+            for one in self.autoencoders
+        ]
+        self._schedules = [
+            torch.optim.lr_scheduler.CosineAnnealingLR(one, steps, LEARNING_RATE / 10)
+            for one in self._optimizers
+        ]
+        self._snapshots: list[list[FeatureAutoencoder]] = [[] for _ in self.autoencoders]
+
+    def train(self, patches: Sequence[Maps], numbers: Int[Tensor, " batch"]) -> float:
+        """Train each autoencoder on the patches that are meant for it.
+
+        Args:
+            patches: Standardized features of each level.
+            numbers: Of the images that they are from.
+
+        Returns:
+            The loss of the one that is trained on all.
+        """
+        folds = fold_of(numbers)
+        loss = math.nan
+        for number, autoencoder in enumerate(self.autoencoders):
+            sees_all = number == WHOLE or len(self.cache) < NUM_FOLDS
+            chosen = torch.ones_like(folds, dtype=torch.bool) if sees_all else folds != number
+            if not chosen.any():
+                continue
+            autoencoder.train()
+            errors = autoencoder.errors([one[chosen] for one in patches])
+            mean = patch_losses(errors).mean()
+            self._optimizers[number].zero_grad()
+            mean.backward()
+            self._optimizers[number].step()
+            self._schedules[number].step()
+            autoencoder.eval()
+            loss = mean.item()
+        return loss
+
+    def take_snapshot_if_due(self) -> None:
+        """Count a step, and keep the autoencoders if the step is one of the snapshots'."""
+        self.step += 1
+        if self.step not in self.snapshot_steps:
+            return
+        for kept, autoencoder in zip(self._snapshots, self.autoencoders, strict=True):
+            kept.append(copy.deepcopy(autoencoder).requires_grad_(False).eval())
+        if self.step == self.snapshot_steps[-1]:
+            self.profiles = self._measured(
+                [self._profile_of(kept, self.blank) for kept in self._snapshots]
+            )
+
+    def in_progress(self) -> LossProfile:
+        """Return the profile of all images as it is becoming.
+
+        The autoencoder in training takes the place of the snapshot that it is on the way to; for
+        later ones those of the cycle before stand in.
+        """
+        complete, kept = self.profiles[WHOLE], self._snapshots[WHOLE]
+        if len(kept) == len(self.snapshot_steps):
+            return complete
+        to_come = list(complete.snapshots)[len(kept) + 1 :]
+        return self._profile_of([*kept, self.autoencoders[WHOLE], *to_come], complete)
+
+    def gather(
+        self, numbers: Int[Tensor, " batch"], corners: Int[Tensor, "batch 2"]
+    ) -> list[Float[Tensor, "batch channels side side"]]:
+        """Return standardized features of patches: `PATCH` cells a side at each level.
+
+        Args:
+            numbers: Of the images.
+            corners: Top and left cell of each patch at the finest level; at the others the patch
+                has the same middle.
+        """
+        patches = self.cache.windows(numbers, corners + PATCH // 2, PATCH)
+        return self.blank.standardized(patches)
+
+    def _profile_of(self, snapshots: Sequence[nn.Module], like: LossProfile) -> LossProfile:
+        """Return the loss profile of snapshots, with the statistics of another one."""
+        profile = LossProfile(snapshots, self.channels).to(self.device).eval()
+        profile.load_state_dict(dict(like.named_buffers()), strict=False)
+        return profile
+
+    @torch.no_grad()
+    def error_maps(
+        self, numbers: Int[Tensor, " batch"], images: Tensor
+    ) -> Float[Tensor, "batch rows columns"]:
+        """Return the current error of each cell of the finest level, mean over levels."""
+        del images  # their features are known
+        features = self.blank.standardized(self.cache.features(numbers))
+        errors = self.autoencoders[WHOLE].errors(features)
+        size = errors[0].shape[-2:]
+        grown = [torch.nn.functional.interpolate(one[:, None], size=size)[:, 0] for one in errors]
+        return torch.stack(grown).mean(dim=0)
+
+    @torch.no_grad()
+    def _standardize(self) -> None:
+        """Measure mean and spread of each channel of the features."""
+        chosen = evenly_chosen(range(len(self.cache)), STATISTICS_IMAGES)
+        moments = [
+            torch.stack([one.mean(dim=(0, 2, 3)), one.square().mean(dim=(0, 2, 3))])
+            for one in self.cache.features(chosen)
+        ]
+        for level, (mean, square) in enumerate(moments):
+            spread = (square - mean.square()).clamp_min(0).sqrt().clamp_min(SMALLEST_SPREAD)
+            getattr(self.blank, f"mean_{level}").copy_(mean)
+            getattr(self.blank, f"spread_{level}").copy_(spread)
+
+    @torch.no_grad()
+    def _measured(self, profiles: list[LossProfile]) -> list[LossProfile]:
+        """Set what is usual on normal images that an autoencoder has not seen."""
+        chosen = evenly_chosen(range(len(self.cache)), STATISTICS_IMAGES)
+        squares: list[list[Tensor]] = [[] for _ in self.channels]
+        errors: list[list[Tensor]] = [[] for _ in self.channels]
+        for number in chosen:
+            profile = profiles[fold_of(number)]
+            features = profile.standardized(self.cache.features([number]))
+            for level, one in enumerate(profile(features)):
+                squares[level].append(one.residual.square().mean(dim=(0, 2, 3)))
+                errors[level].append(one.errors[:, -1].flatten())
+        for profile in profiles:
+            for level, (square, error) in enumerate(zip(squares, errors, strict=True)):
+                spread = torch.stack(square).mean(dim=0).sqrt().clamp_min(SMALLEST_SPREAD)
+                getattr(profile, f"residual_spread_{level}").copy_(spread)
+                every = torch.cat(error)
+                profile.usual_error[level, 0] = every.mean()
+                profile.usual_error[level, 1] = every.std().clamp_min(SMALLEST_SPREAD)
+        return profiles
