@@ -5,12 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
-from PIL import Image as PillowImage
 
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.data.annotations import MaskFile
 from patchscout.data.split import (
-    cross_size_split,
     draw_split,
     images_of_split,
     parse_split,
@@ -126,44 +124,6 @@ def test_validation_needs_two_labels_and_two_normal_images():
     split = draw_split(make_dataset(), labeled_per_type=3, max_normal=1)
     with pytest.raises(InputValueError, match="two normal"):
         validation_split(split)
-
-
-def write_sizes(root, sides):
-    """A data set whose images have the given sides: {name: (height, width)}."""
-    for name, (height, width) in sides.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        PillowImage.new("L", (width, height)).save(path)
-
-    def samples(part, kind="good"):
-        return tuple(
-            Sample(root / name, kind, None if kind == "good" else MaskFile(root / "mask.png"))
-            for name in sides
-            if name.startswith(part)
-        )
-
-    anomalous = samples("test/hole", "hole")
-    return Dataset("parts", root, samples("train"), samples("test/good"), anomalous)
-
-
-def test_across_sizes_small_images_train_and_large_ones_test(tmp_path):
-    train = {f"train/good/{i}.png": (10, 10 + i) for i in range(5)}  # median area 120
-    good = {"test/good/0.png": (8, 8), "test/good/1.png": (11, 11)}
-    hole = {f"test/hole/{i}.png": (side, 10) for i, side in enumerate((9, 12, 13, 14))}
-    split = cross_size_split(write_sizes(tmp_path, train | good | hole), labeled_per_type=2)
-    names = [[s.image_path.name for s in part] for part in (split.train_normal, split.labeled)]
-    assert names == [["0.png", "1.png", "2.png"], ["0.png", "1.png"]]
-    assert [str(s.image_path.relative_to(tmp_path)) for s in split.test] == [
-        "test/good/1.png",
-        "test/hole/2.png",
-        "test/hole/3.png",
-    ]
-
-
-def test_across_sizes_needs_several_sizes(tmp_path):
-    names = ["train/good/0.png", "test/good/0.png", "test/hole/0.png", "test/hole/1.png"]
-    with pytest.raises(InputValueError, match="more than 100 pixels"):
-        cross_size_split(write_sizes(tmp_path, dict.fromkeys(names, (10, 10))))
 
 
 def test_no_labels_at_all():

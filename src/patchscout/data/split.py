@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import posixpath
 import zlib
@@ -15,7 +14,6 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from patchscout.checks import InputNotFoundError, InputValueError, nearest
-from patchscout.data.images import read_size
 from patchscout.data.json_files import (
     Text,
     parse_entry,
@@ -94,50 +92,6 @@ def draw_split(
         )
     normal = _draw_normal(dataset.train_normal, max_normal, seed)
     return Split(normal, tuple(labeled), tuple(test))
-
-
-def cross_size_split(
-    dataset: Dataset,
-    *,
-    labeled_per_type: int = 5,
-    seed: int = 42,
-    max_normal: int | None = None,
-) -> Split:
-    """Train on small images, test on large ones.
-
-    Small are the images whose area is at most the median area of the normal training images. Of
-    these the labeled ones are drawn as `draw_split` does; of the others none is trained on.
-
-    Args:
-        dataset: All images, whose headers are read.
-        labeled_per_type: How many small images of each defect type to train on.
-        seed: Decides which.
-        max_normal: Train on at most so many small normal images.
-
-    Raises:
-        InputValueError: No large image with a defect is there.
-    """
-    everything = (*dataset.train_normal, *dataset.test_normal, *dataset.anomalous)
-    areas = {s.image_path: math.prod(read_size(s.image_path)) for s in everything}
-    limit = float(np.median([areas[s.image_path] for s in dataset.train_normal]))
-
-    def is_small(sample: Sample) -> bool:
-        return areas[sample.image_path] <= limit
-
-    small_normal = tuple(filter(is_small, dataset.train_normal))
-    labeled: list[Sample] = []
-    for defect_type in dataset.defect_types:
-        small = [s for s in dataset.anomalous if s.defect_type == defect_type and is_small(s)]
-        labeled += _draw(small, labeled_per_type, [seed, _number(defect_type)])[0]
-    test = [s for s in (*dataset.test_normal, *dataset.anomalous) if not is_small(s)]
-    for found, what in ((labeled, f"at most {limit:g}"), (test, f"more than {limit:g}")):
-        if not any(sample.is_anomalous for sample in found):
-            raise InputValueError(
-                f"{dataset.root} has no defective image with an area of {what} pixels, the median"
-                " of the normal training images. Training on small and testing on large images"
-                " needs images of several sizes; choose another protocol."
-            )
-    return Split(_draw_normal(small_normal, max_normal, seed), tuple(labeled), tuple(test))
 
 
 def validation_split(split: Split, seed: int = 42) -> Split:
