@@ -36,7 +36,7 @@ def _random_scores(seed: int, size: int, num_levels: int) -> tuple[np.ndarray, n
     return scores.astype(np.float32), rng.random(size) < rng.random()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(CASES)
 def test_binary_metrics_agree_with_scikit_learn(case: tuple[int, int, int]) -> None:
     preds, target = _random_scores(*case)
@@ -82,7 +82,7 @@ def _naive_aupro(anomaly_maps: list[np.ndarray], gt_masks: list[np.ndarray]) -> 
     return area / MAX_FPR
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 4, 12, 10**6]))
 def test_aupro_agrees_with_counting_naively(seed: int, num_levels: int) -> None:
     rng = np.random.default_rng(seed)
@@ -137,7 +137,7 @@ def test_aupro_agrees_with_mvtec(
     assert 0.1 < expected < 0.99
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([2, 5, 10**6]))
 def test_accumulator_agrees_with_pooling_everything(seed: int, num_levels: int) -> None:
     rng = np.random.default_rng(seed)
