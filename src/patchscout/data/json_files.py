@@ -192,15 +192,3 @@ Identifier = Annotated[int | str, PlainValidator(_identifier)]
 """What tells an entry from others."""
 Text = Annotated[str, PlainValidator(_text)]
 """Any text, a file name that is not UTF-8 included."""
-
-
-def refuse_newer(version: object, newest: int, path: Path) -> None:
-    """Refuse a file whose `format_version` is above the newest one that is known.
-
-    Raises:
-        InputValueError: It is; the message names `path`.
-    """
-    if isinstance(version, int) and version > newest:
-        raise InputValueError(
-            f"{path} has format {shown(version)}; this PatchScout reads up to {newest}. Update it."
-        )
