@@ -118,7 +118,8 @@ def parse_entry(model: type[Model], value: object, where: str, remedy: str) -> M
         return model.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-    field = "".join(f"[{part}]" if i else f"`{part}` " for i, part in enumerate(first["loc"]))
+    field = "".join(f"[{part}]" if i else str(part) for i, part in enumerate(first["loc"]))
+    field = f"`{field}` " if field else ""
     if first["type"] == "missing":
         raise InputValueError(f"{where}: {field}is missing. {remedy}")
     must_be = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
