@@ -218,7 +218,7 @@ def test_image_that_has_gone(tmp_path):
         ({"train_normal": ["test/hole/000.png"], "labeled": [], "test": []}, "`train_normal` has"),
         ({"test": ["test/hole/000.png"] * 2, "labeled": []}, r"test/hole/000.png is named twice"),
         ({"labeled": "000.png"}, "is damaged: `labeled`"),
-        ({"test": [["000.png"]]}, "is damaged: `test`"),
+        ({"test": [["000.png"]]}, r"is damaged: `test\[0\]`"),
     ],
 )
 def test_files_that_do_not_fit(tmp_path, change, message):
