@@ -32,14 +32,15 @@ format: install  ## format the code and mend what ruff can mend
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-docs: $(DOCS_INSTALLED)  ## build the documentation into site/
+docs: $(DOCS_INSTALLED)  ## make the reference anew from the code, and build the pages into site/
+	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-bench: install  ## time training and scoring beside the paper's networks
-	$(BIN)/python -m patchscout.benchmark.speed
+bench: install  ## time training and scoring, and count their operations
+	$(BIN)/python lab/speed.py
 
 benchmark-docs: install  ## make the tables of the documentation anew from benchmarks/results/
-	$(BIN)/python -m patchscout.benchmark.document docs/benchmarks.md docs/trials.md benchmarks/results
+	$(BIN)/python -m patchscout.benchmark.document docs/results.md benchmarks/results
 
 clean:  ## remove build output, caches and demo/; keeps .venv and runs/
 	rm -rf build dist site demo .pytest_cache .ruff_cache .import_linter_cache .hypothesis

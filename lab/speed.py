@@ -1,8 +1,8 @@
 """Time and operations of training and scoring, and the share of the machine's peak that they use.
 
-The peak is that of a large convolution in float32, measured in the same run. Operations are counted
-by PyTorch: convolutions and products of matrices, two for a multiplication and sum. Training is run
-a second time to count them, since counting takes time; what a GPU replays is not counted.
+The peak is that of a large convolution in float32, measured in the same run. Operations (those of
+convolutions and products of matrices) are counted by PyTorch in a second training, which is slower;
+what a GPU replays is not counted.
 """
 
 from __future__ import annotations
@@ -30,13 +30,11 @@ from patchscout.monitor import Monitor
 
 CHANNELS, SIDE = 1024, 64
 """Of the large convolution, whose kernel has one pixel: no algorithm needs fewer operations."""
-SECONDS = 3.0
-"""How long each thing is repeated."""
 
 
 @dataclass
 class Phase:
-    """What a loop of the training took: its steps, seconds and operations."""
+    """What a loop of the training took."""
 
     steps: int = 0
     seconds: float = 0.0
@@ -68,14 +66,13 @@ def main() -> None:
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="category; unset: the embedded sample")
-    parser.add_argument(
-        "--run", type=Path, help="run folder of a trained model; nothing is trained"
-    )
+    parser.add_argument("--run", type=Path, help="run folder of a trained model, only scored with")
     parser.add_argument("--config", type=Path, help="YAML file of settings")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
+    config = file_config(asked.config) if asked.config else preset_config("fast")
     peak = peak_flops(torch.device(asked.device))
     print(f"{asked.threads} threads on {asked.device}; peak {peak / 1e9:.0f} GFLOP/s\n")
     with tempfile.TemporaryDirectory() as folder:
@@ -83,35 +80,29 @@ def main() -> None:
         if asked.run:
             scout = PatchScout.load(asked.run, device=asked.device)
         else:
-            config = file_config(asked.config) if asked.config else preset_config("fast")
             scout = PatchScout(config.model_copy(update={"device": asked.device}))
             print(training(scout, data, peak))
-        split = scout.split_of(data)
-        images = [read_image(sample.image_path) for sample in split.test[:4]]
+        images = [read_image(sample.image_path) for sample in scout.split_of(data).test[:4]]
         print(scoring(scout, images, peak, Path(folder), asked.threads))
 
 
 def training(scout: PatchScout, data: Path, peak: float) -> str:
     """Train twice, timed and counted, and return a row for each loop of the training."""
-    monitor = PhaseMonitor()
+    monitor, twin = PhaseMonitor(), PatchScout(scout.config)
     scout.fit(data, monitor=monitor)
     with FlopCounterMode(display=False) as counter:
         counted = PhaseMonitor(counter.get_total_flops)
-        PatchScout(scout.config).fit(data, monitor=counted)
+        twin.fit(data, monitor=counted)
     phases = {"all": Phase(1, scout.record.seconds, counter.get_total_flops())}
     for name, one in monitor.phases.items():
         if one.steps:
             phases[name] = Phase(one.steps, one.seconds, counted.phases[name].flop)
-    rows = [
-        f"| {name} | {phase.steps} | {phase.seconds:.1f} | {1000 * phase.seconds / phase.steps:.1f}"
-        f" | {phase.flop / phase.steps / 1e9:.2f} | {100 * phase.flop / phase.seconds / peak:.0f} |"
-        for name, phase in phases.items()
-        if phase.steps and phase.seconds
-    ]
-    header = (
-        "| training | steps | s | ms a step | GFLOP a step | % of peak |\n|---|---|---|---|---|---|"
-    )
-    return "\n".join([header, *rows, ""])
+    rows = ["| training | steps | s | ms a step | GFLOP a step | % of peak |", "|---" * 6 + "|"]
+    for name, one in phases.items():
+        seconds, flop = one.seconds / one.steps, one.flop / one.steps
+        figures = f"{1000 * seconds:.1f} | {flop / 1e9:.3f} | {100 * flop / seconds / peak:.0f}"
+        rows.append(f"| {name} | {one.steps} | {one.seconds:.1f} | {figures} |")
+    return "\n".join([*rows, ""])
 
 
 def scoring(
@@ -120,11 +111,10 @@ def scoring(
     """Return a row for PyTorch and, where there is ONNX Runtime, for the exported model."""
     with FlopCounterMode(display=False) as counter:
         scout.predict(images[0])
-    flop = counter.get_total_flops()
+    gflop = counter.get_total_flops() / 1e9
     ways: dict[str, Callable[[], object]] = {"PyTorch": lambda: scout.predict(images[0])}
     if find_spec("onnxruntime"):
-        path = folder / "model.onnx"
-        scout.export(path, images=images)
+        scout.export(path := folder / "model.onnx", images=images)
         model = ExportedModel.load(path, num_threads=threads)
         pixels = np.round(images[0][None] * 255).astype(np.uint8)
         ways["ONNX Runtime"] = lambda: model.run(pixels)
@@ -132,8 +122,9 @@ def scoring(
     rows = [f"| scoring {height} x {width} px | ms | GFLOP | % of peak |", "|---" * 4 + "|"]
     for name, score in ways.items():
         seconds = statistics.median(times(score))
-        share = 100 * flop / seconds / peak
-        rows.append(f"| {name} | {1000 * seconds:.1f} | {flop / 1e9:.2f} | {share:.0f} |")
+        rows.append(
+            f"| {name} | {1000 * seconds:.1f} | {gflop:.2f} | {1e11 * gflop / seconds / peak:.0f} |"
+        )
     return "\n".join(rows)
 
 
@@ -142,15 +133,14 @@ def peak_flops(device: torch.device) -> float:
     """Return the operations a second of a large convolution in float32."""
     network = torch.nn.Conv2d(CHANNELS, CHANNELS, 1).to(device)
     images = torch.rand(1, SIDE, SIDE, CHANNELS, device=device).permute(0, 3, 1, 2)
-    seconds = min(times(lambda: network(images)[0, 0, 0, 0].item()))  # waits for the device
-    return 2 * CHANNELS**2 * SIDE**2 / seconds
+    return 2 * CHANNELS**2 * SIDE**2 / min(times(lambda: network(images)[0, 0, 0, 0].item()))
 
 
 def times(action: Callable[[], object]) -> list[float]:
-    """Return how long an action takes, again and again."""
+    """Return how long an action takes, for three seconds."""
     action()
     found: list[float] = []
-    while len(found) < 5 or sum(found) < SECONDS:
+    while len(found) < 5 or sum(found) < 3:
         started = time.perf_counter()
         action()
         found.append(time.perf_counter() - started)

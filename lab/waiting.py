@@ -122,10 +122,13 @@ def seconds_of_update(_: argparse.Namespace) -> float:
             """Note the time of an update."""
             times.append(time.perf_counter())
 
-    short = {"num_cycles": 1, "steps_per_cycle": 10, "predictor_updates": NUM_UPDATES}
+    short = {
+        "profile": {"snapshots": (10,), "num_cycles": 1},
+        "predictor": {"updates": NUM_UPDATES},
+    }
     with tempfile.TemporaryDirectory() as folder:
         data = write_sample(Path(folder), num_train=8)
-        PatchScout(preset_config("fast", device="cpu", training=short)).fit(
+        PatchScout(preset_config("fast", device="cpu", **short)).fit(
             data, monitor=Clock(quiet=True)
         )
     last = times[-NUM_UPDATES // 2 :]

@@ -80,11 +80,10 @@ def sample_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny() -> list[str]:
     """Settings that train in seconds, on the command line."""
     settings = (
-        "--labeled-per-type 2 --data.image-size 64 64 --sampler.window-px 32 --sampler.patch-px 16"
-        " --sampler.stride-px 4 --sampler.num-walkers 8 --training.num-cycles 2"
-        " --training.steps-per-cycle 14 --training.predictor-updates 8 --predictor.batch-size 2"
-        " --buffer.capacity 6 --autoencoder.base-channels 4 --predictor.base-channels 4"
-        " --device cpu"
+        "--labeled-per-type 2 --data.image-size 64 64 --profile.snapshots 3 6"
+        " --profile.num-cycles 2 --predictor.updates 8 --predictor.batch-size 2"
+        " --predictor.base-channels 4"
+        " --predictor.crop-px 64 --device cpu"
     )
     return [*settings.split()]
 

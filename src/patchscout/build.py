@@ -10,12 +10,11 @@ from patchscout.backbones import make_backbone
 from patchscout.config import Config
 from patchscout.networks.autoencoder import FeatureAutoencoder
 from patchscout.networks.loss_profile import LossProfile
-from patchscout.networks.segmenter import IMAGE_CHANNELS, Observer, Segmenter, side_channels
-from patchscout.networks.unet import UNet
+from patchscout.networks.segmenter import Observer, Predictor, Segmenter
 
 
 def build(config: Config, *, pretrained: bool) -> Segmenter:
-    """Return a model of the right shape, in evaluation mode.
+    """Return a model of the default method, in evaluation mode.
 
     Args:
         config: Every setting.
@@ -32,15 +31,18 @@ def build(config: Config, *, pretrained: bool) -> Segmenter:
         pretrained=pretrained,
         may_download=settings.may_download,
     )
-    inputs, num_snapshots = config.predictor.inputs, len(config.profile.snapshots)
+    heads, num_snapshots = config.predictor.heads, len(config.profile.snapshots)
     snapshots = [
         FeatureAutoencoder(backbone.channels, config.profile.dropout) for _ in range(num_snapshots)
     ]
-    sides = side_channels(inputs, backbone.channels, backbone.strides, num_snapshots)
+    inputs = sorted({name for head in heads for name in head})
+    predictor = Predictor(
+        heads, backbone.channels, backbone.strides, num_snapshots, config.predictor.base_channels
+    )
     segmenter = Segmenter(
         Observer(backbone, inputs, torch.zeros(3), torch.ones(3)),
         LossProfile(snapshots, backbone.channels),
-        UNet(IMAGE_CHANNELS, sides, config.predictor.base_channels),
+        predictor,
         flip_tta=config.predictor.flip_tta,
         novelty_weight=config.predictor.novelty_weight or 0.0,
     )

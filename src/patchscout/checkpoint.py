@@ -17,6 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import nn
 
 from patchscout.build import build
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
@@ -26,7 +27,7 @@ from patchscout.exported import SUFFIXES
 from patchscout.files.atomic import json_text, write_new
 from patchscout.files.output_folder import OutputFolder, recover, staged
 from patchscout.files.seal import BLANK_SEAL, check_seal, seal_of, sealed, sha256
-from patchscout.networks.segmenter import Segmenter
+from patchscout.paper.segmenter import blank_segmenter
 
 FORMAT_VERSION = 5
 """Of the run folder; any other is refused."""
@@ -135,7 +136,7 @@ class LoadedRun:
         identity: The digest of config.json.
     """
 
-    segmenter: Segmenter
+    segmenter: nn.Module
     config: Config
     record: TrainingRecord
     split: bytes | None
@@ -146,7 +147,7 @@ def write_run(
     folder: Path,
     config: Config,
     split: bytes | None,
-    trained: tuple[Segmenter, TrainingRecord] | None,
+    trained: tuple[nn.Module, TrainingRecord] | None,
 ) -> None:
     """Write config.json and, as far as they are given, split.json and model.safetensors.
 
@@ -276,7 +277,8 @@ def _load(folder: Path, device: torch.device, described: RunDescription) -> Load
     split = _part(folder, SPLIT_FILE, described)
     try:
         state = load(content)
-        segmenter = build(config, pretrained=False)
+        is_paper = config.preset == "paper"
+        segmenter = blank_segmenter(config.paper) if is_paper else build(config, pretrained=False)
         segmenter.load_state_dict(state)
     except (SafetensorError, RuntimeError, KeyError, ValueError, OSError) as error:
         raise _damaged(path, error) from None

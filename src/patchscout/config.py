@@ -22,6 +22,8 @@ SamplerKind = Literal["policy", "uniform", "error", "ucb"]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
+SIDE_INPUTS = ("features", "residual", "errors")
+
 SHORTEST_PX, LONGEST_PX = 64, 4096
 """Sides of images to work at."""
 
@@ -114,11 +116,11 @@ class SamplerSettings(Settings):
 class PredictorSettings(Settings):
     """The predictor and how it is trained."""
 
-    inputs: tuple[Literal["features", "residual", "errors"], ...] = ("residual", "errors")
-    """What it sees beside the image: the backbone's features, the autoencoder's last residual, the
-    errors of all snapshots."""
-    base_channels: Annotated[int, Field(ge=4, le=256)] = 16
-    """Channels at half resolution."""
+    sees: tuple[str, ...] = ("features", "residual+errors")
+    """What each of its heads sees beside the image: `features` of the backbone, the autoencoder's
+    last `residual`, the `errors` of all snapshots, several with + between them, or `nothing`."""
+    base_channels: Annotated[int, Field(ge=4, le=256)] = 12
+    """Channels of each head at half resolution."""
     updates: Count = 1000
     """How often it is updated."""
     batch_size: Count = 8
@@ -130,6 +132,24 @@ class PredictorSettings(Settings):
     novelty_weight: Annotated[float, Field(ge=0)] | None = None
     """Weight of the autoencoder's error beside the predictor's log-odds, whose weight is 1; unset:
     0.35, or 3 without labels, where the predictor knows simulated defects alone."""
+
+    @field_validator("sees")
+    @classmethod
+    def _names_inputs(cls, sees: tuple[str, ...]) -> tuple[str, ...]:
+        for head in sees:
+            if head != "nothing" and not set(head.split("+")) <= set(SIDE_INPUTS):
+                raise ValueError(
+                    f"must name {', '.join(SIDE_INPUTS)} or nothing; got {shown(head)}."
+                    " Use for example features errors"
+                )
+        if not sees:
+            raise ValueError("must name at least one head. Use for example features errors")
+        return sees
+
+    @property
+    def heads(self) -> list[list[Any]]:
+        """What each head sees, as lists of names."""
+        return [[] if head == "nothing" else head.split("+") for head in self.sees]
 
 
 class ViewSettings(Settings):
@@ -149,8 +169,8 @@ class ViewSettings(Settings):
 class PaperSettings(Settings):
     """What `--preset paper` leaves open; everything else is as the paper has it."""
 
-    num_steps: Count = 9000
-    """Sampler steps."""
+    num_steps: Annotated[int, Field(ge=10)] = 9000
+    """Steps in all; the schedules are stretched or shrunk to them."""
     diversity: Literal["dropout", "reset"] = "dropout"
     """Profiles differ by structured dropout, or by re-initializing the autoencoder every 20 steps
     as in the paper's predecessor."""

@@ -9,6 +9,7 @@ from typing import Any, overload
 
 import numpy as np
 import PIL.Image
+from torch import nn
 
 from patchscout.checkpoint import (
     SPLIT_FILE,
@@ -30,7 +31,7 @@ from patchscout.exported import ExportFormat, ModelFacts, PixelType
 from patchscout.files.output_folder import replaced_files
 from patchscout.inference import Scorer, resize_map
 from patchscout.monitor import Monitor
-from patchscout.networks.segmenter import Segmenter
+from patchscout.paper import fit as paper
 from patchscout.training.adaptation import adapt
 from patchscout.training.loop import train
 from patchscout.training.working_size import without_vanished
@@ -57,7 +58,7 @@ class PatchScout:
         self.device = choose_device(self.config.device)
         self.split: Split | None = None
         self.dataset: Dataset | None = None
-        self._segmenter: Segmenter | None = None
+        self._segmenter: nn.Module | None = None
         self._scorer: Scorer | None = None
         self._record: TrainingRecord | None = None
         self.identity: str | None = None
@@ -91,7 +92,8 @@ class PatchScout:
         started = time.monotonic()
         config = adapt(self._settings, split)
         split = without_vanished(split, config.data.working_size, dataset.root, monitor)
-        result = train(config, split, self.device, monitor)
+        train_model = paper.train if config.preset == "paper" else train
+        result = train_model(config, split, self.device, monitor)
         self.config = config
         self.dataset, self.split = dataset, split
         self._split_json = split_json(split, dataset.root)
@@ -318,7 +320,7 @@ class PatchScout:
         return self._segmenter is not None
 
     @property
-    def segmenter(self) -> Segmenter:
+    def segmenter(self) -> nn.Module:
         """The trained model as a module."""
         if self._segmenter is None:
             raise _untrained()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import nn
 from torch.export import Dim
 
 from patchscout.checks import InputValueError, about
@@ -30,7 +31,6 @@ from patchscout.exported import (
 from patchscout.files.seal import sealed, sha256
 from patchscout.inference import Scorer, resize_map
 from patchscout.networks.deployable import DeployableModel
-from patchscout.networks.segmenter import Segmenter
 from patchscout.types import AnomalyMap, make_prediction
 
 ImageOfAnySize = Float[np.ndarray, "_ _ 3"]
@@ -91,7 +91,7 @@ class Parity:
 
 
 def export_model(
-    segmenter: Segmenter,
+    segmenter: nn.Module,
     facts: ModelFacts,
     path: Path,
     file_format: ExportFormat,
@@ -133,7 +133,7 @@ def export_model(
 
 
 def compare(
-    segmenter: Segmenter,
+    segmenter: nn.Module,
     exported: ExportedModel,
     images: Sequence[ImageOfAnySize],
     names: Sequence[str],

@@ -9,11 +9,11 @@ from itertools import islice
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import nn
 
 from patchscout.data.images import resize, resize_image
 from patchscout.data.loader import to_tensor
 from patchscout.devices import full_precision
-from patchscout.networks.segmenter import Segmenter
 from patchscout.networks.tiles import segment
 from patchscout.types import AnomalyMap, Image, check_probabilities
 
@@ -40,7 +40,7 @@ class Scorer:
     """
 
     def __init__(
-        self, segmenter: Segmenter, image_size: tuple[int, int], device: torch.device
+        self, segmenter: nn.Module, image_size: tuple[int, int], device: torch.device
     ) -> None:
         self.image_size = image_size
         self.device = device

@@ -206,12 +206,21 @@ def test_an_image_that_is_damaged_in_the_middle_of_training(
     ("arguments", "says"),
     [
         (["--sed", 1], ["unknown argument `--sed`; did you mean '--seed'?", "train --help"]),
-        (["--training.num-cycle", 1], ["unknown setting", "did you mean '--training.num-cycles'?"]),
+        (["--profile.num-cycle", 1], ["unknown setting", "did you mean '--profile.num-cycles'?"]),
         (["--seed", -1], ["`seed`: input should be greater than or equal to 0; got -1"]),
         (["--seed", "many"], ["--seed", "'many'", "train --help"]),
-        (["--reward.beta.start", 2], ["`reward.beta.start`", "less than or equal to 1; got 2"]),
+        (
+            ["--views.max-lighting-change", 2],
+            ["`views.max_lighting_change`", "or equal to 1; got 2"],
+        ),
         (["--sampler.kind", "polcy"], ["--sampler.kind", "'policy', 'uniform'", "'polcy'"]),
         (["--preset", "papr"], ["'papr'", "--preset", "'fast', 'paper'"]),
+        (["--data.image-size", 100, 64], ["`data.image_size` must be multiples of 16", "Use (96"]),
+        (["--predictor.crop-px", 72], ["`predictor.crop_px`", "multiple of 16; got 72"]),
+        (["--predictor.sees", "erors"], ["`predictor.sees` must name features", "got erors"]),
+        (["--profile.snapshots", 9, 3], ["`profile.snapshots` must be ascending", "got (9, 3)"]),
+        (["--backbone.name", "resnet"], ["There is no backbone 'resnet'", "Choose one of"]),
+        (["--backbone.weights", "none.pth"], ["none.pth"]),
         (["--config", "none.yaml"], ["`--config` file none.yaml is not there", "Check the path"]),
         (["--device", "gpu"], ["`device` must be", "got 'gpu'", "Use `auto` or `cpu`"]),
         (["--seed"], ["--seed", "train --help"]),
@@ -226,9 +235,9 @@ def test_settings_that_do_not_fit(train_refused, arguments, says):
 
 def test_a_config_file_that_does_not_fit(train_refused, tmp_path):
     path = tmp_path / "settings.yaml"
-    path.write_text("training: {num_cycle: 3}")
+    path.write_text("profile: {num_cycle: 3}")
     train_refused(
-        "--config", path, says=["unknown setting", "did you mean 'training.num_cycles'?", str(path)]
+        "--config", path, says=["unknown setting", "did you mean 'profile.num_cycles'?", str(path)]
     )
     path.write_text("seed: [")
     train_refused("--config", path, says=[f"{path} is not valid YAML", "Mend the file."])

@@ -23,7 +23,8 @@ from patchscout.data import loader
 from patchscout.data.images import read_image
 from patchscout.detector import PatchScout
 from patchscout.training.calibration import ScoredPixels
-from patchscout.training.learner import ProfileLearner
+from patchscout.training.predictor_trainer import PredictorTrainer
+from patchscout.training.profile_trainer import ProfileTrainer
 
 FIGURES = {
     "pixel_auroc",
@@ -79,14 +80,15 @@ def test_the_same_seed_gives_the_same_model_and_no_bar_when_quiet(train, trained
 
 def test_a_config_file_is_read_and_the_command_line_wins(train, trained_run, tmp_path, capsys):
     path = tmp_path / "settings.yaml"
-    path.write_text("seed: 7\nlabeled_per_type: 1\nprofile: {error_scale: linear, length: 4}\n")
-    status, run = train("--config", str(path), "--profile.length", "5")
+    path.write_text("seed: 7\nlabeled_per_type: 1\nprofile: {dropout: 0.1, num_cycles: 4}\n")
+    status, run = train("--config", str(path), "--sampler.kind", "uniform")
     assert status == 0
     assert "sampling patches and learning" in capsys.readouterr().err
     config = read_json(run / "config.json")["config"]
-    assert (config["seed"], config["profile"]["error_scale"]) == (7, "linear")
-    assert config["profile"]["length"] == 5
-    assert config["labeled_per_type"] == 2  # `tiny` gives it on the command line
+    assert (config["seed"], config["profile"]["dropout"]) == (7, 0.1)
+    assert config["sampler"]["kind"] == "uniform"
+    # `tiny` gives these on the command line.
+    assert (config["labeled_per_type"], config["profile"]["num_cycles"]) == (2, 2)
     model = (run / "model.safetensors").read_bytes()
     assert model != (trained_run / "model.safetensors").read_bytes()
 
@@ -115,9 +117,10 @@ def test_the_split_has_every_image_once(trained_run, sample_data):
 
 def test_figures_of_every_step_are_logged(trained_run):
     lines = [json.loads(line) for line in (trained_run / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines][:28] == list(range(28))
-    assert {"autoencoder/loss", "sampler/reward", "sampler/reward_pred"} <= lines[0].keys()
-    assert "predictor/loss" in lines[-1]
+    assert [line["step"] for line in lines] == list(range(13))  # twelve steps, and one update more
+    for line in lines[:12]:
+        assert {"autoencoder/loss", "sampler/reward", "sampler/reward_shared"} <= line.keys()
+    assert [line["step"] for line in lines if "predictor/loss" in line] == list(range(5, 13))
     assert all(np.isfinite(value) for line in lines for value in line.values())
 
 
@@ -256,7 +259,7 @@ def test_info_describes_a_run_and_a_folder_of_images(trained_run, sample_data, c
     shown = capsys.readouterr().out
     assert "brick_wall" in shown
     assert {"num_normal_scored", "num_false_alarms"} < set(shown.split())
-    assert '"patch_px": 16' in shown
+    assert '"crop_px": 64' in shown
     assert main(["info", str(sample_data)]) == 0
     words = capsys.readouterr().out.split()
     assert words[words.index("on") + 1] == "6"
@@ -318,16 +321,18 @@ def test_demo_runs_all_of_it(tiny, tmp_path, monkeypatch, capsys):
     assert len(read_json(tmp_path / "demo" / "predictions" / "predictions.json")) == 13
 
 
-def interrupt_at(monkeypatch, step):
-    """Press Ctrl-C in a step, counted from 1."""
-    learn = ProfileLearner.learn
+def interrupt_at(monkeypatch, call, function=ProfileTrainer.take_snapshot_if_due):
+    """Press Ctrl-C in a call, counted from 1, of what is called once a step, or of another."""
+    owner = {ProfileTrainer.take_snapshot_if_due: ProfileTrainer}.get(function, PredictorTrainer)
+    calls = []
 
-    def pressed(self, patches):
-        if self.num_steps == step - 1:
+    def pressed(self):
+        calls.append(None)
+        if len(calls) == call:
             raise KeyboardInterrupt
-        return learn(self, patches)
+        return function(self)
 
-    monkeypatch.setattr(ProfileLearner, "learn", pressed)
+    monkeypatch.setattr(owner, function.__name__, pressed)
 
 
 def test_ctrl_c_before_there_is_a_model(train, monkeypatch, sample_data, capsys):
@@ -351,12 +356,23 @@ def test_ctrl_c_before_there_is_a_model(train, monkeypatch, sample_data, capsys)
     assert options.settings.model_dump(mode="json") == read_json(run / "config.json")["config"]
 
 
-def test_ctrl_c_when_there_is_a_model(train, monkeypatch, sample_data, capsys):
-    interrupt_at(monkeypatch, 18)
+@pytest.mark.parametrize(
+    ("function", "call", "num_steps"),
+    [
+        (ProfileTrainer.take_snapshot_if_due, 9, 8),
+        (PredictorTrainer.update, 2, 6),
+        (PredictorTrainer.update, 8, 12),
+    ],
+    ids=["in a step", "in an update", "in an update after the steps"],
+)
+def test_ctrl_c_when_there_is_a_model(
+    train, monkeypatch, sample_data, capsys, function, call, num_steps
+):
+    interrupt_at(monkeypatch, call, function)
     status, run = train("--quiet")
     shown = capsys.readouterr().out
     assert status == 130
-    assert "Stopped after 17 steps." in shown
+    assert f"Stopped after {num_steps} steps." in shown
     assert "--overwrite" in shown
     assert read_json(run / "config.json")["training"]["is_complete"] is False
     assert "stopped early" in (run / "README.md").read_text()
@@ -395,7 +411,7 @@ def test_ctrl_c_while_the_threshold_is_chosen(train, monkeypatch, sample_data, c
     assert "can be evaluated and used" in shown
     assert read_json(run / "config.json")["training"]["is_complete"] is False
     card = (run / "README.md").read_text()
-    assert "**Training was stopped early**, after 28 sampler steps" in card
+    assert "**Training was stopped early**, after 12 sampler steps" in card
     assert "as far as they were scored" in card
     assert main(["evaluate", str(run), str(sample_data), "--quiet"]) == 0
 
@@ -404,7 +420,7 @@ def test_ctrl_c_in_a_real_terminal(sample_data, tiny, tmp_path):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "patchscout.cli", "train", str(sample_data), "--out", str(run)]
     process = subprocess.Popen(
-        [*command, *tiny, "--training.num-cycles", "9999", "--training.predictor-updates", "99999"],
+        [*command, *tiny, "--profile.num-cycles", "9999", "--predictor.updates", "99999"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},

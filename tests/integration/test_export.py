@@ -283,8 +283,8 @@ def scout(request, real_data):
     if not category.is_dir():
         pytest.skip(f"no {category}")
     torch.set_num_threads(1)
-    brief = {"steps_per_cycle": 60, "predictor_updates": 200}
-    return PatchScout(preset_config("fast", device="cpu", training=brief)).fit(category)
+    brief = {"profile": {"snapshots": (10, 60)}, "predictor": {"updates": 200}}
+    return PatchScout(preset_config("fast", device="cpu", **brief)).fit(category)
 
 
 @pytest.mark.slow

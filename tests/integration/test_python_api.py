@@ -10,7 +10,7 @@ from patchscout import Config, PatchScout, Prediction, preset_config
 from patchscout.checkpoint import load_config
 from patchscout.checks import InputNotFoundError, InputTypeError, InputValueError
 from patchscout.data.layout import read_dataset
-from patchscout.training.learner import ProfileLearner
+from patchscout.training.profile_trainer import ProfileTrainer
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def test_fitting_again_forgets_the_loaded_run(trained_run, sample_data, monkeypa
         raise KeyboardInterrupt
 
     scout = PatchScout.load(trained_run)
-    monkeypatch.setattr(ProfileLearner, "learn", press_ctrl_c)
+    monkeypatch.setattr(ProfileTrainer, "train", press_ctrl_c)
     scout.fit(sample_data)
     assert not scout.is_trained
     with pytest.raises(InputValueError, match="not trained"):

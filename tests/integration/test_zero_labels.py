@@ -1,16 +1,13 @@
-"""Training without labels, end to end, and with the image alone: what is saved, said, refused."""
+"""Training without labels, end to end: what is saved, said, refused."""
 
 import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from patchscout import PatchScout
 from patchscout.cli import main
-from patchscout.data.images import read_image
 from patchscout.data.layout import read_dataset
 
 NOTHING = "There is nothing to evaluate on"
@@ -121,28 +118,20 @@ def test_a_held_out_type_where_there_is_none(train, normal_only, capsys):
     assert "must be one of the defect types, of which there are none" in capsys.readouterr().err
 
 
-def test_with_the_image_alone_no_autoencoder_is_trained_or_saved(train, sample_data):
-    status, run = train(sample_data, "--predictor.inputs", "image", labeled="2")
-    assert status == 0
-    assert not any("autoencoder" in name for name in load_file(run / "model.safetensors"))
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert len(lines) == 8  # the predictor's updates, and no sampler step
-    assert all(line.keys() == {"step", "predictor/loss"} for line in lines)
-    scout = PatchScout.load(run, device="cpu")
-    assert scout.record.num_steps == 0
-    image = read_image(sample_data / "test" / "stain" / "000.png")
-    found = scout.predict(image)
-    assert found.anomaly_map.shape == image.shape[:2]
-    scout.save(run.with_name("copy"))
-    again = PatchScout.load(run.with_name("copy"), device="cpu").predict(image)
-    np.testing.assert_array_equal(again.anomaly_map, found.anomaly_map)
-    assert main(["evaluate", str(run), str(sample_data), "--quiet"]) == 0
+def test_without_labels_novelty_counts_for_more(train, sample_data):
+    for labeled, weight in (("0", 3.0), ("2", 0.35)):
+        status, run = train(sample_data, "--overwrite", labeled=labeled)
+        assert status == 0
+        config = read_json(run / "config.json")["config"]
+        assert config["predictor"]["novelty_weight"] == weight
+        assert PatchScout.load(run, device="cpu").segmenter.novelty_weight == weight
 
 
 def test_the_size_that_was_chosen_is_saved_and_used(sample_data, tiny, tmp_path, normal_only):
     given = tiny.index("--data.image-size")
     settings = [*tiny[:given], *tiny[given + 3 :], "--labeled-per-type", "0"]
-    settings += ["--training.predictor-updates", "1", "--predictor.inputs", "image"]
+    settings += ["--profile.snapshots", "1", "--profile.num-cycles", "1"]
+    settings += ["--predictor.updates", "1"]
     run = tmp_path / "run"
     assert main(["train", str(normal_only), "--out", str(run), "--quiet", *settings]) == 0
     config = read_json(run / "config.json")["config"]

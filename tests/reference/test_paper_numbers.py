@@ -1,13 +1,13 @@
-"""`--preset paper` against the table of numbers in method.md (arXiv 2511.20270 and its code)."""
+"""The paper's method against the numbers of arXiv 2511.20270 and its authors' code."""
 
 import pytest
 import torch
 from torch import nn
 
-from patchscout.config import preset_config
-from patchscout.networks import PaperAutoencoder, PaperPolicy, PaperPredictor
-
-PAPER = preset_config("paper")
+from patchscout.paper import PaperSettings
+from patchscout.paper import settings as numbers
+from patchscout.paper.networks import PaperAutoencoder, PaperPolicy, PaperPredictor
+from patchscout.training.rewards import falling
 
 
 def num_parameters(module: nn.Module) -> int:
@@ -22,12 +22,6 @@ def conv(kernel: int, channels_in: int, channels_out: int) -> int:
 def convolutions(module: nn.Module) -> list[nn.Conv2d | nn.ConvTranspose2d]:
     kinds = (nn.Conv2d, nn.ConvTranspose2d)
     return [part for part in module.modules() if isinstance(part, kinds)]
-
-
-def test_the_networks_of_the_preset_are_the_papers():
-    architectures = (PAPER.autoencoder, PAPER.predictor, PAPER.sampler)
-    assert [part.architecture for part in architectures] == ["paper"] * 3
-    assert PAPER.predictor.inputs == "profile"
 
 
 def test_the_autoencoder_has_5_95_million_parameters():
@@ -64,11 +58,10 @@ def test_the_bottleneck_and_the_skip_of_the_autoencoder():
         assert code.shape == (1, 200, side // 8 - 7, side // 8 - 7)  # an 8x8 conv without padding
         assert skip.shape == (1, 256, side // 8, side // 8)
         assert network.decode(code, skip).shape == (1, 3, side, side)
-    assert network.bottleneck_channels == 200
 
 
 def test_the_predictor_has_channels_10_32_16_8_4_1():
-    network = PaperPredictor(PAPER.profile.length)
+    network = PaperPredictor()
     layers = [
         (part.in_channels, part.out_channels, part.kernel_size[0], part.dilation[0])
         for part in convolutions(network)
@@ -93,7 +86,7 @@ def test_the_predictors_receptive_field_is_31_px():
 
 
 def test_the_policys_layers_and_parameters():
-    network = PaperPolicy(PAPER.sampler.window_px)
+    network = PaperPolicy()
     layers = [(part.in_channels, part.out_channels) for part in convolutions(network)]
     assert layers == [(6, 16), (16, 32), (32, 32), (32, 64), (64, 64)]
     assert {(p.kernel_size[0], p.stride[0]) for p in convolutions(network)} == {(3, 2)}
@@ -118,35 +111,36 @@ def test_the_policys_layers_and_parameters():
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (PAPER.data.image_size, (256, 256)),
-        (PAPER.sampler.window_px, 128),
-        (PAPER.sampler.patch_px, 64),
-        (PAPER.sampler.stride_px, 24),
-        (PAPER.sampler.num_walkers, 32),  # and so a minibatch of 32 patches
-        (PAPER.profile.length, 10),  # T
-        (PAPER.profile.spacing, "last"),
-        (PAPER.profile.error_scale, "linear"),
-        (PAPER.profile.diversity, "dropout"),
-        (PAPER.training.steps_per_cycle, 20),  # K
-        (PAPER.sampler.update_after, 14),  # M
-        (PAPER.reward.beta, type(PAPER.reward.beta)(start=1, end=0, steps=5000)),  # L
-        (PAPER.training.alpha, type(PAPER.reward.beta)(start=1, end=0, steps=9000)),  # H
-        (PAPER.training.num_cycles * PAPER.training.steps_per_cycle, 9000),
-        (PAPER.autoencoder.learning_rate, 1e-3),
-        (PAPER.predictor.learning_rate, 1e-3),
-        (PAPER.predictor.schedule, "constant"),
-        (PAPER.predictor.weight_decay, 0.0),  # AdamW without decay is Adam
-        (PAPER.predictor.dice_weight, 0.0),
-        (PAPER.predictor.member_inputs, ["profile"]),
-        (PAPER.predictor.mirrored, False),
-        (PAPER.predictor.image_evidence, 0.0),
-        (PAPER.training.predictor_updates_per_step, 2),
-        (PAPER.predictor.batch_size * PAPER.training.predictor_updates_per_step, 80),
-        (PAPER.buffer.capacity, 80),
-        (PAPER.sampler.labeled_in_pool, True),
-        (PAPER.labeled_per_type, 5),
-        ((PAPER.reward.clone, PAPER.reward.cover, PAPER.reward.pred), (True, True, True)),
+        (numbers.IMAGE_SIZE, (256, 256)),
+        (numbers.GEOMETRY.window, 128),
+        (numbers.GEOMETRY.patch, 64),
+        (numbers.GEOMETRY.stride, 24),
+        (numbers.GEOMETRY.num_walkers, 32),  # and so a minibatch of 32 patches
+        (numbers.GEOMETRY.error_refresh_steps, 1),
+        (numbers.PROFILE_LENGTH, 10),  # T
+        (numbers.CYCLE_STEPS, 20),  # K
+        (numbers.POLICY.update_after, 14),  # M
+        (numbers.POLICY.update_every, 20),
+        (numbers.LEARNING_RATE, 1e-3),
+        (numbers.UPDATES_PER_STEP, 2),
+        (numbers.NUM_PROFILES, 80),
+        (numbers.LABELED_COPIES, 6),
+        (numbers.MAX_ROTATION_DEG, 30),
+        (numbers.MAX_TRANSLATION, 0.1),
+        (numbers.MAX_SHEAR_DEG, 20),
+        (PaperSettings().num_steps, 9000),  # H
+        (PaperSettings().diversity, "dropout"),
+        (numbers.BETA_SHARE * 9000, 5000),  # L
     ],
 )
 def test_the_numbers_of_the_table(value, expected):
     assert value == expected
+
+
+def test_alpha_falls_over_9000_steps_and_beta_over_5000():
+    assert [falling(step, 9000) for step in (0, 4500, 9000)] == [1, 0.5, 0]
+    assert [falling(step, round(numbers.BETA_SHARE * 9000)) for step in (0, 2500, 5000)] == [
+        1,
+        0.5,
+        0,
+    ]

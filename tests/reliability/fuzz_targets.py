@@ -617,10 +617,13 @@ COCO_SEEDS: tuple[dict[str, Any], ...] = tuple(
 
 YAML_SEEDS = (
     ("seed: 1", "labeled_per_type: 2", "preset: fast"),
-    ("training:", "  num_cycles: 2", "  steps_per_cycle: 14", "sampler:", "  patch_px: 16"),
+    ("profile:", "  num_cycles: 2", "  snapshots: [3, 6]", "sampler:", "  kind: uniform"),
     ("data:", "  image_size: [128, 128]", "  normal: good", "  defective: bad", "  masks: masks"),
-    ("predictor: {base_channels: 4, backbone: none}", "normality: {ranks: [5, 20]}"),
-    ('{"format_version": 3, "config": {"seed": 1, "novelty": {"weight": 0.5}}, "training": null}',),
+    ("predictor: {base_channels: 4, sees: [errors]}", "backbone: {name: none}"),
+    (
+        '{"format_version": 5, "config": {"seed": 1, "predictor": {"novelty_weight": 0.5}},'
+        ' "training": null}',
+    ),
 )
 
 COMMAND_LINES = (

@@ -24,13 +24,9 @@ SETTINGS: dict[str, Any] = {
     "labeled_per_type": 1,
     "device": "cpu",
     "data": {"image_size": (64, 64)},
-    "sampler": {"window_px": 32, "patch_px": 16, "stride_px": 4, "num_walkers": 4},
-    "training": {"num_cycles": 1, "steps_per_cycle": 6, "predictor_updates": 2},
-    "predictor": {"batch_size": 2, "base_channels": 4, "backbone": "none", "inputs": "image"},
-    "buffer": {"capacity": 4},
-    "autoencoder": {"base_channels": 4, "bottleneck_channels": 4},
-    "normality": {"ranks": ()},
-    "novelty": {"weight": 0.0, "weight_without_labels": 0.0},
+    "backbone": {"name": "none"},
+    "profile": {"snapshots": (2,), "num_cycles": 1},
+    "predictor": {"updates": 2, "batch_size": 2, "base_channels": 4, "crop_px": 64},
 }
 """Trains in a moment, and is read in ten milliseconds."""
 

@@ -1,24 +1,27 @@
-"""Variants, jobs and results: what is read, planned, and counts as done."""
+"""Variants, protocols, jobs and plans: what is read, drawn, planned, and counts as done."""
 
-import json
-import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from patchscout.benchmark.command import Request, make_plan, parse_seeds
-from patchscout.benchmark.jobs import Job, find_categories, is_finished, plan_jobs
-from patchscout.benchmark.machine import commit, machine_line, peak_memory_mib
-from patchscout.benchmark.runner import Outcome, Resources, _reason
-from patchscout.benchmark.variants import Variant, read_base, read_variants
+from patchscout.benchmark.jobs import Job, find_categories, plan_jobs
+from patchscout.benchmark.machine import commit, machine_line
+from patchscout.benchmark.protocols import validation_split
+from patchscout.benchmark.results import Result, add_result
+from patchscout.benchmark.runner import Resources, outcome_of
+from patchscout.benchmark.variants import read_base, read_variants, variant_config
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
 from patchscout.config import preset_config
 from patchscout.data.layout import read_dataset
+from patchscout.data.split import draw_split
 from patchscout.devices import choose_device
-from patchscout.types import NORMAL
+from patchscout.types import NORMAL, Sample, Split
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "benchmarks").glob("*.yaml"))
+FEW = {"labeled_per_type": 2}
 
 
 def write(tmp_path, text):
@@ -27,52 +30,26 @@ def write(tmp_path, text):
     return path
 
 
-def make_job(root="/data/bottle", **changes):
-    settings = changes.pop("settings", {})
-    fields = {
-        "category": "bottle",
-        "root": root,
-        "variant": "default",
-        "method": "patchscout",
-        "model": None,
-        "protocol": "seen",
-        "held_out_type": None,
-        "on": "test",
-        "size": "256",
-        "config": preset_config("fast", **settings),
-    }
-    return Job(**(fields | changes))
-
-
 def test_default_is_always_there_and_may_be_changed(tmp_path):
-    assert read_variants(None) == {"default": Variant()}
-    path = write(tmp_path, "unet: {settings: {predictor: {inputs: image}}}\nplain:\n")
+    assert read_variants(None) == {"default": {}}
+    path = write(tmp_path, "few: {labeled_per_type: 2}\nplain:\ndefault: {max_normal: 9}\n")
     variants = read_variants(path)
-    assert list(variants) == ["default", "unet", "plain"]
-    assert variants["plain"] == Variant()
-    path = write(tmp_path, "a: {}\ndefault: {settings: {sampler: {kind: uniform}}}\n")
-    assert list(read_variants(path)) == ["default", "a"]
-    assert read_variants(path)["default"].config({}).sampler.kind == "uniform"
+    assert list(variants) == ["default", "few", "plain"]
+    assert variants["default"] == {"max_normal": 9}
+    assert variants["plain"] == {}
 
 
-def test_settings_are_looked_up_in_variant_then_base_then_preset():
-    variant = Variant(settings={"training": {"num_cycles": 3}})
-    base = {"preset": "paper", "training": {"num_cycles": 5, "steps_per_cycle": 40}}
-    config = variant.config(base)
-    assert (config.training.num_cycles, config.training.steps_per_cycle) == (3, 40)
-    assert config.predictor.inputs == "profile"
+def test_a_variant_may_name_its_preset():
+    config = variant_config({"preset": "paper", **FEW}, "paper", seed=7)
+    assert (config.preset, config.labeled_per_type, config.seed) == ("paper", 2, 7)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: {methood: last_error}", "unknown key `a.methood`; did you mean 'method'?"),
-        ("a: {method: magic}", "`a.method`"),
-        ("a: {method: anomalib}", "`a` must name a `model`"),
-        ("a: {model: patchcore}", "`a` must name a `model`"),
-        ("a: {settings: {seed: 1}}", "`a.settings` may not hold `seed`, which `--seeds` sets"),
-        ("a: 3", "`a` must be a mapping"),
-        ("- a", "must map names to variants"),
+        ("a: {seed: 1}", "variant `a` may not hold `seed`, which `--seeds` sets"),
+        ("a: 3", "variant `a` must be a mapping"),
+        ("- a", "must map names of variants to settings"),
         ("../a: {}", "a variant's name is made of"),
         ("a: {", "is not valid YAML"),
     ],
@@ -89,19 +66,16 @@ def test_missing_files_and_settings_set_elsewhere(tmp_path):
         read_variants(tmp_path / "none.yaml")
     with pytest.raises(InputValueError, match="may not hold `seed`"):
         read_base(write(tmp_path, "seed: 3"))
+    with pytest.raises(InputValueError, match=r"labeled_per_typo.*\(in variant 'typo'\)"):
+        variant_config({"labeled_per_typo": 1}, "typo")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_shipped_variants_are_valid_and_differ(path):
     variants = read_variants(path)
+    configs = [variant_config(own, name).model_dump_json() for name, own in variants.items()]
     assert len(variants) > 2
-    shared = re.search(r"--config benchmarks/(\S+)", path.read_text(encoding="utf-8"))
-    base = read_base(path.parent / shared[1]) if shared else {}
-    seen = [
-        (variant.method, variant.model, variant.protocol, variant.config(base).model_dump_json())
-        for variant in variants.values()
-    ]
-    assert len(set(seen)) == len(seen)
+    assert len(set(configs)) == len(configs)
 
 
 def test_seeds():
@@ -125,154 +99,120 @@ def test_categories_are_found_one_level_down(sample_data, tmp_path):
         find_categories([sample_data, tmp_path / "brick_wall"])
 
 
-def plan(sample_data, variants):
-    base = {"labeled_per_type": 2}
-    shared = {"on": "test", "size": "256", "device": "cpu"}
-    return plan_jobs({"brick_wall": sample_data}, variants, [1, 2], base, **shared)  # pyright: ignore[reportArgumentType]
-
-
 def test_jobs_are_category_variant_and_seed_and_types_left_out(sample_data):
-    jobs, notes = plan(sample_data, {"default": Variant(), "unseen": Variant(protocol="unseen")})
+    def names(protocol):
+        variants = {"default": {}, "all": {"max_normal": 9}}
+        places = {"brick_wall": sample_data}
+        jobs = plan_jobs(places, variants, [1, 2], FEW, protocol=protocol, device="cpu")
+        assert all(job.config.labeled_per_type == 2 for job in jobs)
+        return [job.name for job in jobs]
+
+    seen = [f"brick_wall/{name}/{seed}" for seed in (1, 2) for name in ("default", "all")]
+    assert names("seen") == names("validation") == seen
     types = ("chip", "misprint", "scratch", "stain")
-    expected = [
-        name
-        for seed in (1, 2)
-        for name in (f"default/{seed}", *(f"unseen/{seed}-{kind}" for kind in types))
-    ]
-    assert [job.name for job in jobs] == [f"brick_wall/{name}" for name in expected]
-    assert notes == []
-    assert jobs[1].config.held_out_type == "chip"
-    assert jobs[0].path(Path("out")) == Path("out/brick_wall/default/1.json")
+    assert names("unseen") == [f"{name}/{kind}" for name in seen for kind in types]
 
 
-def test_a_protocol_without_use_is_noted_but_a_bad_setting_is_an_error(sample_data):
-    only_large = {"large": Variant(protocol="cross_size", settings={"labeled_per_type": 2})}
-    jobs, notes = plan(sample_data, only_large)
-    assert len(jobs) + len(notes) == 2
-    with pytest.raises(InputError, match="labeled_per_type"):
-        plan(sample_data, {"many": Variant(settings={"labeled_per_type": 50})})
-    with pytest.raises(InputValueError, match=r"sampler.kindd.*\(in 'typo'\)"):
-        plan(sample_data, {"typo": Variant(settings={"sampler": {"kindd": "uniform"}})})
+def samples(kind, count):
+    return tuple(Sample(Path(f"{kind}/{number:03}.png"), kind) for number in range(count))
 
 
-@pytest.mark.parametrize("protocol", ["seen", "unseen"])
-def test_validation_never_looks_at_a_test_image(sample_data, protocol):
-    dataset = read_dataset(sample_data)
-    seen = make_job(settings={"labeled_per_type": 2}).split(dataset)
-    held_out = "chip" if protocol == "unseen" else None
-    job = make_job(
-        settings={"labeled_per_type": 2},
-        on="validation",
-        protocol=protocol,
-        held_out_type=held_out,
-    )
-    split = job.split(dataset)
-    used = {*split.train_normal, *split.labeled, *split.test}
-    assert used <= {*seen.train_normal, *seen.labeled}
-    assert not set(split.test) & {*split.train_normal, *split.labeled}
-    tested = {sample.defect_type for sample in split.test}
-    assert NORMAL in tested
-    if protocol == "unseen":
-        assert tested == {NORMAL, "chip"}
-        assert {s.defect_type for s in split.labeled} == {"misprint", "scratch", "stain"}
-
-
-def save(job, out, **changes):
-    path = job.path(out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    description = json.loads(json.dumps(job.description())) | changes
-    path.write_text(json.dumps({"format_version": 1, "job": description, "metrics": {}}))
-    path.with_suffix(".npz").touch()
-    return path
-
-
-def test_a_job_is_finished_by_its_own_result_only(tmp_path):
-    job = make_job()
-    assert not is_finished(job, tmp_path)
-    path = save(job, tmp_path)
-    assert is_finished(job, tmp_path)
-    assert is_finished(make_job(root="/elsewhere/bottle"), tmp_path)
-    other = make_job(settings={"sampler": {"kind": "uniform"}})
-    with pytest.raises(InputValueError, match=r"`config.sampler.kind` was \"policy\" and is"):
-        is_finished(other, tmp_path)
-    with pytest.raises(InputValueError, match="`on` was"):
-        is_finished(make_job(on="validation"), tmp_path)
-    path.with_suffix(".npz").unlink()
-    assert not is_finished(job, tmp_path)
-    path = save(job, tmp_path)
-    path.write_text("{}")
-    with pytest.raises(InputValueError, match="no result"):
-        is_finished(job, tmp_path)
-    path.write_text('{"format_version": 99}')
-    with pytest.raises(InputValueError, match="Update it"):
-        is_finished(job, tmp_path)
-
-
-def test_a_result_at_both_sizes_is_enough_for_one(tmp_path):
-    save(make_job(size="native"), tmp_path)
-    assert is_finished(make_job(size="256"), tmp_path)
-    save(make_job(size="256"), tmp_path)
-    with pytest.raises(InputValueError, match="`size` was"):
-        is_finished(make_job(size="native"), tmp_path)
-
-
-def test_a_setting_newer_than_the_result_counts_as_its_default(tmp_path):
-    job = make_job()
-    config = job.description()["config"]
-    del config["max_normal"]
-    del config["buffer"]
-    save(job, tmp_path, config=config)
-    assert is_finished(job, tmp_path)
-    with pytest.raises(InputValueError, match="max_normal"):
-        is_finished(make_job(settings={"max_normal": 64}), tmp_path)
-
-
-def test_a_result_from_before_downscale_is_of_full_size(tmp_path):
-    job = make_job(settings={"autoencoder": {"downscale": 1}})
-    config = job.description()["config"]
-    del config["autoencoder"]["downscale"]
-    save(job, tmp_path, config=config)
-    assert is_finished(job, tmp_path)
-    with pytest.raises(InputValueError, match=r"`config.autoencoder.downscale` was 1 and is 2"):
-        is_finished(make_job(), tmp_path)
-
-
-def request(sample_data, out, **changes):
-    fields = {
-        "data": [sample_data],
-        "out": out,
-        "seeds": "1",
-        "variants": None,
-        "config": None,
-        "reference": "default",
-        "on": "test",
-        "size": "256",
-        "jobs": None,
-        "threads": None,
-        "device": "cpu",
-        "command": "patchscout benchmark",
+def test_validation_measures_on_two_of_five_labeled_and_thirty_normal_training_images():
+    labeled = (*samples("hole", 5), *samples("crack", 2), *samples("dent", 1))
+    split = Split(samples(NORMAL, 200), labeled, samples("hole", 9)[5:])
+    found = validation_split(split, 3)
+    assert Counter(sample.defect_type for sample in found.test) == {
+        NORMAL: 30,
+        "hole": 2,
+        "crack": 1,
     }
-    return Request(**(fields | changes))
+    assert Counter(s.defect_type for s in found.labeled) == {"hole": 3, "crack": 1, "dent": 1}
+    used = (*found.train_normal, *found.labeled, *found.test)
+    assert Counter(used) == Counter((*split.train_normal, *split.labeled)), "each once, none more"
+    assert found == validation_split(split, 3)
+    assert found != validation_split(split, 4)
+    few = validation_split(Split(samples(NORMAL, 12), labeled, ()), 3)
+    assert len(few.train_normal) == 8
+
+
+def test_validation_needs_labels_and_never_looks_at_a_test_image(sample_data):
+    split = draw_split(read_dataset(sample_data), labeled_per_type=2, seed=1)
+    assert not set(validation_split(split, 1).test) & set(split.test)
+    for bad in (Split(split.train_normal, (), split.test), Split((), split.labeled, split.test)):
+        with pytest.raises(InputValueError, match="validation"):
+            validation_split(bad, 1)
+
+
+def request(sample_data, tmp_path, **changes):
+    config = tmp_path / "config.yaml"
+    config.write_text("labeled_per_type: 2")
+    fields = {"out": tmp_path / "out.csv", "seeds": "1", "config": config, "device": "cpu"}
+    return Request(data=[sample_data], **(fields | changes))
+
+
+def result_of(job: Job, **changes) -> Result:
+    category, variant, seed, held_out_type = job.key
+    fields = {
+        "category": category,
+        "variant": variant,
+        "protocol": job.protocol,
+        "seed": seed,
+        "held_out_type": held_out_type,
+        "seconds": 1.5,
+        "threads": 1,
+        "parallel_jobs": 1,
+        "machine": "a machine",
+        "commit": "",
+        "date": "2026-01-01",
+        "settings": "{}",
+        "config": job.digest,
+    }
+    return Result.model_validate(fields | changes)
 
 
 def test_bad_requests_are_refused_before_anything_is_written(sample_data, tmp_path):
-    config = tmp_path / "config.yaml"
-    config.write_text("labeled_per_type: 2")
-    out = tmp_path / "out"
     for changes, message in (
         ({"jobs": 0}, "--jobs"),
         ({"threads": 0}, "--threads"),
-        ({"reference": "unet"}, "--reference"),
         ({"device": "warp"}, "device"),
-        ({"out": config}, "is a file"),
-        ({"out": tmp_path}, "holds other files"),
+        ({"out": tmp_path}, r"ends in \.csv"),
+        ({"out": tmp_path / "config.yaml"}, r"ends in \.csv"),
     ):
         with pytest.raises(InputError, match=message):
-            make_plan(request(sample_data, **({"out": out, "config": config} | changes)))
-    found = make_plan(request(sample_data, out, config=config))
+            make_plan(request(sample_data, tmp_path, **changes))
+    found = make_plan(request(sample_data, tmp_path))
     assert [job.name for job in found.missing] == ["brick_wall/default/1"]
     assert "1 to run" in found.lines()[-1]
-    assert not out.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_a_job_is_finished_by_its_own_result_only(sample_data, tmp_path):
+    asked = request(sample_data, tmp_path)
+    (job,) = make_plan(asked).missing
+    add_result(asked.out, result_of(job))
+    assert make_plan(asked).finished == [job]
+    assert make_plan(request(sample_data, tmp_path, seeds="1,2")).finished == [job]
+    with pytest.raises(InputValueError, match="holds results of protocol `seen`"):
+        make_plan(request(sample_data, tmp_path, protocol="validation"))
+    add_result(asked.out, result_of(job, config="other"))
+    with pytest.raises(InputValueError, match="brick_wall/default/1 with other settings"):
+        make_plan(asked)
+
+
+def test_seed_and_device_are_no_other_settings(sample_data):
+    def job(**settings):
+        config = preset_config("fast", **settings)
+        return Job(
+            category="bottle",
+            root=sample_data,
+            variant="default",
+            protocol="seen",
+            settings={},
+            config=config,
+        )
+
+    assert job().digest == job(seed=3, device="cpu").digest
+    assert job().digest != job(**FEW).digest
 
 
 def test_cores_are_shared():
@@ -281,15 +221,21 @@ def test_cores_are_shared():
     assert Resources.choose(8, None, 4) == Resources(2, 4)
 
 
-def test_what_a_process_left_is_put_in_a_line():
-    assert _reason(-9, "") == "the process was ended by SIGKILL (out of memory?)"
-    assert _reason(1, "Traceback\n  ...\nImportError: no torch\n") == "ImportError: no torch"
-    assert _reason(3, "") == "the process ended with exit code 3"
-    assert Outcome(make_job(), 0.5, 12.0).line() == "bottle/default/42: F1_max 0.500, 12 s to train"
+def test_what_a_process_left_is_put_in_a_line(sample_data, tmp_path):
+    (job,) = make_plan(request(sample_data, tmp_path)).missing
+    name = "brick_wall/default/1: "
+    for status, answer, errors, line in (
+        (-9, "", "", "FAILED: the process was ended by SIGKILL (out of memory?)"),
+        (1, "", "Traceback\n  ...\nImportError: no torch\n", "FAILED: ImportError: no torch"),
+        (1, '{"error": "too few"}', "Traceback", "FAILED: too few"),
+        (3, "", "", "FAILED: the process ended with exit code 3"),
+    ):
+        assert outcome_of(job, status, answer, errors).line() == name + line
+    row = result_of(job, f1_max=0.5, ap=0.25, seconds=12).model_dump_json()
+    line = outcome_of(job, 0, f'noise\n{{"result": {row}}}\n', "").line()
+    assert line == name + "F1_max 0.500, AP 0.250, 12 s to train"
 
 
 def test_machine_and_commit_are_known():
     assert " cores" in machine_line(choose_device("cpu"))
     assert commit() is None or len(commit() or "") >= 7
-    peak = peak_memory_mib()
-    assert peak is None or 50 < peak < 100_000

@@ -12,8 +12,7 @@ from patchscout.config import ViewSettings
 from patchscout.data.annotations import MaskFile
 from patchscout.data.loader import ImageLoader
 from patchscout.monitor import Monitor
-from patchscout.networks import PredictorEnsemble
-from patchscout.networks.segmenter import FeatureExtractor, Segmenter
+from patchscout.networks.segmenter import Segmenter
 from patchscout.training.calibration import ScoredPixels, choose_threshold, hold_out
 from patchscout.training.views import ViewSource
 from patchscout.types import Sample
@@ -42,23 +41,25 @@ def test_the_seed_decides_which():
     assert hold_out(samples(100), seed=1) != hold_out(samples(100), seed=2)
 
 
-class Brightness(PredictorEnsemble):
+class Brightness(Segmenter):
     """Takes a pixel's red for its probability of being anomalous.
 
     Args:
         interrupted_at: Ctrl-C is pressed once, after so many images.
+        offset: Added to all brightness.
     """
 
-    def __init__(self, interrupted_at=None):
-        super().__init__([])
+    def __init__(self, interrupted_at=None, offset=0.0):
+        torch.nn.Module.__init__(self)
         self.num_left = interrupted_at
+        self.offset = offset
 
-    def forward(self, features, scene=None, general=None):
+    def forward(self, images, lighting=None):
         if self.num_left is not None:
             self.num_left -= 1
             if self.num_left == -1:
                 raise KeyboardInterrupt
-        return torch.logit(features[:, 0].clamp(1e-4, 1 - 1e-4))
+        return (images[:, 0] + self.offset).clamp(1e-4, 1 - 1e-4)
 
 
 @pytest.fixture
@@ -163,10 +164,8 @@ def choose(normal, labeled, interrupted_at=None, offset=0.0):
         interrupted_at: After so many images Ctrl-C is pressed.
         offset: Added to all brightness.
     """
-    features = FeatureExtractor(None, "image", torch.zeros(3), torch.ones(3))
     views = ViewSource(normal, labeled, ImageLoader((64, 64), 1), ViewSettings(), seed=0)
-    features.channel_mean -= offset
-    segmenter = Segmenter(features, Brightness(interrupted_at)).eval()
+    segmenter = Brightness(interrupted_at, offset).eval()
     monitor = Monitor(quiet=interrupted_at is None)
     return choose_threshold(segmenter, views, monitor)
 

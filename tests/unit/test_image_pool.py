@@ -1,4 +1,4 @@
-"""What walkers walk on: images of the pool, shrunk as the autoencoder sees them."""
+"""What walkers walk on: normal images at one value a cell."""
 
 from pathlib import Path
 
@@ -6,16 +6,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from patchscout.config import RewardSettings, parse_config
 from patchscout.data.loader import ImageLoader
 from patchscout.monitor import Monitor
-from patchscout.training.environment import Channel, PatchEnvironment
-from patchscout.training.loop import ImagePool, tell_if_dark
+from patchscout.training.loop import ImagePool, color_statistics, tell_if_dark
 from patchscout.types import Sample
 
-HEIGHT, WIDTH, PATCH = 144, 176, 32
+HEIGHT, WIDTH = 96, 128
 NORMAL = tuple(Sample(Path(f"{number}.png")) for number in range(5))
-LABELED = (Sample(Path("7.png"), "hole"),)
 
 
 class Noise(ImageLoader):
@@ -26,76 +23,35 @@ class Noise(ImageLoader):
         return torch.rand(3, *self.image_size, generator=rng)
 
 
-class Recorder:
-    """A learner that keeps the patches and the sizes of the images it is given."""
-
-    def __init__(self):
-        self.patches = []
-        self.sizes = set()
-
-    def learn(self, patches):
-        self.patches.append(patches)
-        return 0.0, torch.zeros(len(patches))
-
-    def error_maps(self, images):
-        self.sizes.add(tuple(images.shape[-2:]))
-        return images.mean(dim=1)
+LOADER = Noise((HEIGHT, WIDTH), 0)
 
 
-def make(downscale, **sampler):
-    config = parse_config(
-        {
-            "data": {"image_size": [HEIGHT, WIDTH]},
-            "autoencoder": {"downscale": downscale},
-            "sampler": {"num_walkers": 6, "patch_px": PATCH, "window_px": 64, **sampler},
-        }
-    )
-    loader = Noise((HEIGHT, WIDTH), 0)
-    return config, loader, ImagePool(config, NORMAL, LABELED, loader)
-
-
-@pytest.mark.parametrize("downscale", [1, 2])
-def test_images_are_drawn_as_the_autoencoder_sees_them(downscale):
-    _, loader, pool = make(downscale)
+@pytest.mark.parametrize("cell_px", [1, 4])
+def test_images_are_drawn_at_one_value_a_cell(cell_px):
+    pool = ImagePool(NORMAL, LOADER, cell_px, seed=0)
     numbers, images = pool.draw(20)
-    assert images.shape == (20, 3, HEIGHT // downscale, WIDTH // downscale)
+    assert images.shape == (20, 3, HEIGHT // cell_px, WIDTH // cell_px)
     assert images.is_contiguous()
     assert set(numbers.tolist()) == set(range(len(NORMAL))) == set(range(len(pool)))
     for number, image in zip(numbers, images, strict=True):
-        whole = loader.image(NORMAL[number])
-        torch.testing.assert_close(image, F.avg_pool2d(whole, downscale))
+        torch.testing.assert_close(image, F.avg_pool2d(LOADER.image(NORMAL[number]), cell_px))
 
 
-def test_labeled_images_are_shrunk_too():
-    _, _, pool = make(2, labeled_in_pool=True)
-    numbers, images = pool.draw(40)
-    assert numbers.max() >= len(NORMAL)
-    assert images.shape == (40, 3, HEIGHT // 2, WIDTH // 2)
+def test_the_seed_decides_which():
+    first, same, other = (ImagePool(NORMAL, LOADER, 4, seed).draw(20)[0] for seed in (1, 1, 2))
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
 
 
-@pytest.mark.parametrize("downscale", [1, 2])
-def test_patches_are_cut_from_the_shrunk_images(downscale):
-    config, loader, pool = make(downscale)
-    learner = Recorder()
-    environment = PatchEnvironment(pool, learner, config.sampler, RewardSettings())
-    environment.reset()
-    assert learner.sizes == {(HEIGHT // downscale, WIDTH // downscale)}
-    small = [F.avg_pool2d(loader.image(sample), downscale) for sample in NORMAL]
-    numbers = environment._numbers.tolist()
-    last = [HEIGHT // downscale - PATCH, WIDTH // downscale - PATCH]
-    environment.place(torch.tensor([[0, 0], last, [3, 5]] * 2))
-    (patches,) = learner.patches
-    assert patches.shape == (6, 3, PATCH, PATCH)
-    for patch, number, (top, left) in zip(
-        patches, numbers, environment.corners.tolist(), strict=True
-    ):
-        inside = (..., slice(top, top + PATCH), slice(left, left + PATCH))
-        torch.testing.assert_close(patch, small[number][inside])
-    assert environment.channel_maps(Channel.VISITS).sum() == 6 * PATCH**2
+def test_colors_have_the_mean_and_spread_of_all_pixels():
+    mean, std = color_statistics(NORMAL, LOADER)
+    pixels = LOADER.images(NORMAL).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(mean, pixels.mean(dim=1))
+    torch.testing.assert_close(std, pixels.std(dim=1, correction=0))
 
 
 @pytest.mark.parametrize(("largest", "is_told"), [(1.0, False), (1 / 4, False), (1 / 16, True)])
 def test_values_of_12_bits_in_files_of_16_are_told(largest, is_told, capsys):
     pixels = largest * torch.rand(3, 10_000)
-    tell_if_dark((pixels.mean(dim=1), pixels.std(dim=1)), Monitor(quiet=False))
+    tell_if_dark(pixels.mean(dim=1), pixels.std(dim=1), Monitor(quiet=False))
     assert ("scale them to all 16" in capsys.readouterr().out) == is_told

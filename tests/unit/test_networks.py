@@ -8,41 +8,53 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from patchscout.networks import (
-    Autoencoder,
-    LeanAutoencoder,
-    LeanPolicy,
-    LeanPredictor,
-    PaperAutoencoder,
-    PaperPolicy,
-    PaperPredictor,
-    PolicyNetwork,
-    make_autoencoder,
-    make_predictor,
+from patchscout.networks.autoencoder import (
+    FeatureAutoencoder,
+    LevelAutoencoder,
+    cosine_error,
+    patch_losses,
 )
+from patchscout.networks.unet import UNet
 
-SMALL = 64
+SIDES = {2: 5, 4: 3, 8: 6, 16: 2, 32: 4}
+"""Channels of the side input of every stride but 1."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A network with the shapes of its input and of what it returns."""
+    """A network, the shapes of its inputs and those of what it returns."""
 
     make: Callable[[], nn.Module]
-    input_shape: tuple[int, ...]
+    inputs: Callable[[], tuple]
     output_shapes: tuple[tuple[int, ...], ...]
 
 
+def noise(*shape):
+    return torch.randn(shape)
+
+
+def unet_inputs(height, width, strides):
+    sides = [noise(2, SIDES.get(s, 7), -(-height // s), -(-width // s)) for s in sorted(strides)]
+    return noise(2, 6, height, width), sides
+
+
 CASES = {
-    "lean autoencoder": Case(lambda: LeanAutoencoder(8, 12), (2, 3, 32, 48), ((2, 3, 32, 48),)),
-    "paper autoencoder": Case(PaperAutoencoder, (2, 3, 64, 72), ((2, 3, 64, 72),)),
-    "lean predictor": Case(lambda: LeanPredictor(13, 8), (2, 13, 64, 96), ((2, 64, 96),)),
-    "paper predictor": Case(PaperPredictor, (2, 10, 33, 47), ((2, 33, 47),)),
-    "predictors": Case(lambda: make_predictor("lean", [9, 6], 8), (2, 9, 64, 96), ((2, 64, 96),)),
-    "lean policy": Case(lambda: LeanPolicy(64, 32, 16), (5, 6, 64, 64), ((5, 9), (5,))),
-    "paper policy": Case(lambda: PaperPolicy(64), (5, 6, 64, 64), ((5, 9), (5,))),
+    "level": Case(
+        lambda: LevelAutoencoder(24, 0.2), lambda: (noise(2, 24, 6, 9),), ((2, 24, 6, 9),)
+    ),
+    "autoencoder": Case(
+        lambda: FeatureAutoencoder([3, 40, 112], 0.2),
+        lambda: ([noise(2, 3, 12, 8), noise(2, 40, 6, 4), noise(2, 112, 3, 2)],),
+        ((2, 3, 12, 8), (2, 40, 6, 4), (2, 112, 3, 2)),
+    ),
+    "unet": Case(lambda: UNet(6, {}, 4), lambda: unet_inputs(64, 96, ()), ((2, 64, 96),)),
+    "unet with sides": Case(
+        lambda: UNet(6, SIDES, 4), lambda: unet_inputs(64, 96, SIDES), ((2, 64, 96),)
+    ),
+    "unet in pixel space": Case(
+        lambda: UNet(6, {1: 7, 2: 5}, 4), lambda: unet_inputs(64, 96, {1, 2}), ((2, 64, 96),)
+    ),
 }
-AUTOENCODERS = {"lean": lambda: LeanAutoencoder(8, 12), "paper": PaperAutoencoder}
 
 
 @pytest.fixture(params=CASES)
@@ -52,9 +64,18 @@ def case(request):
 
 
 def outputs(network, inputs):
-    if isinstance(network, PolicyNetwork):
-        return network(network.encode(inputs))
-    return (network(inputs),)
+    found = network(*inputs)
+    return found if isinstance(found, list) else [found]
+
+
+def one_of(inputs, number):
+    """The inputs of one image of a batch."""
+    return tuple(
+        [each[number : number + 1] for each in part]
+        if isinstance(part, list)
+        else part[number : number + 1]
+        for part in inputs
+    )
 
 
 def trained_a_little(case):
@@ -62,47 +83,44 @@ def trained_a_little(case):
     network = case.make().train()
     with torch.no_grad():
         for _ in range(3):
-            outputs(network, torch.rand(case.input_shape))
+            outputs(network, case.inputs())
     return network
 
 
 def test_shapes_and_gradients(case):
     # Evaluating: while training, batch norm takes away again what a bias before it adds.
     network = case.make().eval()
-    results = outputs(network, torch.rand(case.input_shape))
+    results = outputs(network, case.inputs())
     assert tuple(result.shape for result in results) == case.output_shapes
-    loss = torch.stack([(result * torch.randn_like(result)).sum() for result in results]).sum()
-    loss.backward()
+    torch.stack([(result * torch.randn_like(result)).sum() for result in results]).sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.abs().max() > 0, name
 
 
+@torch.no_grad()
 def test_evaluation_is_deterministic_and_alike_for_one_and_for_many(case):
-    network = trained_a_little(case).eval()
-    inputs = torch.rand(case.input_shape)
-    with torch.no_grad():
-        together, again = outputs(network, inputs), outputs(network, inputs)
-        apart = [outputs(network, one[None]) for one in inputs]
+    network, inputs = trained_a_little(case).eval(), case.inputs()
+    together, again = outputs(network, inputs), outputs(network, inputs)
+    apart = [outputs(network, one_of(inputs, number)) for number in range(2)]
     for index, result in enumerate(together):
         assert torch.equal(result, again[index])
-        torch.testing.assert_close(result, torch.cat([one[index] for one in apart]))
+        found = torch.cat([one[index] for one in apart])
+        torch.testing.assert_close(result, found, atol=1e-5, rtol=1e-4)
 
 
+@torch.no_grad()
 def test_weights_survive_safetensors(case, tmp_path):
-    network = trained_a_little(case).eval()
+    network, inputs = trained_a_little(case).eval(), case.inputs()
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, tmp_path / "weights.safetensors")
     other = case.make().eval()
-    inputs = torch.rand(case.input_shape)
-    with torch.no_grad():
-        expected, before = outputs(network, inputs), outputs(other, inputs)
-        other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
-        loaded = outputs(other, inputs)
-    for index, result in enumerate(expected):
+    expected, before = outputs(network, inputs), outputs(other, inputs)
+    other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    for index, result in enumerate(outputs(other, inputs)):
         assert not torch.equal(result, before[index])
-        assert torch.equal(result, loaded[index])
+        assert torch.equal(result, expected[index])
 
 
 def test_new_networks_follow_the_seed(case):
@@ -113,149 +131,57 @@ def test_new_networks_follow_the_seed(case):
     assert torch.equal(weights(), weights())
 
 
-@pytest.mark.parametrize("name", AUTOENCODERS)
-def test_folded_reconstructs_as_evaluation_does(name):
+@pytest.mark.parametrize("size", [(16, 16), (48, 80), (112, 16), (208, 64)], ids=str)
+@torch.no_grad()
+def test_the_predictor_takes_sides_of_any_multiple_of_16(size):
+    network = UNet(6, {1: 7, **SIDES}, 4).eval()
+    assert network(*unet_inputs(*size, {1, *SIDES})).shape == (2, *size)
+
+
+@pytest.mark.parametrize("stride", [1, *SIDES])
+@torch.no_grad()
+def test_a_side_input_matters_where_it_lies(stride):
+    """What is new in one corner changes the answer there most."""
     torch.manual_seed(0)
-    network = AUTOENCODERS[name]().train()
-    images = torch.rand(2, 3, SMALL, SMALL)
-    with torch.no_grad():
-        for _ in range(5):
-            network(torch.rand(2, 3, SMALL, SMALL))
-        mask = torch.ones(1, network.bottleneck_channels)
-        mask[:, ::3] = 0
-        folded, expected = network.folded(), network.eval()(images)
-        assert (folded(images) - expected).abs().max() < 1e-5
-        assert (folded(images, mask) - network(images, mask)).abs().max() < 1e-5
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
-    assert not any(parameter.requires_grad for parameter in folded.parameters())
+    network = UNet(6, {stride: SIDES.get(stride, 7)}, 8).eval()
+    images, (side,) = unet_inputs(128, 128, {stride})
+    plain = network(images, [side])
+    changed = side.clone()
+    changed[..., -(16 // stride or 1) :, : (16 // stride or 1)] += 3.0
+    difference = (network(images, [changed]) - plain).abs()
+    assert difference[:, -32:, :32].mean() > 3 * difference[:, :96, 32:].mean()
 
 
-def test_folding_leaves_the_network_as_it_was():
-    network = LeanAutoencoder(8, 12).train()
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    folded = network.folded()
-    assert network.training
-    assert all(parameter.requires_grad for parameter in network.parameters())
-    network(torch.rand(2, 3, 32, 32)).sum().backward()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter += 1.0
-    first = next(iter(folded.parameters()))
-    assert not torch.equal(first, next(iter(network.parameters())))
-    assert before.keys() == network.state_dict().keys()
-
-
-@pytest.mark.parametrize("name", AUTOENCODERS)
-@pytest.mark.parametrize(
-    ("height", "width"), [(68, 64), (64, 65), (8, 64), (66, 130)], ids=lambda side: str(side)
-)
-def test_sizes_that_do_not_fit_say_which_to_use(name, height, width):
-    network = AUTOENCODERS[name]().eval()
-    smallest = {"lean": 16, "paper": 64}[name]
-    with pytest.raises(ValueError, match="`images` must have sides that are multiples of 8") as e:
-        network(torch.rand(1, 3, height, width))
-    assert f"at least {smallest}; got {height} x {width}. Resize to " in str(e.value)
-    suggested = [int(word) for word in str(e.value).split("Resize to ")[1][:-1].split(" x ")]
-    with torch.no_grad():
-        assert network(torch.rand(1, 3, *suggested)).shape[-2:] == tuple(suggested)
-
-
-@pytest.mark.parametrize("name", AUTOENCODERS)
-def test_a_masked_channel_carries_nothing(name):
+def test_structured_dropout_deletes_whole_bottleneck_channels_in_training_only():
     torch.manual_seed(0)
-    network = AUTOENCODERS[name]().eval()
-    images = torch.rand(2, 3, SMALL, SMALL)
-    with torch.no_grad():
-        plain = network(images)
-        everything = torch.ones(2, network.bottleneck_channels)
-        torch.testing.assert_close(network(images, everything), plain)
-        code, skip = network.encode(images)
-        mask = torch.ones(2, network.bottleneck_channels)
-        mask[1, :4] = 0
-        masked = network(images, mask)
-        code[1, :4] = 0
-        torch.testing.assert_close(masked, network.decode(code, skip))
-    torch.testing.assert_close(masked[0], plain[0])
-    assert not torch.equal(masked[1], plain[1])
+    network = LevelAutoencoder(24, 0.5)
+    seen = []
+    network.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network(noise(50, 24, 5, 5))
+    network.eval()(noise(50, 24, 5, 5))
+    trained, evaluated = ((code.abs().amax(dim=(2, 3)) > 0).float() for code in seen)
+    assert trained.mean() == pytest.approx(0.5, abs=0.1)
+    assert ((seen[0] != 0).flatten(2).float().mean(dim=2) % 1 == 0).all()  # all of it or nothing
+    assert evaluated.all()
 
 
-@pytest.mark.parametrize("size", [(2, 2), (18, 34), (64, 32)])
-def test_the_lean_predictor_takes_even_sides(size):
-    network = LeanPredictor(4, 8).eval()
-    assert network.size_multiple == 2
-    with torch.no_grad():
-        assert network(torch.rand(1, 4, *size)).shape == (1, *size)
+@pytest.mark.parametrize(("channels", "narrowest"), [(3, 16), (40, 20), (384, 32)])
+def test_the_bottleneck_is_narrow(channels, narrowest):
+    network = LevelAutoencoder(channels, 0.0)
+    assert network.encoder(noise(1, channels, 4, 4)).shape[1] == narrowest
 
 
-def test_the_value_head_sends_no_gradient_into_the_trunk():
-    network = LeanPolicy(64, 32, 16)
-    _, values = network(network.encode(torch.rand(3, 6, 64, 64)))
-    values.sum().backward()
-    assert all(parameter.grad is None for parameter in network.trunk.parameters())
-    assert all(parameter.grad is not None for parameter in network.value_head.parameters())
+def test_the_error_is_one_minus_the_cosine_by_hand():
+    features = torch.tensor([[3.0, 4.0], [1.0, 0.0], [1.0, 0.0], [0.0, 2.0]]).T[None, :, None]
+    reconstructions = torch.tensor([[6.0, 8.0], [-1.0, 0.0], [0.0, 5.0], [2.0, 2.0]]).T[
+        None, :, None
+    ]
+    expected = torch.tensor([[[0.0, 2.0, 1.0, 1 - 0.5**0.5]]])
+    torch.testing.assert_close(cosine_error(features, reconstructions), expected)
+    nothing = torch.zeros_like(features)
+    assert cosine_error(nothing, reconstructions).isfinite().all()
 
 
-def test_the_lean_policy_sees_where_each_action_leads():
-    network = LeanPolicy(64, 32, 8)
-    observation = torch.rand(2, 6, 64, 64, generator=torch.Generator().manual_seed(0))
-    encoded = network.encode(observation)
-    assert encoded.shape == (2, 9, 3 * 8 + 9)
-    assert torch.equal(encoded[0, :, 24:], torch.eye(9))
-    # The patch is in the middle, rows and columns 16 to 48. Action 2 moves it up and right by 8.
-    for action, rows, columns in ((0, (16, 48), (16, 48)), (2, (8, 40), (24, 56))):
-        patch = observation[1, :, slice(*rows), slice(*columns)]
-        grey = patch[:3].mean(dim=0)
-        expected = [
-            *(patch[:3].mean(dim=(1, 2)) - 0.5),
-            4 * patch[3].mean(),
-            patch[4].log1p().mean(),
-            2 * patch[5].mean(),
-            torch.tensor(0.0),  # nothing is outside
-            4 * grey.std(correction=0),
-        ]
-        torch.testing.assert_close(
-            encoded[1, action, :8], torch.stack(expected), atol=1e-4, rtol=1e-4
-        )
-        torch.testing.assert_close(encoded[1, action, 16:24], encoded[1, 0, :8])
-    corner = observation[1, 3, :16, 48:].mean()  # beyond the patch, up and right
-    torch.testing.assert_close(encoded[1, 2, 8 + 3], 4 * corner)
-
-
-def test_the_lean_policy_sees_the_border():
-    network = LeanPolicy(64, 32, 16)
-    observation = torch.rand(1, 6, 64, 64)
-    observation[..., :16, :] = 0  # outside the image
-    outside = network.encode(observation)[0, :, 6]
-    torch.testing.assert_close(outside, torch.tensor([0, 0.5, 0.5, 0, 0, 0, 0, 0, 0.5]))
-
-
-def test_a_new_lean_policy_has_no_favorite_direction():
-    torch.manual_seed(0)
-    network = LeanPolicy(64, 32, 16)
-    observation = torch.full((1, 6, 64, 64), 0.3)
-    logits, _ = network(network.encode(observation))
-    torch.testing.assert_close(logits, logits[:, :1].expand(1, 9), atol=1e-3, rtol=0.0)
-
-
-def test_predictors_answer_with_the_mean_of_their_logits():
-    torch.manual_seed(0)
-    predictor = make_predictor("lean", [5, 3], 8).eval()
-    features = torch.rand(1, 5, 32, 32)
-    with torch.no_grad():
-        both = predictor.members[0](features)
-        last = predictor.members[1](features[:, 2:])  # as many of the last channels as it takes
-        together = predictor(features)
-    assert not torch.allclose(both, last)
-    torch.testing.assert_close(together, (both + last) / 2)
-
-
-def test_networks_are_made_by_name():
-    assert isinstance(make_autoencoder("paper", 16, 32), PaperAutoencoder)
-    lean = make_autoencoder("lean", 8, 12)
-    assert isinstance(lean, LeanAutoencoder)
-    assert isinstance(lean, Autoencoder)
-    assert lean.bottleneck_channels == 12
-    for name, kind in (("paper", PaperPredictor), ("lean", LeanPredictor)):
-        members = make_predictor(name, [10, 10, 6], 16).members
-        assert [type(member) for member in members] == [kind] * 3
-        assert [member.in_channels for member in members] == [10, 10, 6]
+def test_the_loss_of_a_patch_is_the_sum_over_levels_of_its_mean_error():
+    levels = [torch.tensor([[[0.1, 0.3]], [[0.0, 0.0]]]), torch.tensor([[[0.5]], [[1.0]]])]
+    torch.testing.assert_close(patch_losses(levels), torch.tensor([0.7, 1.0]))

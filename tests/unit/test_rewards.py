@@ -19,9 +19,14 @@ WORST = -1 / (1 + torch.tensor(-50.0).exp())
 def picked(clone, cover, counted):
     counted = torch.tensor(counted)
     count = len(counted)
-    terms = (torch.tensor(term).where(counted, 0.0) for term in (clone, cover))
-    corners = torch.zeros(count, 2, dtype=torch.long)
-    return Picked(torch.arange(count), corners, counted, *terms, torch.zeros(count, 3, 8, 8))
+    return Picked(
+        numbers=torch.arange(count),
+        corners=torch.zeros(count, 2, dtype=torch.long),
+        counted=counted,
+        clone=torch.tensor(clone).where(counted, 0.0),
+        cover=torch.tensor(cover).where(counted, 0.0),
+        images=torch.zeros(count, 3, 8, 8),
+    )
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])

@@ -13,9 +13,8 @@ from patchscout.data.split import (
     images_of_split,
     parse_split,
     split_json,
-    validation_split,
 )
-from patchscout.types import Dataset, Sample, Split
+from patchscout.types import Dataset, Sample
 
 COUNTS = {"crack": 9, "hole": 4, "scratch": 12}
 
@@ -87,43 +86,6 @@ def test_normal_images_are_drawn_by_seed_and_a_larger_draw_contains_the_smaller(
     assert (few.labeled, few.test) == (more.labeled, more.test)
     assert len({draw_split(dataset, max_normal=2, seed=seed).train_normal for seed in range(9)}) > 3
     assert draw_split(dataset, max_normal=99).train_normal == dataset.train_normal
-
-
-def test_validation_takes_no_test_image_and_has_its_share_of_each_type():
-    split = draw_split(make_dataset(), labeled_per_type=5)
-    inner = validation_split(split, seed=42)
-    assert {kind: len(of_type(inner.labeled, kind)) for kind in COUNTS} == {
-        "crack": 3,
-        "hole": 2,
-        "scratch": 3,
-    }
-    assert not set(inner.test) & set(split.test)
-    assert set(inner.labeled) | set(inner.train_normal) | set(inner.test) == {
-        *split.labeled,
-        *split.train_normal,
-    }
-    assert not set(inner.test) & {*inner.labeled, *inner.train_normal}
-    assert len(inner.train_normal) == 5
-    assert validation_split(split, seed=42) == inner
-    assert len({validation_split(split, seed=seed).labeled for seed in range(9)}) > 3
-
-
-def test_validation_of_two_labels_and_of_many_normal_images():
-    normal = tuple(Sample(Path(f"/data/parts/train/good/{i:03d}.png")) for i in range(300))
-    few = draw_split(make_dataset(), labeled_per_type=2)
-    inner = validation_split(Split(normal, few.labeled, few.test))
-    assert len(inner.labeled) == len(COUNTS)
-    assert sum(not sample.is_anomalous for sample in inner.test) == 40
-    assert len(inner.train_normal) == 260
-
-
-def test_validation_needs_two_labels_and_two_normal_images():
-    split = draw_split(make_dataset(), labeled_per_type=1)
-    with pytest.raises(InputValueError, match="two labeled images"):
-        validation_split(split)
-    split = draw_split(make_dataset(), labeled_per_type=3, max_normal=1)
-    with pytest.raises(InputValueError, match="two normal"):
-        validation_split(split)
 
 
 def test_no_labels_at_all():
@@ -298,10 +260,3 @@ def test_file_that_is_no_json(tmp_path):
     path.write_text("{")
     with pytest.raises(InputValueError, match=r"split\.json is not readable JSON"):
         read_split(path, make_dataset())
-
-
-def test_validation_without_labels_is_refused():
-    split = Split((Sample(Path("a.png")), Sample(Path("b.png"))), (), ())
-    with pytest.raises(InputValueError, match="validation needs labeled images; got none"):
-        validation_split(split)
-    assert not split.has_test_defects

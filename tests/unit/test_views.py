@@ -15,16 +15,19 @@ from patchscout.training import views as module
 from patchscout.training.views import (
     FEWEST_SIMULATED,
     KEPT_TILT,
+    NUM_FOLDS,
     SEAM_PX,
     ViewSource,
+    fold_of,
     soft_edge,
     spread_over_types,
 )
 from patchscout.types import Sample
 
 SIDE = 96
-MOVED = {"resampled_fraction": 1.0, "max_lighting_change": 0.0}
-STILL = {"max_rotation_deg": 0, "max_translation": 0, "max_shear_deg": 0, "resampled_fraction": 0}
+CONSTANTS = {"NORMAL_SHARE": 0.0, "PASTED_SHARE": 0.0, "RESAMPLED_SHARE": 1.0}
+STILL = {"RESAMPLED_SHARE": 0.0, "max_rotation_deg": 0}
+"""Views are flipped, and no more."""
 NORMAL_LEVEL, LABELED_LEVEL, DEFECT_LEVEL = 51, 127, 230
 
 
@@ -45,17 +48,22 @@ def samples(tmp_path):
 
 
 @pytest.fixture
-def source(samples):
-    """Make labeled views alone, all resampled, none lit otherwise, unless told otherwise."""
+def source(samples, monkeypatch):
+    """Make labeled views alone, all resampled, none lit otherwise, unless told otherwise.
+
+    What is written in capitals is a constant of the module.
+    """
 
     def make(*, seed=0, is_labeled=True, **settings):
+        for name, value in CONSTANTS.items():
+            monkeypatch.setattr(module, name, settings.pop(name, value))
         normal, labeled = samples
-        shares = {"normal_fraction": 0.0, "pasted_fraction": 0.0, "simulated_fraction": 0.0}
+        plain = {"simulated_fraction": 0.0, "max_lighting_change": 0.0}
         return ViewSource(
             [normal],
             [labeled] if is_labeled else [],
             ImageLoader((SIDE, SIDE), 16),
-            ViewSettings(**{**shares, **MOVED, **settings}),
+            ViewSettings(**{**plain, **settings}),
             seed=seed,
         )
 
@@ -79,7 +87,7 @@ def test_a_labeled_view_and_its_mask_move_together(source):
 
 
 def test_a_normal_view_has_an_empty_mask(source):
-    for image, mask, _ in (source(normal_fraction=1.0).draw() for _ in range(5)):
+    for image, mask, _ in (source(NORMAL_SHARE=1.0).draw() for _ in range(5)):
         assert not mask.any()
         torch.testing.assert_close(
             image, torch.full_like(image, level(NORMAL_LEVEL)), atol=1e-3, rtol=0
@@ -87,7 +95,7 @@ def test_a_normal_view_has_an_empty_mask(source):
 
 
 def test_a_pasted_mask_is_what_changed(source):
-    image, mask, _ = source(pasted_fraction=1.0, **STILL).draw()
+    image, mask, _ = source(PASTED_SHARE=1.0, **STILL).draw()
     assert mask.sum() == 20 * 36
     changed = (image - level(NORMAL_LEVEL)).abs().amax(dim=0)
     torch.testing.assert_close(
@@ -101,7 +109,7 @@ def test_a_pasted_mask_is_what_changed(source):
 
 
 def test_pasted_masks_mark_the_defect_when_everything_moves(source):
-    views = source(pasted_fraction=1.0)
+    views = source(PASTED_SHARE=1.0)
     middle = level(LABELED_LEVEL + DEFECT_LEVEL) / 2
     for _ in range(10):
         image, mask, _ = views.draw()
@@ -126,8 +134,8 @@ KINDS = ("normal", "pasted", "simulated", "labeled")
 )
 def test_the_shares_of_views(source, monkeypatch, shares, is_labeled):
     drawn, count = [], 400
-    settings = {f"{kind}_fraction": share for kind, share in zip(KINDS, shares, strict=False)}
-    views = source(is_labeled=is_labeled, **settings)
+    names = ("NORMAL_SHARE", "PASTED_SHARE", "simulated_fraction")
+    views = source(is_labeled=is_labeled, **dict(zip(names, shares, strict=True)))
     blank = torch.zeros(3, 8, 8), torch.zeros(8, 8, dtype=torch.bool)
     for kind in KINDS:
         monkeypatch.setattr(views, f"_{kind}", lambda *_, kind=kind: drawn.append(kind) or blank)
@@ -145,7 +153,7 @@ def test_the_shares_of_views(source, monkeypatch, shares, is_labeled):
 
 def moved_share(views, count=300):
     """Return which share of views shows the labeled defect neither where it was nor flipped."""
-    still = views.defects(1)[0].mask
+    still = views.defects(1)[0][1]
     flips = [still, still.flip(0), still.flip(1), still.flip(0, 1)]
     masks = [views.draw()[1] for _ in range(count)]
     return sum(not any(torch.equal(mask, flip) for flip in flips) for mask in masks) / count
@@ -153,12 +161,12 @@ def moved_share(views, count=300):
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 def test_a_share_of_views_is_resampled_and_the_others_are_flipped(source, share):
-    moved = moved_share(source(resampled_fraction=share))
+    moved = moved_share(source(RESAMPLED_SHARE=share))
     assert moved == pytest.approx(share, abs=0.12 if 0 < share < 1 else 0)
 
 
 def test_views_that_are_only_flipped_are_not_blurred(source):
-    views = source(resampled_fraction=0.0)
+    views = source(RESAMPLED_SHARE=0.0)
     levels = {level(LABELED_LEVEL), level(DEFECT_LEVEL)}
     corners = set()
     for _ in range(20):
@@ -175,9 +183,12 @@ def test_where_direction_is_kept_tilts_are_smaller(source, monkeypatch, kept, sh
     monkeypatch.setattr(
         module, "draw_augmentation", lambda rng, **most: asked.append(most) or draw(rng, **most)
     )
-    views = source(keeps_direction=kept, max_rotation_deg=40, max_translation=0.2, max_shear_deg=8)
-    views.draw()
-    expected = {"max_rotation_deg": 40 * share, "max_shear_deg": 8 * share, "max_translation": 0.2}
+    source(keeps_direction=kept, max_rotation_deg=40).draw()
+    expected = {
+        "max_rotation_deg": 40 * share,
+        "max_shear_deg": module.MAX_SHEAR_DEG * share,
+        "max_translation": module.MAX_TRANSLATION,
+    }
     assert asked == [expected]
 
 
@@ -229,8 +240,7 @@ def test_labeled_images_are_taken_from_each_type_in_turn():
 
 def test_the_seed_decides(source):
     def draws(seed):
-        shares = {f"{kind}_fraction": 0.25 for kind in KINDS[:3]}
-        views = source(seed=seed, **shares)
+        views = source(seed=seed, NORMAL_SHARE=0.25, PASTED_SHARE=0.25, simulated_fraction=0.25)
         return torch.stack([views.draw()[0] for _ in range(6)])
 
     assert torch.equal(draws(1), draws(1))
@@ -253,3 +263,33 @@ def test_a_soft_edge_at_the_border_does_not_fade():
     mask[:, :6] = True
     assert (soft_edge(mask)[mask] == 1).all()
     assert (soft_edge(torch.zeros(16, 16, dtype=torch.bool)) == 0).all()
+
+
+def test_a_view_of_a_normal_image_is_of_its_fold(source, samples, monkeypatch):
+    views = source(NORMAL_SHARE=1.0)
+    views.normal = [samples[0]] * 6
+    drawn = []
+    normal = views._normal
+    monkeypatch.setattr(views, "_normal", lambda number: drawn.append(number) or normal(number))
+    folds = [views.draw().fold for _ in range(30)]
+    assert folds == [fold_of(number) for number in drawn]
+    assert set(folds) == set(range(NUM_FOLDS))
+
+
+def test_a_labeled_view_is_shown_through_every_fold(source, samples):
+    views = source()
+    views.normal = [samples[0]] * 6
+    assert {views.draw().fold for _ in range(30)} == set(range(NUM_FOLDS))
+
+
+def test_folds_are_told_of_one_number_and_of_many():
+    assert [fold_of(number) for number in range(4)] == [0, 1, 0, 1]
+    assert torch.equal(fold_of(torch.arange(4)), torch.tensor([0, 1, 0, 1]))
+
+
+def test_a_part_of_a_view_is_that_part_of_image_and_mask(source):
+    view = source().draw()
+    part = view.part(slice(8, 40), slice(16, 80))
+    assert torch.equal(part.image, view.image[:, 8:40, 16:80])
+    assert torch.equal(part.mask, view.mask[8:40, 16:80])
+    assert part.fold == view.fold

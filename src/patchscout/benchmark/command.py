@@ -84,11 +84,11 @@ def make_plan(request: Request) -> Plan:
     for name, value in (("jobs", request.jobs), ("threads", request.threads)):
         if value is not None and not 1 <= value <= MOST_THREADS:
             raise InputValueError(f"`--{name}` must be in 1 to {MOST_THREADS}; got {value}.")
-    if request.out.suffix != ".csv":
-        raise InputValueError(f"`--out` must be a file that ends in .csv; got {request.out}.")
     seeds = parse_seeds(request.seeds)
     variants = read_variants(request.variants)
     base = read_base(request.config)
+    if request.out.suffix != ".csv":
+        raise InputValueError(f"`--out` must be a file that ends in .csv; got {request.out}.")
     choose_device(request.device)
     jobs = plan_jobs(
         find_categories(request.data),
@@ -143,7 +143,7 @@ def run_benchmark(out: Path, plan: Plan, monitor: Monitor, say: Callable[[str], 
     if stopped:
         say("Stopped. The same command goes on where it was; what is finished is not run again.")
     elif failed:
-        say(f"{len(failed)} jobs failed, see {errors}; the same command tries them again.")
+        say(f"{len(failed)} failed, see {errors}; the same command tries again.")
     return 130 if stopped else 1 if failed else 0
 
 

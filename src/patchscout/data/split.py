@@ -28,12 +28,6 @@ Item = TypeVar("Item")
 FORMAT_VERSION = 1
 """Of the split file; a newer one is refused."""
 
-TRAINED_ON = 0.6
-"""Share of the labeled images that are still trained on when settings are validated."""
-VALIDATED_NORMAL = 0.2
-MAX_VALIDATED_NORMAL = 40
-"""Share of the normal images that are then validated on, and at most how many."""
-
 
 def draw_split(
     dataset: Dataset,
@@ -93,46 +87,6 @@ def draw_split(
     return Split(normal, tuple(labeled), tuple(test))
 
 
-def validation_split(split: Split, seed: int = 42) -> Split:
-    """Split the training images again, so that settings are chosen without any test image.
-
-    Of the labeled images of each type 60 % stay in training (3 of 5), at least one; the others
-    are validated on, at least one. A fifth of the normal images, at most 40, joins them.
-
-    Args:
-        split: A split, whose test part is not looked at.
-        seed: Decides which, 0 or more.
-
-    Returns:
-        A split whose `test` holds the validation images.
-
-    Raises:
-        InputValueError: A type has a single labeled image, no type has any, or there is only one
-            normal image.
-    """
-    if not split.labeled:
-        raise InputValueError(
-            "`labeled_per_type`: validation needs labeled images; got none. Raise it, or measure on"
-            " the test images."
-        )
-    labeled: list[Sample] = []
-    held_out: list[Sample] = []
-    for defect_type in sorted({sample.defect_type for sample in split.labeled}):
-        samples = [s for s in split.labeled if s.defect_type == defect_type]
-        if len(samples) < 2:
-            raise InputValueError(
-                f"`labeled_per_type`: validation needs two labeled images of each defect type; got"
-                f" one of '{defect_type}'. Raise it, or measure on the test images."
-            )
-        count = min(max(round(TRAINED_ON * len(samples)), 1), len(samples) - 1)
-        drawn, others = _draw(samples, count, [seed, _number(defect_type), 1])
-        labeled += drawn
-        held_out += others
-    count = _num_validated(len(split.train_normal))
-    normal_held_out, normal = _draw(split.train_normal, count, [seed, 1])
-    return Split(tuple(normal), tuple(labeled), (*normal_held_out, *held_out))
-
-
 def evenly_chosen(items: Sequence[Item], most: int) -> Sequence[Item]:
     """Return every item, or `most` of them, as far apart as can be.
 
@@ -143,19 +97,6 @@ def evenly_chosen(items: Sequence[Item], most: int) -> Sequence[Item]:
     if len(items) <= most:
         return items
     return [items[number * len(items) // most] for number in range(most)]
-
-
-def _num_validated(num_normal: int) -> int:
-    """Return how many of a number of normal training images are validated on.
-
-    Raises:
-        InputValueError: If none would be left to train on.
-    """
-    if num_normal < 2:
-        raise InputValueError(
-            f"Validation needs two normal training images; got {num_normal}. Add images."
-        )
-    return min(max(int(VALIDATED_NORMAL * num_normal), 1), MAX_VALIDATED_NORMAL)
 
 
 def _draw(

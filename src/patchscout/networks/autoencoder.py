@@ -14,6 +14,9 @@ NEGATIVE_SLOPE = 0.2
 
 Maps = Float[Tensor, "batch channels rows columns"]
 
+Level = Float[Tensor, "batch _channels _rows _columns"]
+"""Maps of one level among several, whose sizes differ."""
+
 
 class LevelAutoencoder(nn.Module):
     """Reconstructs the features of one level through a bottleneck of few channels.
@@ -59,11 +62,11 @@ class FeatureAutoencoder(nn.Module):
         super().__init__()
         self.levels = nn.ModuleList(LevelAutoencoder(count, dropout) for count in channels)
 
-    def forward(self, features: Sequence[Maps]) -> list[Maps]:
+    def forward(self, features: Sequence[Level]) -> list[Level]:
         """Return the reconstruction of each level; features are standardized by channel."""
         return [level(one) for level, one in zip(self.levels, features, strict=True)]
 
-    def errors(self, features: Sequence[Maps]) -> list[Float[Tensor, "batch rows columns"]]:
+    def errors(self, features: Sequence[Level]) -> list[Float[Tensor, "batch _rows _columns"]]:
         """Return the reconstruction error of each cell of each level, see `cosine_error`."""
         return [
             cosine_error(one, found) for one, found in zip(features, self(features), strict=True)
@@ -80,6 +83,8 @@ def level_of(autoencoder: FeatureAutoencoder, number: int) -> LevelAutoencoder:
     return cast(LevelAutoencoder, autoencoder.levels[number])
 
 
-def patch_losses(errors: Sequence[Float[Tensor, "batch rows columns"]]) -> Float[Tensor, " batch"]:
+def patch_losses(
+    errors: Sequence[Float[Tensor, "batch _rows _columns"]],
+) -> Float[Tensor, " batch"]:
     """Return the loss of each patch: the mean error of each level, summed over levels."""
     return torch.stack([error.mean(dim=(1, 2)) for error in errors]).sum(dim=0)

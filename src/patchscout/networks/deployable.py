@@ -7,7 +7,6 @@ from jaxtyping import Bool, Float, UInt
 from torch import Tensor, nn
 
 from patchscout.networks.resampling import positions, resized
-from patchscout.networks.segmenter import Segmenter
 
 Pixels = UInt[Tensor, "batch height width 3"]
 
@@ -27,7 +26,7 @@ class DeployableModel(nn.Module):
 
     def __init__(
         self,
-        segmenter: Segmenter,
+        segmenter: nn.Module,
         image_size: tuple[int, int],
         threshold: float,
         largest_value: int = 255,

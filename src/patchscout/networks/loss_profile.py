@@ -16,6 +16,9 @@ ERROR_FLOOR = 0.01
 
 Maps = Float[Tensor, "batch channels rows columns"]
 
+Level = Float[Tensor, "batch _channels _rows _columns"]
+"""Maps of one level among several, whose sizes differ."""
+
 
 class Profile(NamedTuple):
     """What the autoencoder makes of the features of one level.
@@ -50,14 +53,19 @@ class LossProfile(nn.Module):
                 self.register_buffer(f"{name}_{level}", fill(count))
         self.register_buffer("usual_error", torch.zeros(len(channels), 2))
 
-    def standardized(self, features: Sequence[Maps]) -> list[Maps]:
+    @property
+    def states(self) -> list[FeatureAutoencoder]:
+        """The snapshots, in the order they were taken."""
+        return cast(list[FeatureAutoencoder], list(self.snapshots))
+
+    def standardized(self, features: Sequence[Level]) -> list[Level]:
         """Return features as the autoencoder sees them: mean 0 and spread 1 a channel."""
         return [
             (one - self._of("mean", level)) / self._of("spread", level)
             for level, one in enumerate(features)
         ]
 
-    def forward(self, features: Sequence[Maps]) -> list[Profile]:
+    def forward(self, features: Sequence[Level]) -> list[Profile]:
         """Return the profile of each level.
 
         Args:
@@ -66,15 +74,15 @@ class LossProfile(nn.Module):
         found = []
         for level, one in enumerate(features):
             errors, residual = [], one
-            for snapshot in self.snapshots:
-                reconstruction = level_of(cast(FeatureAutoencoder, snapshot), level)(one)
+            for snapshot in self.states:
+                reconstruction = level_of(snapshot, level)(one)
                 errors.append(cosine_error(one, reconstruction))
                 residual = one - reconstruction
             residual = residual / self._of("residual_spread", level)
             found.append(Profile(one, residual, log_error(torch.stack(errors, dim=1))))
         return found
 
-    def novelty(self, profiles: Sequence[Profile]) -> list[Maps]:
+    def novelty(self, profiles: Sequence[Profile]) -> list[Level]:
         """Return how unusual the last error of each cell is, one channel a level.
 
         In standard deviations above the mean, of the logarithm, on normal images.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from patchscout.networks.loss_profile import LossProfile, Profile
+from patchscout.backbones import Backbone
+from patchscout.networks.loss_profile import Level, LossProfile, Profile
 from patchscout.networks.unet import UNet
 
 Images = Float[Tensor, "batch 3 height width"]
@@ -18,9 +19,6 @@ Maps = Float[Tensor, "batch channels rows columns"]
 Probability = Float[Tensor, "batch height width"]
 Lighting = Float[Tensor, "batch 4 1 1"]
 """Mean of red, green and blue, and spread, of each image."""
-
-SideInput = Literal["features", "residual", "errors"]
-"""What the predictor sees beside the image; see `Profile`."""
 
 IMAGE_CHANNELS = 6
 
@@ -39,11 +37,11 @@ class Observation(NamedTuple):
 
     Attributes:
         image: Standardized over the normal training images, and over the image itself.
-        sides: The side inputs, by ascending stride.
+        sides: The maps of each side input by its name, by ascending stride.
     """
 
     image: Float[Tensor, "batch 6 height width"]
-    sides: list[Maps]
+    sides: dict[str, list[Level]]
 
 
 class Observer(nn.Module):
@@ -51,7 +49,7 @@ class Observer(nn.Module):
 
     Args:
         backbone: Gives features; see `backbones`.
-        inputs: What is seen beside the image.
+        inputs: What some head of the predictor sees beside the image: fields of `Profile`.
         channel_mean: Mean of each color over the normal training images, (3,).
         channel_std: Standard deviation likewise.
     """
@@ -61,8 +59,8 @@ class Observer(nn.Module):
 
     def __init__(
         self,
-        backbone: nn.Module,
-        inputs: Sequence[SideInput],
+        backbone: Backbone,
+        inputs: Sequence[str],
         channel_mean: Tensor,
         channel_std: Tensor,
     ) -> None:
@@ -72,7 +70,7 @@ class Observer(nn.Module):
         self.register_buffer("channel_mean", channel_mean.float())
         self.register_buffer("channel_std", channel_std.float())
 
-    def features(self, images: Images, lighting: Lighting | None = None) -> list[Maps]:
+    def features(self, images: Images, lighting: Lighting | None = None) -> list[Level]:
         """Return the backbone's features of images in [0, 1].
 
         Args:
@@ -87,31 +85,57 @@ class Observer(nn.Module):
         """Return what the predictor sees of images whose profiles are known."""
         mean, std = self.channel_mean[:, None, None], self.channel_std[:, None, None]
         image = torch.cat([(images - mean) / std, relit(images, lighting)], dim=1)
-        sides = []
-        if self.inputs:
-            sides = [
-                torch.cat([getattr(one, name) for name in self.inputs], dim=1) for one in profiles
-            ]
+        sides = {name: [getattr(one, name) for one in profiles] for name in self.inputs}
         return Observation(image, sides)
 
 
-def side_channels(
-    inputs: Sequence[SideInput], channels: Sequence[int], strides: Sequence[int], length: int
-) -> Mapping[int, int]:
-    """Return the channels of the predictor's side input of each stride.
+class Predictor(nn.Module):
+    """One U-Net for each set of side inputs; their log-odds are averaged.
+
+    A network that sees many channels of features and the few of the loss profile at once mostly
+    learns from the former; one for each makes other mistakes.
 
     Args:
-        inputs: What is seen beside the image.
+        heads: What each U-Net sees beside the image; nothing is a choice.
         channels: Of the backbone's levels.
         strides: Of these, in pixels.
         length: T, the number of snapshots.
+        base_channels: See `UNet`.
     """
-    if not inputs:
-        return {}
-    return {
-        stride: sum(length if name == "errors" else count for name in inputs)
-        for stride, count in zip(strides, channels, strict=True)
-    }
+
+    def __init__(
+        self,
+        heads: Sequence[Sequence[str]],
+        channels: Sequence[int],
+        strides: Sequence[int],
+        length: int,
+        base_channels: int,
+    ) -> None:
+        super().__init__()
+        self.heads = tuple(tuple(inputs) for inputs in heads)
+        self.networks = nn.ModuleList()
+        for inputs in self.heads:
+            sides = {
+                stride: sum(length if name == "errors" else count for name in inputs)
+                for stride, count in zip(strides, channels, strict=True)
+                if inputs
+            }
+            self.networks.append(UNet(IMAGE_CHANNELS, sides, base_channels))
+
+    def forward(self, seen: Observation) -> Float[Tensor, "batch height width"]:
+        """Return the log-odds of being anomalous of each pixel."""
+        return torch.stack(self.each(seen)).mean(dim=0)
+
+    def each(self, seen: Observation) -> list[Float[Tensor, "batch height width"]]:
+        """Return the log-odds that each head gives."""
+        return [
+            network(seen.image, [torch.cat(level, dim=1) for level in zip(*sides, strict=True)])
+            for network, sides in zip(
+                self.networks,
+                ([seen.sides[name] for name in inputs] for inputs in self.heads),
+                strict=True,
+            )
+        ]
 
 
 def measure_lighting(images: Images) -> Lighting:
@@ -141,7 +165,7 @@ class Segmenter(nn.Module):
         self,
         observer: Observer,
         profile: LossProfile,
-        predictor: UNet,
+        predictor: Predictor,
         *,
         flip_tta: bool = False,
         novelty_weight: float = 0.0,
@@ -169,7 +193,7 @@ class Segmenter(nn.Module):
         features = self.profile.standardized(self.observer.features(images, lighting))
         profiles = self.profile(features)
         seen = self.observer.assemble(images, profiles, lighting)
-        logits = self.predictor(seen.image, seen.sides)
+        logits = self.predictor(seen)
         if not self.novelty_weight:
             return logits.sigmoid()
         return fuse(logits, novelty_map(self.profile, profiles, images), self.novelty_weight)
@@ -178,14 +202,20 @@ class Segmenter(nn.Module):
 def novelty_map(
     profile: LossProfile, profiles: Sequence[Profile], images: Images
 ) -> Float[Tensor, "batch height width"]:
-    """Return how unusual the last error of the autoencoder is at each pixel, mean over levels.
+    """Return how unusual the last error of the autoencoder is at each pixel.
 
-    In standard deviations above the mean of normal images.
+    In standard deviations above the mean of normal images; the mean over 3x3 cells and over levels,
+    each of which weighs as many as its channels.
     """
     levels = [_pooled(one) for one in profile.novelty(profiles)]
     finest = levels[0].shape[-2:]
-    total = torch.stack([F.interpolate(one, size=finest, mode="bilinear") for one in levels])
-    return F.interpolate(total.mean(dim=0), size=images.shape[-2:], mode="bilinear").squeeze(1)
+    weights = torch.tensor(profile.channels) / sum(profile.channels)
+    total = sum(
+        weight * F.interpolate(one, size=finest, mode="bilinear")
+        for weight, one in zip(weights.tolist(), levels, strict=True)
+    )
+    assert isinstance(total, Tensor)
+    return F.interpolate(total, size=images.shape[-2:], mode="bilinear").squeeze(1)
 
 
 def _pooled(maps: Maps) -> Maps:

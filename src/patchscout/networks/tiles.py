@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from patchscout.networks.segmenter import Segmenter, measure_lighting
+from patchscout.networks.segmenter import measure_lighting
 
 TILE_PX = 1024
 """Side of a tile, without its margin; a multiple of the coarsest cell of the predictor, 32."""
@@ -38,7 +38,7 @@ class Span(NamedTuple):
 
 @torch.no_grad()
 def segment(
-    segmenter: Segmenter,
+    segmenter: nn.Module,
     images: Float[Tensor, "batch 3 height width"],
     tile_px: int = TILE_PX,
     margin_px: int = MARGIN_PX,

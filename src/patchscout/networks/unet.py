@@ -14,6 +14,9 @@ NUM_LEVELS = 4
 
 Maps = Float[Tensor, "batch channels rows columns"]
 
+Level = Float[Tensor, "batch _channels _rows _columns"]
+"""Maps of one level among several, whose sizes differ."""
+
 
 class UNet(nn.Module):
     """A residual U-Net that works from half resolution down and answers at full resolution.
@@ -25,7 +28,8 @@ class UNet(nn.Module):
 
     Args:
         in_channels: Channels of the image.
-        side_channels: Channels of the side input of each stride in pixels (2, 4, 8, 16, 32).
+        side_channels: Channels of the side input of each stride in pixels (1, 2, 4, 8, 16, 32);
+            one at full resolution is folded as the image is.
         base_channels: Channels at half resolution; doubled at each of the first three levels below.
     """
 
@@ -41,36 +45,40 @@ class UNet(nn.Module):
         self.side = nn.ModuleList(
             nn.Sequential(
                 nn.BatchNorm2d(side_channels[stride]),
-                nn.Conv2d(side_channels[stride], widths[stride.bit_length() - 2], 1, bias=False),
+                nn.Conv2d(side_channels[stride], widths[_level(stride)], fold, fold, bias=False),
             )
-            for stride in self.strides
+            for stride, fold in ((stride, 2 if stride == 1 else 1) for stride in self.strides)
         )
         upward = list(reversed(list(pairwise(widths))))
         self.narrow = nn.ModuleList(nn.Conv2d(b, a, 1, bias=False) for a, b in upward)
         self.up = nn.ModuleList(_block(a, a) for a, _ in upward)
         self.head = nn.Conv2d(widths[0], 4, 1)
 
-    def forward(self, images: Maps, sides: list[Maps]) -> Float[Tensor, "batch height width"]:
+    def forward(self, images: Maps, sides: list[Level]) -> Float[Tensor, "batch height width"]:
         """Return the logit of being anomalous for each pixel.
 
         Args:
             images: Whose sides are multiples of 16.
             sides: The side inputs, by ascending stride.
         """
-        added = {
-            stride: side(one)
-            for stride, side, one in zip(self.strides, self.side, sides, strict=True)
-        }
+        added: dict[int, Maps] = {}
+        for stride, side, one in zip(self.strides, self.side, sides, strict=True):
+            level = _level(stride)
+            added[level] = added[level] + side(one) if level in added else side(one)
         x = self.stem(images)
-        levels = [x + added[2] if 2 in added else x]
-        for number, down in enumerate(self.down, start=1):
+        levels = [x + added[0] if 0 in added else x]
+        for level, down in enumerate(self.down, start=1):
             x = down(F.max_pool2d(levels[-1], 2, ceil_mode=True))
-            stride = 2 ** (number + 1)
-            levels.append(x + added[stride] if stride in added else x)
+            levels.append(x + added[level] if level in added else x)
         *skips, x = levels
         for narrow, up, skip in zip(self.narrow, self.up, reversed(skips), strict=True):
             x = up(F.interpolate(narrow(x), size=skip.shape[-2:]) + skip)
         return F.pixel_shuffle(self.head(x), 2).squeeze(1)
+
+
+def _level(stride: int) -> int:
+    """Return how many times the half resolution is halved to that of a stride in pixels."""
+    return max(stride.bit_length() - 2, 0)
 
 
 class ResidualBlock(nn.Module):
@@ -86,7 +94,7 @@ class ResidualBlock(nn.Module):
         if in_channels != out_channels:
             self.shortcut = nn.Conv2d(in_channels, out_channels, 1, bias=False)
 
-    def forward(self, x: Maps) -> Maps:
+    def forward(self, x: Maps) -> Float[Tensor, "batch out_channels rows columns"]:
         """Return features of the same size."""
         return F.leaky_relu(self.second(self.first(x)) + self.shortcut(x), NEGATIVE_SLOPE)
 

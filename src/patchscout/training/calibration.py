@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from patchscout.curves import Curve, PixelPool
 from patchscout.monitor import Monitor
-from patchscout.networks.segmenter import Segmenter
 from patchscout.networks.tiles import segment
 from patchscout.training.views import ViewSource
 from patchscout.types import AnomalyMap, Mask, Sample, check_probabilities
@@ -73,7 +72,7 @@ def num_held_out(num_normal: int) -> int:
 
 
 @torch.no_grad()
-def choose_threshold(segmenter: Segmenter, views: ViewSource, monitor: Monitor) -> Choice:
+def choose_threshold(segmenter: nn.Module, views: ViewSource, monitor: Monitor) -> Choice:
     """Choose the threshold over images, see `ScoredPixels`.
 
     These are the labeled training images and the held-out normal ones. The predictor has seen the

@@ -19,7 +19,8 @@ from patchscout.types import Sample
 KEPT_AT_HAND = 64
 """Images whose features are kept in memory: those that walkers are on, and some more."""
 
-Maps = Float[Tensor, "batch channels rows columns"]
+Level = Float[Tensor, "batch _channels _rows _columns"]
+"""Maps of one level among several, whose sizes differ."""
 
 
 class FeatureCache:
@@ -52,7 +53,7 @@ class FeatureCache:
 
     def windows(
         self, numbers: Int[Tensor, " batch"], places: Int[Tensor, "batch 2"], side: int
-    ) -> list[Float[Tensor, "batch channels side side"]]:
+    ) -> list[Level]:
         """Return a square of each image, at each level `side` cells wide, at most the level.
 
         Args:
@@ -74,7 +75,7 @@ class FeatureCache:
         return [torch.stack(windows).to(self.loader.device).float() for windows in found]
 
     @torch.no_grad()
-    def features(self, numbers: Int[Tensor, " batch"] | Sequence[int]) -> list[Maps]:
+    def features(self, numbers: Int[Tensor, " batch"] | Sequence[int]) -> list[Level]:
         """Return the features of images by their numbers, one tensor a level."""
         levels = zip(*(self._levels(int(number)) for number in numbers), strict=True)
         return [torch.stack(level).to(self.loader.device).float() for level in levels]

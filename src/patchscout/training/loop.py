@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from patchscout.build import build
 from patchscout.config import Config
 from patchscout.data.loader import ImageLoader
+from patchscout.data.split import evenly_chosen
 from patchscout.devices import full_precision
 from patchscout.interrupts import heed_again
 from patchscout.monitor import Monitor
@@ -27,7 +28,6 @@ from patchscout.training.profile_trainer import WHOLE, ProfileTrainer
 from patchscout.training.reward_meter import RewardMeter
 from patchscout.training.rewards import falling, own_rewards, reward_figures, shared_reward
 from patchscout.training.samplers import make_sampler
-from patchscout.training.subsets import evenly_chosen
 from patchscout.training.views import ViewSource
 from patchscout.types import Sample, Split
 
@@ -122,7 +122,7 @@ def _train(
     steps_per_cycle = config.profile.snapshots[-1]
     total = config.profile.num_cycles * steps_per_cycle
     is_complete = False
-    step = 0
+    num_steps = 0
     try:
         for step in monitor.track(range(total), "sampling patches and learning", total):
             is_last = (step + 1) % steps_per_cycle == 0
@@ -148,6 +148,7 @@ def _train(
                 buffer.refresh(autoencoders.profiles)
                 figures["predictor/loss"] = predictor.update()
             monitor.log(step, figures)
+            num_steps = step + 1
 
         due = range(config.predictor.updates - predictor.num_done)
         for update in monitor.track(due, "finishing the predictor", len(due), "update"):
@@ -166,7 +167,7 @@ def _train(
     )
     choice = choose_threshold(segmenter.eval(), calibration, monitor)
     is_complete = is_complete and choice.is_complete
-    return TrainingResult(segmenter, choice, step + 1, is_complete)
+    return TrainingResult(segmenter, choice, num_steps, is_complete)
 
 
 class ImagePool:

@@ -14,8 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from patchscout.devices import mixed_precision
 from patchscout.losses import dice_loss
-from patchscout.networks.segmenter import Observation
-from patchscout.networks.unet import UNet
+from patchscout.networks.segmenter import Observation, Predictor
 from patchscout.training.profile_buffer import ProfileBuffer
 
 LEARNING_RATE = 2e-3
@@ -38,7 +37,7 @@ class PredictorTrainer:
         num_updates: How often it will be updated.
     """
 
-    def __init__(self, predictor: UNet, buffer: ProfileBuffer, num_updates: int) -> None:
+    def __init__(self, predictor: Predictor, buffer: ProfileBuffer, num_updates: int) -> None:
         self.predictor = predictor
         self.buffer = buffer
         self.num_updates = num_updates
@@ -62,8 +61,8 @@ class PredictorTrainer:
         seen, target = self.buffer.batch()
         self.predictor.train()
         with mixed_precision(self.device):
-            logits = self.predictor(seen.image, seen.sides).float()
-        loss = segmentation_loss(logits, target)
+            found = self.predictor.each(seen)
+        loss = torch.stack([segmentation_loss(one.float(), target) for one in found]).mean()
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
@@ -75,11 +74,11 @@ class PredictorTrainer:
     def loss(self, seen: Observation, target: Float[Tensor, "batch height width"]) -> Tensor:
         """Return the loss of the predictor as it is, with a gradient to what it sees."""
         self.predictor.eval()
-        return segmentation_loss(self.predictor(seen.image, seen.sides), target)
+        return segmentation_loss(self.predictor(seen), target)
 
-    def averaged(self) -> UNet:
+    def averaged(self) -> Predictor:
         """Return a copy of the running average, in evaluation mode."""
-        return cast(UNet, copy.deepcopy(self._averaged.module).eval().requires_grad_(False))
+        return cast(Predictor, copy.deepcopy(self._averaged.module).eval().requires_grad_(False))
 
     def _rate(self, update: int) -> float:
         """Return the share of the learning rate at an update."""

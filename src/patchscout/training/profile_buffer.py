@@ -11,7 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from patchscout.networks.loss_profile import LossProfile
-from patchscout.networks.segmenter import Observation, Observer, measure_lighting
+from patchscout.networks.segmenter import (
+    Observation,
+    Observer,
+    measure_lighting,
+)
 from patchscout.training.views import View, ViewSource
 
 CAPACITY = 160
@@ -34,7 +38,7 @@ class Entry(NamedTuple):
     """An observation in half precision, without its batch, and its mask."""
 
     image: Tensor
-    sides: list[Tensor]
+    sides: dict[str, list[Tensor]]
     mask: Tensor
 
 
@@ -87,8 +91,14 @@ class ProfileBuffer:
         crops = [self._crop(self._entries[number]) for number in chosen]
         images, sides, masks = zip(*crops, strict=True)
         image = torch.stack(images).float().contiguous(memory_format=torch.channels_last)
-        levels = [torch.stack(level).float() for level in zip(*sides, strict=True)]
-        return Observation(image, levels), torch.stack(masks).float()
+        stacked = {
+            name: [
+                torch.stack(level).float()
+                for level in zip(*(one[name] for one in sides), strict=True)
+            ]
+            for name in self.observer.inputs
+        }
+        return Observation(image, stacked), torch.stack(masks).float()
 
     @torch.no_grad()
     def _add(self, profiles: Sequence[LossProfile], count: int) -> None:
@@ -101,11 +111,8 @@ class ProfileBuffer:
             profile = profiles[view.fold]
             features = profile.standardized(self.observer.features(image, lighting))
             seen = self.observer.assemble(image, profile(features), lighting)
-            entry = Entry(
-                _part(seen.image[0], inside, image.shape[-2:]),
-                [_part(one[0], inside, image.shape[-2:]) for one in seen.sides],
-                region.mask[inside].clone(),
-            )
+            sides = {name: [one[0] for one in levels] for name, levels in seen.sides.items()}
+            entry = _cut(Entry(seen.image[0], sides, region.mask), inside)
             if len(self._entries) < CAPACITY:
                 self._entries.append(entry)
             else:
@@ -136,12 +143,20 @@ class ProfileBuffer:
         top, left = (
             CELL_PX * int(self._rng.integers((side - self.crop_px) // CELL_PX + 1)) for side in size
         )
-        window = slice(top, top + self.crop_px), slice(left, left + self.crop_px)
-        return Entry(
-            _part(entry.image, window, size),
-            [_part(one, window, size) for one in entry.sides],
-            entry.mask[window],
-        )
+        return _cut(entry, (slice(top, top + self.crop_px), slice(left, left + self.crop_px)))
+
+
+def _cut(entry: Entry, window: tuple[slice, slice]) -> Entry:
+    """Return a part of an entry, given in pixels."""
+    size = entry.mask.shape
+    return Entry(
+        _part(entry.image, window, size),
+        {
+            name: [_part(level, window, size) for level in levels]
+            for name, levels in entry.sides.items()
+        },
+        entry.mask[window].clone(),
+    )
 
 
 def _part(maps: Tensor, window: tuple[slice, slice], size: Sequence[int]) -> Tensor:
@@ -150,4 +165,4 @@ def _part(maps: Tensor, window: tuple[slice, slice], size: Sequence[int]) -> Ten
     for side, cells, part in zip(size, maps.shape[-2:], window, strict=True):
         stride = side // cells
         parts.append(slice(part.start // stride, part.stop // stride))
-    return maps[:, parts[0], parts[1]].half()
+    return maps[:, parts[0], parts[1]].half().clone()

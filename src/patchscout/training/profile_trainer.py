@@ -13,12 +13,12 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
+from patchscout.data.split import evenly_chosen
 from patchscout.networks.autoencoder import FeatureAutoencoder, patch_losses
 from patchscout.networks.loss_profile import LossProfile
 from patchscout.training.feature_cache import FeatureCache
-from patchscout.training.subsets import evenly_chosen
 from patchscout.training.views import NUM_FOLDS, fold_of
 
 LEARNING_RATE = 2e-3
@@ -32,7 +32,8 @@ STATISTICS_IMAGES = 64
 
 SMALLEST_SPREAD = 1e-3
 
-Maps = Float[Tensor, "batch channels rows columns"]
+Level = Float[Tensor, "batch _channels _rows _columns"]
+"""Maps of one level among several, whose sizes differ."""
 
 WHOLE = NUM_FOLDS
 """Number of the autoencoder that is trained on all images, after those of the folds."""
@@ -69,7 +70,7 @@ class ProfileTrainer:
     def start_cycle(self) -> None:
         """Begin with new autoencoders."""
         self.step = 0
-        first = FeatureAutoencoder(self.channels, self.dropout).to(self.device)
+        first = FeatureAutoencoder(self.channels, self.dropout).to(self.device).eval()
         self.autoencoders = [copy.deepcopy(first) for _ in range(NUM_FOLDS + 1)]
         steps = self.snapshot_steps[-1]
         self._optimizers = [
@@ -82,7 +83,7 @@ class ProfileTrainer:
         ]
         self._snapshots: list[list[FeatureAutoencoder]] = [[] for _ in self.autoencoders]
 
-    def train(self, patches: Sequence[Maps], numbers: Int[Tensor, " batch"]) -> float:
+    def train(self, patches: Sequence[Level], numbers: Int[Tensor, " batch"]) -> float:
         """Train each autoencoder on the patches that are meant for it.
 
         Args:
@@ -131,12 +132,12 @@ class ProfileTrainer:
         complete, kept = self.profiles[WHOLE], self._snapshots[WHOLE]
         if len(kept) == len(self.snapshot_steps):
             return complete
-        to_come = list(complete.snapshots)[len(kept) + 1 :]
+        to_come = complete.states[len(kept) + 1 :]
         return self._profile_of([*kept, self.autoencoders[WHOLE], *to_come], complete)
 
     def gather(
         self, numbers: Int[Tensor, " batch"], corners: Int[Tensor, "batch 2"]
-    ) -> list[Float[Tensor, "batch channels side side"]]:
+    ) -> list[Level]:
         """Return standardized features of patches: `PATCH` cells a side at each level.
 
         Args:
@@ -147,7 +148,9 @@ class ProfileTrainer:
         patches = self.cache.windows(numbers, corners + PATCH // 2, PATCH)
         return self.blank.standardized(patches)
 
-    def _profile_of(self, snapshots: Sequence[nn.Module], like: LossProfile) -> LossProfile:
+    def _profile_of(
+        self, snapshots: Sequence[FeatureAutoencoder], like: LossProfile
+    ) -> LossProfile:
         """Return the loss profile of snapshots, with the statistics of another one."""
         profile = LossProfile(snapshots, self.channels).to(self.device).eval()
         profile.load_state_dict(dict(like.named_buffers()), strict=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from patchscout.types import Sample
 
 Stack = Float[Tensor, "channels height width"]
 """An image, or one and maps over it."""
+
+Number = TypeVar("Number", int, Tensor)
 
 FEWEST_SIMULATED = 20
 """Simulated defects that take the place of labeled images at the least: one alone says little."""
@@ -187,8 +189,8 @@ class ViewSource:
         return int(self._rng.integers(len(samples)))
 
 
-def fold_of(number: int) -> int:
-    """Return the fold of a normal image."""
+def fold_of(number: Number) -> Number:
+    """Return the fold of a normal image, or of each of several, by its number."""
     return number % NUM_FOLDS
 
 
