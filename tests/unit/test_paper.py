@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from patchscout.data.mvtec import read_mvtec
+from patchscout.data.layout import read_dataset
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -27,7 +27,7 @@ SIDE = 96
 
 @pytest.fixture(scope="module")
 def split(sample_data):
-    return draw_split(read_mvtec(sample_data), labeled_per_type=1)
+    return draw_split(read_dataset(sample_data), labeled_per_type=1)
 
 
 @pytest.fixture(scope="module")
