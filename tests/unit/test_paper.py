@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from patchscout.data.layout import read_dataset
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from patchscout.checks import InputValueError
+from patchscout.data.layout import read_dataset
 from patchscout.data.loader import ImageLoader
 from patchscout.data.split import draw_split
 from patchscout.monitor import Monitor
