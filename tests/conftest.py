@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 # Before anything imports patchscout: from here on every annotated shape is checked when called.
@@ -15,6 +16,10 @@ install_import_hook("patchscout", "beartype.beartype")
 
 # The tensors of the tests are small: more threads would mostly wait for each other.
 torch.set_num_threads(1)
+
+# A machine may be busy with something else.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

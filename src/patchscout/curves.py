@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from patchscout.checks import InputValueError
 
 Scores = Float[np.ndarray, "_"]
-Target = Bool[np.ndarray, "_"]
 Shares = Float[np.ndarray, "thresholds"]
 Counts = Int[np.ndarray, "thresholds"]
 

@@ -6,14 +6,16 @@ All figures are exact over all thresholds; `curves.PixelPool` says what memory t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from patchscout.checks import InputValueError
-from patchscout.curves import Curve, PixelPool, Scores, Target, check_scores, f1
+from patchscout.curves import Curve, PixelPool, f1
 from patchscout.types import NORMAL
+
+MAX_FPR = 0.3
+"""False positive rate up to which AUPRO is taken."""
 
 
 class BinaryMetrics(NamedTuple):
@@ -28,83 +30,6 @@ class BinaryMetrics(NamedTuple):
     auroc: float
     ap: float
     f1_max: float
-
-
-def binary_metrics(preds: Scores, target: Target) -> BinaryMetrics:
-    """Return AUROC, AP and F1_max over all thresholds, an entry counting if `preds >= threshold`.
-
-    AUROC is the share of pairs of an anomalous and a normal entry that are in the right order,
-    ties counting half. AP is the sum over thresholds of (R_n - R_(n-1)) P_n without
-    interpolation, as in scikit-learn.
-
-    Args:
-        preds: (n,) scores, higher is more anomalous.
-        target: (n,) True for anomalous.
-
-    Returns:
-        The figures, all nan where `target` has no anomalous or no normal entry.
-
-    Raises:
-        InputValueError: If the lengths differ or a score is not a finite number.
-
-    Example:
-        >>> preds = np.array([0.9, 0.8, 0.3, 0.1])
-        >>> binary_metrics(preds, np.array([True, False, True, False])).auroc
-        0.75
-    """
-    check_scores(preds, target)
-    return _binary_metrics(Curve.of_scores(preds[target], preds[~target]))
-
-
-def f1_at_threshold(preds: Scores, target: Target, threshold: float) -> float:
-    """Return the F1 of `preds >= threshold`, in [0, 1]; nan where nothing in `target` is True.
-
-    Args:
-        preds: (n,) scores, higher is more anomalous.
-        target: (n,) True for anomalous.
-        threshold: Compared at the precision of `preds`, as `Prediction.pred_mask` is.
-
-    Raises:
-        InputValueError: If the lengths differ or a score is not a finite number.
-    """
-    check_scores(preds, target)
-    predicted = preds >= threshold
-    num_hits = int(np.count_nonzero(predicted & target))
-    return f1(num_hits, int(np.count_nonzero(predicted)), int(np.count_nonzero(target)))
-
-
-def aupro(
-    anomaly_maps: Iterable[np.ndarray], gt_masks: Iterable[np.ndarray], max_fpr: float = 0.3
-) -> float:
-    """Return the area under the curve of per-region overlap up to a false positive rate.
-
-    For each threshold, the overlap is the share of a defect's pixels that reach it, averaged
-    over all defects of all images, so that small ones count as much as large ones; the false
-    positive rate is the share of all normal pixels, those of defective images too, that reach
-    it. Between thresholds the curve is linear. A defect is a component of its mask under
-    8-connectivity, as in MVTec's own evaluation code.
-
-    Args:
-        anomaly_maps: (height, width) scores, higher is more anomalous; sizes may differ.
-        gt_masks: (height, width) bool, the mask of each map.
-        max_fpr: Where the integral ends, in (0, 1]; the area is divided by it.
-
-    Returns:
-        The normalized area in [0, 1]; nan without a normal or an anomalous pixel.
-
-    Raises:
-        InputValueError: If a map and its mask differ in size, a score is not a finite number, or
-            `max_fpr` is out of range.
-
-    References:
-        Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021, section 5.2.
-    """
-    if not 0 < max_fpr <= 1:
-        raise InputValueError(f"`max_fpr` must be above 0 and at most 1; got {max_fpr}.")
-    pool = PixelPool()
-    for anomaly_map, gt_mask in zip(anomaly_maps, gt_masks, strict=True):
-        pool.add(anomaly_map, gt_mask)
-    return _aupro(Curve.of_pixels([pool]), max_fpr)
 
 
 class MetricAccumulator:
@@ -162,7 +87,7 @@ class MetricAccumulator:
         """Return the figures of some defect types against the normal images."""
         pools = [self._pixels[name] for name in [NORMAL, *defect_types] if name in self._pixels]
         curve = Curve.of_pixels(pools)
-        pixel = _binary_metrics(curve)
+        pixel = binary_metrics(curve)
         counts = [pool.count(threshold) for pool in pools]
         num_hits = sum(hits for hits, _ in counts)
         num_predicted = num_hits + sum(false for _, false in counts)
@@ -172,12 +97,12 @@ class MetricAccumulator:
             [score for name in defect_types for score in self._image_scores[name]],
             dtype=np.float64,
         )
-        image = _binary_metrics(Curve.of_scores(anomalous, normal))
+        image = binary_metrics(Curve.of_scores(anomalous, normal))
         figures = {
             "pixel_auroc": pixel.auroc,
             "pixel_ap": pixel.ap,
             "pixel_f1_max": pixel.f1_max,
-            "pixel_aupro": _aupro(curve, max_fpr=0.3),
+            "pixel_aupro": aupro(curve),
             "pixel_f1_at_threshold": f1(num_hits, num_predicted, curve.num_anomalous),
             "image_auroc": image.auroc,
             "image_ap": image.ap,
@@ -192,8 +117,18 @@ class MetricAccumulator:
         }
 
 
-def _binary_metrics(curve: Curve) -> BinaryMetrics:
-    """Return AUROC, AP and F1_max of a curve."""
+def binary_metrics(curve: Curve) -> BinaryMetrics:
+    """Return AUROC, AP and F1_max over all thresholds; all nan where a class is absent.
+
+    AUROC is the share of pairs of an anomalous and a normal entry that are in the right order,
+    ties counting half. AP is the sum over thresholds of (R_n - R_(n-1)) P_n without
+    interpolation, as in scikit-learn.
+
+    Example:
+        >>> curve = Curve.of_scores(np.array([0.9, 0.3]), np.array([0.8, 0.1]))
+        >>> binary_metrics(curve).auroc
+        0.75
+    """
     if not curve.is_defined:
         return BinaryMetrics(math.nan, math.nan, math.nan)
     new_hits = np.diff(curve.num_hits, prepend=0)
@@ -204,8 +139,17 @@ def _binary_metrics(curve: Curve) -> BinaryMetrics:
     return BinaryMetrics(float(auroc), float(ap), float(curve.f1.max()))
 
 
-def _aupro(curve: Curve, max_fpr: float) -> float:
-    """Return the normalized area under the overlap of a curve."""
+def aupro(curve: Curve) -> float:
+    """Return the area under the curve of per-region overlap up to `MAX_FPR`, divided by it.
+
+    For each threshold, the overlap is the share of a defect's pixels that reach it, averaged
+    over all defects of all images, so that small ones count as much as large ones; the false
+    positive rate is the share of all normal pixels, those of defective images too, that reach
+    it. Between thresholds the curve is linear. It is nan without a normal or an anomalous pixel.
+
+    References:
+        Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021, section 5.2.
+    """
     if not curve.is_defined:
         return math.nan
     # A point just above each threshold and one at it: between them the curve rises straight up,
@@ -215,9 +159,9 @@ def _aupro(curve: Curve, max_fpr: float) -> float:
     overlap = np.stack([np.append(0.0, curve.overlap[:-1]), curve.overlap], axis=1).ravel()
     fpr = np.concatenate([[0.0], fpr, [1.0]])
     overlap = np.concatenate([[0.0], overlap, [1.0]])
-    end = int(np.searchsorted(fpr, max_fpr))  # the first point at or past the limit
+    end = int(np.searchsorted(fpr, MAX_FPR))  # the first point at or past the limit
     slope = (overlap[end] - overlap[end - 1]) / (fpr[end] - fpr[end - 1])
-    overlap[end] = overlap[end - 1] + slope * (max_fpr - fpr[end - 1])
-    fpr[end] = max_fpr
+    overlap[end] = overlap[end - 1] + slope * (MAX_FPR - fpr[end - 1])
+    fpr[end] = MAX_FPR
     area = np.trapezoid(overlap[: end + 1], fpr[: end + 1])
-    return min(float(area / max_fpr), 1.0)  # rounding of the summed weights may exceed it
+    return min(float(area / MAX_FPR), 1.0)  # rounding of the summed weights may exceed it

@@ -109,14 +109,6 @@ def markdown_name(name: str) -> str:
     return f"`{shown}`" if is_plain else markdown_text(name)
 
 
-def markdown_block(lines: list[str]) -> str:
-    """Return lines as a code block of Markdown that none of them can end."""
-    shown = "\n".join(map(printable, lines))
-    longest = max(map(len, re.findall("`+", shown)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}\n{shown}\n{fence}"
-
-
 def csv_cell(value: object) -> str:
     """Return what a cell of a CSV table holds: a number as it is, a text that is no formula.
 

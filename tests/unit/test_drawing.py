@@ -34,7 +34,7 @@ COORDINATES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(COORDINATES, COORDINATES), min_size=1, max_size=9), SIDES)
 def test_polygons_are_filled_as_scikit_image_does(points_xy, image_size):
     expected = polygon_by_skimage(points_xy, image_size)
@@ -67,7 +67,7 @@ def test_shapes_work_in_parts_as_in_one(monkeypatch):
     np.testing.assert_array_equal(draw_shapes(shapes, (40, 50), "a.json"), expected)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.tuples(COORDINATES, COORDINATES), st.integers(1, 60).map(lambda n: n / 4), SIDES)
 def test_circles_are_filled_as_scikit_image_does(center_xy, radius, image_size):
     expected = np.zeros(image_size, bool)

@@ -22,6 +22,7 @@ from patchscout.data.images import (
 RNG = np.random.default_rng(0)
 RGB8 = RNG.integers(0, 256, (6, 9, 3), np.uint8)
 RGB16 = RNG.integers(0, 65536, (6, 9, 3), np.uint16)
+GREY8, GREY16 = RGB8[:, :, 0], RGB16[:, :, 0]
 EXACT = {"rtol": 0, "atol": 1e-6}
 
 # Where the pixel of an upright image is stored, for each EXIF orientation: the definition in the
@@ -54,18 +55,42 @@ def exif(orientation):
     return tags
 
 
-@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "tiff"])
-def test_rgb_of_8_bits_is_divided_by_255(tmp_path, suffix):
-    image = read_image(save(RGB8, tmp_path / f"image.{suffix}"))
+def pil(array):
+    return lambda path: save(array, path)
+
+
+def tiff(array, **options):
+    return lambda path: tifffile.imwrite(path, array, **options)
+
+
+def opencv(array, *options):
+    return lambda path: cv2.imwrite(str(path), array[:, :, ::-1], [*options])
+
+
+BITS = GREY8 > 99
+LZW = (cv2.IMWRITE_TIFF_COMPRESSION, 5)
+KINDS = [
+    *((f"rgb.{suffix}", pil(RGB8), RGB8 / 255) for suffix in ("png", "bmp", "tif", "tiff")),
+    *((f"grey.{suffix}", pil(GREY8), grey(GREY8 / 255)) for suffix in ("png", "bmp", "tif")),
+    *((f"bits.{suffix}", pil(BITS), grey(BITS * 1.0)) for suffix in ("png", "bmp", "tif")),
+    *((f"grey16.{suffix}", pil(GREY16), grey(GREY16 / 65535)) for suffix in ("png", "tif")),
+    ("rgb16.png", opencv(RGB16), RGB16 / 65535),
+    ("lzw16.tif", opencv(RGB16, *LZW), RGB16 / 65535),
+    ("white8.tif", tiff(GREY8, photometric="miniswhite"), grey(1 - GREY8 / 255)),
+    ("white16.tif", tiff(GREY16, photometric="miniswhite"), grey(1 - GREY16 / 65535)),
+    ("pages8.tif", tiff(np.stack([RGB8, 255 - RGB8]), photometric="rgb"), RGB8 / 255),
+    ("pages16.tif", tiff(np.stack([RGB16, 65535 - RGB16]), photometric="rgb"), RGB16 / 65535),
+    ("float.tif", tiff((GREY8 / 255).astype(np.float32)), grey(GREY8 / 255)),
+]
+
+
+@pytest.mark.parametrize(("name", "write", "expected"), KINDS, ids=[kind[0] for kind in KINDS])
+def test_each_kind_of_file_is_read_at_its_depth(tmp_path, name, write, expected):
+    write(tmp_path / name)
+    image = read_image(tmp_path / name)
     assert image.dtype == np.float32
     assert image.flags.c_contiguous
-    np.testing.assert_allclose(image, RGB8 / 255, **EXACT)
-
-
-@pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
-def test_grey_of_8_bits_is_repeated(tmp_path, suffix):
-    image = read_image(save(RGB8[:, :, 0], tmp_path / f"image.{suffix}"))
-    np.testing.assert_allclose(image, grey(RGB8[:, :, 0] / 255), **EXACT)
+    np.testing.assert_allclose(image, expected, **EXACT)
 
 
 def test_jpeg_is_read_in_rgb_order(tmp_path):
@@ -73,18 +98,6 @@ def test_jpeg_is_read_in_rgb_order(tmp_path):
     red[:, :, 0] = 200
     image = read_image(save(red, tmp_path / "image.JPG", quality=95))
     np.testing.assert_allclose(image.mean(axis=(0, 1)), [200 / 255, 0, 0], atol=0.01)
-
-
-def test_grey_of_16_bits_keeps_its_depth(tmp_path):
-    for suffix in ("png", "tif"):
-        image = read_image(save(RGB16[:, :, 0], tmp_path / f"image.{suffix}"))
-        np.testing.assert_allclose(image, grey(RGB16[:, :, 0] / 65535), **EXACT)
-
-
-def test_png_of_16_bits_keeps_its_depth_and_order(tmp_path):
-    path = tmp_path / "image.png"
-    cv2.imwrite(str(path), RGB16[:, :, ::-1])
-    np.testing.assert_allclose(read_image(path), RGB16 / 65535, **EXACT)
 
 
 def test_png_of_16_bits_with_alpha_is_laid_over_white(tmp_path):
@@ -95,34 +108,8 @@ def test_png_of_16_bits_with_alpha_is_laid_over_white(tmp_path):
     np.testing.assert_allclose(read_image(path), RGB16 / 65535 * share + 1 - share, **EXACT)
 
 
-def test_tiff_with_lzw_of_16_bits_keeps_its_depth(tmp_path):
-    path = tmp_path / "image.tif"
-    cv2.imwrite(str(path), RGB16[:, :, ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, 5])
-    np.testing.assert_allclose(read_image(path), RGB16 / 65535, **EXACT)
-
-
-def test_tiff_where_0_is_white(tmp_path):
-    for depth in (np.uint8, np.uint16):
-        path = tmp_path / "image.tif"
-        pixels = RGB16[:, :, 0].astype(depth)
-        tifffile.imwrite(path, pixels, photometric="miniswhite")
-        expected = 1 - pixels / np.iinfo(depth).max
-        np.testing.assert_allclose(read_image(path), grey(expected), **EXACT)
-
-
-def test_first_page_of_a_tiff_is_read(tmp_path):
-    for pages in (np.stack([RGB8, 255 - RGB8]), np.stack([RGB16, 65535 - RGB16])):
-        path = tmp_path / "image.tif"
-        tifffile.imwrite(path, pages, photometric="rgb")
-        expected = pages[0] / np.iinfo(pages.dtype).max
-        np.testing.assert_allclose(read_image(path), expected, **EXACT)
-
-
 def test_float_tiff_must_lie_in_the_unit_range(tmp_path):
-    values = RNG.random((4, 5)).astype(np.float32)
-    tifffile.imwrite(tmp_path / "good.tif", values)
-    np.testing.assert_allclose(read_image(tmp_path / "good.tif"), grey(values), **EXACT)
-    tifffile.imwrite(tmp_path / "bad.tif", values * 255)
+    tifffile.imwrite(tmp_path / "bad.tif", RGB8[:, :, 0].astype(np.float32))
     with pytest.raises(InputValueError, match=r"bad\.tif has values .* must lie in \[0, 1\]"):
         read_image(tmp_path / "bad.tif")
 
@@ -158,13 +145,6 @@ def test_cmyk(tmp_path):
         PillowImage.fromarray(cmyk, "CMYK").save(tmp_path / name)
         mean = read_image(tmp_path / name).mean(axis=(0, 1))
         np.testing.assert_allclose(mean, [1, 0, 0], atol=0.03)
-
-
-def test_one_bit(tmp_path):
-    bits = np.array([[True, False, True]])
-    for suffix in ("png", "bmp", "tif"):
-        save(bits, tmp_path / f"image.{suffix}")
-        np.testing.assert_array_equal(read_image(tmp_path / f"image.{suffix}"), grey(bits * 1.0))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from patchscout.checks import InputValueError
-from patchscout.metrics import MetricAccumulator, aupro, binary_metrics, f1_at_threshold
+from patchscout.curves import Curve, PixelPool
+from patchscout.metrics import MetricAccumulator, aupro, binary_metrics
 
 # Eight pixels: two defects, of one and of three pixels, and four normal ones.
 #            normal defect normal | defect defect defect normal normal
@@ -25,12 +26,23 @@ def _mask(values: list[list[int]]) -> np.ndarray:
     return np.array(values, dtype=bool)
 
 
+def _ranking(preds: np.ndarray, target: np.ndarray) -> Curve:
+    return Curve.of_scores(preds[target], preds[~target])
+
+
+def _curve(maps: list[np.ndarray], masks: list[np.ndarray]) -> Curve:
+    pool = PixelPool()
+    for anomaly_map, gt_mask in zip(maps, masks, strict=True):
+        pool.add(anomaly_map, gt_mask)
+    return Curve.of_pixels([pool])
+
+
 def test_binary_metrics_by_hand() -> None:
     # From the top: 0.9 hit, 0.8 false, 0.7 hit, 0.6 hit, 0.3 false, 0.2 hit, 0.1 false, 0.0 false.
     # AUROC: normal pixels below each hit: 4 + 3 + 3 + 2 = 12 of 4 * 4 pairs = 0.75.
     # AP: precision at each hit, each worth a recall of 1/4: (1/1 + 2/3 + 3/4 + 4/6) / 4.
     # F1: 2/5, 4/7, 6/8 at 0.6, 8/10 at 0.2; the largest is 0.8 at 0.2.
-    metrics = binary_metrics(_map(SCORES).ravel(), _mask(DEFECT).ravel())
+    metrics = binary_metrics(_ranking(_map(SCORES).ravel(), _mask(DEFECT).ravel()))
     assert metrics.auroc == pytest.approx(0.75)
     assert metrics.ap == pytest.approx((1 + 2 / 3 + 3 / 4 + 2 / 3) / 4)
     assert metrics.f1_max == pytest.approx(0.8)
@@ -41,29 +53,23 @@ def test_ties_between_classes_count_half() -> None:
     # normal ones: AUROC (1.5 + 1.5) / 4. One threshold matters: 2 hits of 3 predicted: AP 2/3,
     # F1 4/5.
     metrics = binary_metrics(
-        np.array([0.5, 0.5, 0.5, 0.1]), np.array([True, False, True, False], dtype=bool)
+        _ranking(np.array([0.5, 0.5, 0.5, 0.1]), np.array([True, False, True, False]))
     )
     assert metrics == pytest.approx((0.75, 2 / 3, 0.8))
 
 
 @pytest.mark.parametrize("target", [[True, True], [False, False]])
 def test_one_class_alone_has_no_ranking(target: list[bool]) -> None:
-    metrics = binary_metrics(np.array([0.1, 0.2]), np.array(target))
+    metrics = binary_metrics(_ranking(np.array([0.1, 0.2]), np.array(target)))
     assert all(math.isnan(value) for value in metrics)
-    assert math.isnan(aupro([_map([[0.1, 0.2]])], [np.array([target])]))
-
-
-def test_f1_at_threshold_by_hand() -> None:
-    scores, target = _map(SCORES).ravel(), _mask(DEFECT).ravel()
-    # At 0.6: hits 0.9 0.7 0.6, false 0.8, missed 0.2: 2*3 / (2*3 + 1 + 1).
-    assert f1_at_threshold(scores, target, 0.6) == pytest.approx(6 / 8)
-    assert f1_at_threshold(scores, target, 0.95) == 0.0
-    assert math.isnan(f1_at_threshold(scores, np.zeros(8, dtype=bool), 0.6))
+    assert math.isnan(aupro(_curve([_map([[0.1, 0.2]])], [np.array([target])])))
 
 
 def test_threshold_counts_as_reached_at_the_precision_of_the_scores() -> None:
     # float32(0.7) is below the float64 0.7; the mask calls it reached, so must the metric.
-    assert f1_at_threshold(_map([[0.7]]).ravel(), np.array([True]), 0.7) == 1.0
+    accumulator = MetricAccumulator()
+    accumulator.update(_map([[0.7]]), _mask([[1]]), 0.7, "crack")
+    assert accumulator.compute(threshold=0.7)["pixel_f1_at_threshold"] == 1.0
 
 
 def test_aupro_by_hand() -> None:
@@ -72,23 +78,22 @@ def test_aupro_by_hand() -> None:
     #   0.8: 1/4 -> 1/2
     #   0.7: 1/4 -> (1 + 1/3) / 2 = 2/3;  0.6: 1/4 -> (1 + 2/3) / 2 = 5/6
     #   0.3: 2/4 -> 5/6;  0.2: 2/4 -> 1, and 1 from there on.
-    # To 0.3: 1/4 * 1/2 + 0.05 * 5/6, over 0.3. To 1: 1/4 * 1/2 + 1/4 * 5/6 + 1/2 * 1.
+    # To 0.3: 1/4 * 1/2 + 0.05 * 5/6, over 0.3.
     maps, masks = [_map(SCORES)], [_mask(DEFECT)]
-    assert aupro(maps, masks) == pytest.approx((0.125 + 0.05 * 5 / 6) / 0.3)
-    assert aupro(maps, masks, max_fpr=1.0) == pytest.approx(0.125 + 5 / 24 + 0.5)
+    assert aupro(_curve(maps, masks)) == pytest.approx((0.125 + 0.05 * 5 / 6) / 0.3)
 
 
 def test_aupro_slants_where_normal_and_anomalous_pixels_tie() -> None:
     # One score for 1 anomalous and 2 of 4 normal pixels: from (0, 0) straight to (1/2, 1). At
     # 0.3 the overlap is 0.6, so the area is 0.3 * 0.6 / 2, over 0.3: 0.3.
     maps, masks = [_map([[0.5, 0.5, 0.5, 0.1, 0.1]])], [_mask([[1, 0, 0, 0, 0]])]
-    assert aupro(maps, masks) == pytest.approx(0.3)
+    assert aupro(_curve(maps, masks)) == pytest.approx(0.3)
 
 
 def test_aupro_ends_at_a_limit_that_the_curve_reaches_exactly() -> None:
     # Ten normal pixels; three of them above the defect: overlap 0 up to an FPR of exactly 0.3.
     scores = _map([[0.9, 0.9, 0.9, 0.5, 0, 0, 0, 0, 0, 0, 0]])
-    assert aupro([scores], [_mask([[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]])]) == 0.0
+    assert aupro(_curve([scores], [_mask([[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]])])) == 0.0
 
 
 def test_aupro_joins_defects_that_touch_at_a_corner() -> None:
@@ -97,7 +102,7 @@ def test_aupro_joins_defects_that_touch_at_a_corner() -> None:
     # pixels, and the overlap would be 1/2.
     scores = _map([[0.9, 0.5], [0.1, 0.2], [0.4, 0.1]])
     mask = _mask([[1, 0], [0, 1], [0, 1]])
-    assert aupro([scores], [mask]) == pytest.approx(1 / 3)
+    assert aupro(_curve([scores], [mask])) == pytest.approx(1 / 3)
 
 
 def test_small_defects_weigh_as_much_as_large_ones() -> None:
@@ -107,13 +112,7 @@ def test_small_defects_weigh_as_much_as_large_ones() -> None:
     small[0, 0] = True
     maps = [np.where(large, 0.9, 0.3), np.where(small, 0.1, 0.3)]
     # All normal pixels tie at 0.3: one level line from FPR 0 to 1.
-    assert aupro([m.astype(np.float32) for m in maps], [large, small]) == pytest.approx(0.5)
-
-
-@pytest.mark.parametrize("max_fpr", [0.0, -0.1, 1.5])
-def test_aupro_refuses_a_limit_out_of_range(max_fpr: float) -> None:
-    with pytest.raises(InputValueError, match="max_fpr"):
-        aupro([_map(SCORES)], [_mask(DEFECT)], max_fpr=max_fpr)
+    assert aupro(_curve(maps, [large, small])) == pytest.approx(0.5)
 
 
 def _accumulator() -> MetricAccumulator:

@@ -22,7 +22,7 @@ from patchscout.files.atomic import (
     write_text_atomic,
 )
 from patchscout.files.manifest import MANIFEST, digest_of, is_plain
-from patchscout.files.output_folder import LOCK, STAGING, Journal, OutputFolder, check_free, recover
+from patchscout.files.output_folder import STAGING, Journal, OutputFolder, check_free, recover
 from patchscout.outputs import PredictionWriter
 from patchscout.types import Prediction
 
@@ -314,17 +314,6 @@ def test_a_list_without_its_digests_proves_nothing(tmp_path: Path) -> None:
 def test_which_names_are_plain() -> None:
     assert all(map(is_plain, ["a", "a/b.png", "a b/c", "ä", ".hidden/1", "a\\b"]))
     assert not any(map(is_plain, [*OUTSIDE, "a//b", "./a", "a/", "a\0b", "/etc/passwd"]))
-
-
-def test_one_writer_a_folder(tmp_path: Path) -> None:
-    with PredictionWriter(tmp_path / "out") as writer:
-        writer.write(Path("1.png"), IMAGE, _prediction())
-        for overwrite in (False, True):
-            with pytest.raises(InputValueError, match=r"Another command writes to .*out"):
-                _write(tmp_path / "out", "2.png", overwrite=overwrite)
-    rows = json.loads((tmp_path / "out/predictions.json").read_text())
-    assert [row["output"] for row in rows] == ["1"]
-    assert not any(name in (LOCK, STAGING) for name in map(str, (tmp_path / "out").iterdir()))
 
 
 @pytest.mark.parametrize("link", ["files", "files/masks", "files/masks/1.png"])

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from patchscout.data.mvtec import read_mvtec
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from patchscout.checks import InputValueError
 from patchscout.config import PaperSettings
+from patchscout.data.layout import read_dataset
 from patchscout.data.loader import ImageLoader
 from patchscout.data.split import draw_split
 from patchscout.monitor import Monitor
@@ -27,7 +27,7 @@ SIDE = 96
 
 @pytest.fixture(scope="module")
 def split(sample_data):
-    return draw_split(read_mvtec(sample_data), labeled_per_type=1)
+    return draw_split(read_dataset(sample_data), labeled_per_type=1)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from patchscout.text import (
     csv_cell,
-    markdown_block,
     markdown_name,
     markdown_text,
     printable,
@@ -110,12 +109,6 @@ def test_ordinary_names_stay_readable_as_they_are():
 def test_no_address_is_left_for_a_renderer_to_link():
     for address in ("https://evil.example/x", "www.evil.example"):
         assert address not in markdown_text(f"see {address}")
-
-
-@given(st.lists(NAMES, min_size=1, max_size=3))
-def test_a_block_is_ended_by_no_line_in_it(lines):
-    content = "\n".join(map(printable, lines))
-    assert rendered(markdown_block(lines)) == f"<pre><code>{html(content)}\n</code></pre>\n"
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", " =", "\u3000-", "\uff1d", "\uff20"])

@@ -118,7 +118,8 @@ def parse_entry(model: type[Model], value: object, where: str, remedy: str) -> M
         return model.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-    field = "".join(f"[{part}]" if i else f"`{part}` " for i, part in enumerate(first["loc"]))
+    field = "".join(f"[{part}]" if i else str(part) for i, part in enumerate(first["loc"]))
+    field = f"`{field}` " if field else ""
     if first["type"] == "missing":
         raise InputValueError(f"{where}: {field}is missing. {remedy}")
     must_be = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
@@ -192,15 +193,3 @@ Identifier = Annotated[int | str, PlainValidator(_identifier)]
 """What tells an entry from others."""
 Text = Annotated[str, PlainValidator(_text)]
 """Any text, a file name that is not UTF-8 included."""
-
-
-def refuse_newer(version: object, newest: int, path: Path) -> None:
-    """Refuse a file whose `format_version` is above the newest one that is known.
-
-    Raises:
-        InputValueError: It is; the message names `path`.
-    """
-    if isinstance(version, int) and version > newest:
-        raise InputValueError(
-            f"{path} has format {shown(version)}; this PatchScout reads up to {newest}. Update it."
-        )

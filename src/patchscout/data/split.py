@@ -18,7 +18,6 @@ from patchscout.data.json_files import (
     Text,
     parse_entry,
     parse_json_object,
-    refuse_newer,
 )
 from patchscout.files.atomic import json_text
 from patchscout.text import shown
@@ -224,7 +223,12 @@ class _SplitFile(BaseModel):
 
 def _parse(text: bytes, path: Path) -> _SplitFile:
     content = parse_json_object(text, path, "a split file of PatchScout")
-    refuse_newer(content.get("format_version"), FORMAT_VERSION, path)
+    version = content.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise InputValueError(
+            f"{path} has format {shown(version)}; this PatchScout reads up to {FORMAT_VERSION}."
+            " Update it."
+        )
     split = parse_entry(_SplitFile, content, f"{path} is damaged", _SPLIT)
     twice = [name for name, count in Counter(split.names).items() if count > 1]
     if twice:

@@ -97,11 +97,17 @@ class OutputFolder:
 
     def __enter__(self) -> Path:
         """Return the folder to write to."""
-        check_folder(self.folder)
+        _check_folder(self.folder)
         self._place = self.folder.resolve()
         new = [path for path in (self._place, *self._place.parents) if not path.exists()]
         with ExitStack() as undo:
-            make_folder(self._place)
+            try:
+                self._place.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputValueError(
+                    f"`--out` folder {self.folder} cannot be made: {error.strerror}. Name another"
+                    " path."
+                ) from error
             undo.callback(_remove_empty, new)
             undo.enter_context(_only_writer(self._place))
             recover_locked(self._place)
@@ -130,7 +136,7 @@ class OutputFolder:
             if kind is None:
                 self._commit()
             else:
-                remove_tree(self._staging)
+                shutil.rmtree(self._staging, ignore_errors=True)
 
     def _earlier_output(self) -> Digests:
         """Return the files that may be replaced; refuse what is in the way or was changed."""
@@ -170,12 +176,12 @@ class OutputFolder:
         except (InputError, OSError) as error:
             kept = self._place / f"patchscout-kept-{secrets.token_hex(4)}"
             self._files.rename(kept)
-            remove_tree(self._staging)
+            shutil.rmtree(self._staging, ignore_errors=True)
             raise InputValueError(
                 f"{str(error).rstrip('.')}. What was written is kept in {kept}."
             ) from error
         except BaseException:
-            remove_tree(self._staging)
+            shutil.rmtree(self._staging, ignore_errors=True)
             raise
         try:
             _finish(self._place, journal)
@@ -206,29 +212,15 @@ def check_free(folder: Path, overwrite: bool = False) -> None:
     Raises:
         InputValueError: If the folder holds files and `overwrite` is False, or if it is a file.
     """
-    check_folder(folder)
+    _check_folder(folder)
     if folder.is_dir() and not overwrite:
         _check_empty(folder, folder)
 
 
-def check_folder(folder: Path) -> None:
+def _check_folder(folder: Path) -> None:
     """Refuse a file in place of an output folder."""
     if folder.exists() and not folder.is_dir():
         raise InputValueError(f"`--out` must be a folder; {folder} is a file. Name another path.")
-
-
-def make_folder(folder: Path) -> None:
-    """Make an output folder with its parents, if it is not there.
-
-    Raises:
-        InputValueError: If it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputValueError(
-            f"`--out` folder {folder} cannot be made: {error.strerror}. Name another path."
-        ) from error
 
 
 def recover(folder: Path) -> None:
@@ -249,7 +241,7 @@ def recover_locked(folder: Path) -> None:
     try:
         journal = Journal.model_validate_json((staging / _JOURNAL).read_bytes())
     except FileNotFoundError:
-        remove_tree(staging)
+        shutil.rmtree(staging, ignore_errors=True)
         return
     except ValidationError:
         journal = None
@@ -273,11 +265,6 @@ def recover_locked(folder: Path) -> None:
 def staged(folder: Path, name: str) -> Path:
     """Return where a file lies while it is on the way to its place in a folder."""
     return folder / STAGING / _FILES / name
-
-
-def remove_tree(folder: Path) -> None:
-    """Remove a folder of this program with all that is in it, if it is there."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -386,7 +373,7 @@ def _finish(folder: Path, journal: Journal) -> None:
         sync_folder(parent)
     sync_folder(folder)
     (staging / _JOURNAL).unlink()
-    remove_tree(staging)
+    shutil.rmtree(staging, ignore_errors=True)
     sync_folder(folder)
 
 

@@ -1,6 +1,6 @@
 """What other work on the machine costs: scoring and training beside busy processes.
 
-    python tests/reliability/measure_waiting.py RUN IMAGES [--busy 0 2] [--count 50]
+    python lab/waiting.py RUN IMAGES [--busy 0 2] [--count 50]
 
 RUN is a run folder in which `patchscout export RUN` has left a `model.onnx`, IMAGES a folder of
 images. Each line is a process of its own, so that its threads are set up as a user's are; loading
