@@ -32,7 +32,8 @@ format: install  ## format the code and mend what ruff can mend
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-docs: $(DOCS_INSTALLED)  ## build the documentation into site/
+docs: $(DOCS_INSTALLED)  ## make the reference anew from the code, and build the pages into site/
+	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: install  ## time training and scoring, and count their operations

@@ -8,9 +8,9 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterable, Iterator
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
@@ -92,8 +92,7 @@ def _usage(name: str) -> str:
     return " ".join(words)
 
 
-@dataclass(frozen=True)
-class _Argument:
+class _Argument(NamedTuple):
     """One argument of a command."""
 
     field: Field[Any]

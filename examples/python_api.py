@@ -19,10 +19,8 @@ TINY = preset_config(
     seed=1,
     labeled_per_type=2,
     data={"image_size": (64, 64)},
-    profile={"length": 4, "first_step": 2},
-    predictor={"base_channels": 8, "crop_px": 64},
-    sampler={"num_walkers": 16, "window_px": 32, "patch_px": 16, "stride_px": 4},
-    training={"num_cycles": 2, "steps_per_cycle": 20, "predictor_updates": 60},
+    profile={"snapshots": (5, 20)},
+    predictor={"base_channels": 8, "crop_px": 64, "updates": 60},
 )
 
 

@@ -35,7 +35,7 @@ OBJECTS = ("coins", "page", "camera", "moon", "clock")
 
 SIZE_PX = 160
 NUM_IMAGES = 40
-ROUNDS = 2
+ROUNDS = 1
 """How often the policy sees each category, each time with other images."""
 
 
@@ -80,9 +80,9 @@ def main(out: Path) -> None:
                     "fast",
                     labeled_per_type=0,
                     seed=turn,
-                    profile={"snapshots": (20, 75, 200)},
-                    sampler={"beta_steps": 200, "pretrained": False},
-                    predictor={"updates": 200, "batch_size": 4, "crop_px": 96},
+                    profile={"snapshots": (20, 75, 150)},
+                    sampler={"beta_steps": 150, "pretrained": False},
+                    predictor={"updates": 100, "batch_size": 4, "crop_px": 96},
                 )
                 dataset = read_dataset(root, None, None, None, seed=turn, needs_labels=False)
                 split = draw_split(dataset, labeled_per_type=0, seed=turn)

@@ -75,8 +75,9 @@ def sample_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny() -> list[str]:
     """Settings that train in seconds, on the command line."""
     settings = (
-        "--labeled-per-type 2 --data.image-size 64 64 --profile.snapshots 3 6 --profile.num-cycles 2"
-        " --predictor.updates 8 --predictor.batch-size 2 --predictor.base-channels 4"
+        "--labeled-per-type 2 --data.image-size 64 64 --profile.snapshots 3 6"
+        " --profile.num-cycles 2 --predictor.updates 8 --predictor.batch-size 2"
+        " --predictor.base-channels 4"
         " --predictor.crop-px 64 --device cpu"
     )
     return [*settings.split()]
@@ -98,6 +99,15 @@ def trained_run(
 def run(trained_run: Path, tmp_path: Path) -> Path:
     """A copy of the trained run, to write to."""
     return Path(shutil.copytree(trained_run, tmp_path / "run"))
+
+
+@pytest.fixture
+def limits() -> Iterator[Callable[..., None]]:
+    """Sets limits on what is read, for one test."""
+    from patchscout.limits import Limits, set_limits
+
+    yield lambda **values: set_limits(Limits(**values))
+    set_limits(Limits())
 
 
 @pytest.fixture

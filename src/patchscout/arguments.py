@@ -25,30 +25,45 @@ from patchscout.exported import ExportFormat, PixelType
 from patchscout.limits import Limits, set_limits
 
 Arguments = TypeVar("Arguments")
+Flag = tyro.conf.FlagCreatePairsOff[bool]
 SettingsArgument = Annotated[Config, tyro.conf.arg(name="")]
 """Every setting as an option of its own name."""
 
 
-@dataclass(frozen=True)
-class TrainArguments:
+@dataclass(frozen=True, kw_only=True)
+class _Limited:
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Quiet:
+    quiet: Flag = False
+    """No progress bars."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OnDevice:
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `mps`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainArguments(_Quiet, _Limited):
     """Learn to outline defects from a folder of images."""
 
     data: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATA")]]
     """Images in MVTec AD layout; any other needs --data.normal, --data.defective, --data.masks."""
     out: Path
     """Folder to write the run to."""
-    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    overwrite: Flag = False
     """Replace an earlier run in that folder."""
-    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
-    """No progress bars."""
     config: Path | None = None
     """YAML or JSON file of settings (a run's config.json too); what is given here wins over it."""
     settings: SettingsArgument = field(default_factory=Config)
-    limits: Limits = field(default_factory=Limits)
 
 
-@dataclass(frozen=True)
-class EvaluateArguments:
+@dataclass(frozen=True, kw_only=True)
+class EvaluateArguments(_OnDevice, _Quiet, _Limited):
     """Measure a trained model on the test images of its split."""
 
     run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
@@ -57,19 +72,14 @@ class EvaluateArguments:
     """The folder of images that it was trained on."""
     out: Path | None = None
     """Folder for metrics.json and the picture; the run folder unless given."""
-    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    overwrite: Flag = False
     """Replace earlier output in that folder."""
     size: Literal["working", "native"] = "working"
     """Compare at the size the model works at, or at each image's own."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `mps`."""
-    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
-    """No progress bars."""
-    limits: Limits = field(default_factory=Limits)
 
 
-@dataclass(frozen=True)
-class PredictArguments:
+@dataclass(frozen=True, kw_only=True)
+class PredictArguments(_OnDevice, _Quiet, _Limited):
     """Write anomaly maps, masks, overlays and a table for images."""
 
     model: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="MODEL")]]
@@ -78,19 +88,14 @@ class PredictArguments:
     """Image files, or folders of them (searched with their sub-folders)."""
     out: Path
     """Folder to write to."""
-    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    overwrite: Flag = False
     """Replace earlier output in that folder."""
     threshold: float | None = None
     """Another decision threshold than the stored one, in [0, 1]."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `mps`."""
-    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
-    """No progress bars."""
-    limits: Limits = field(default_factory=Limits)
 
 
-@dataclass(frozen=True)
-class ExportArguments:
+@dataclass(frozen=True, kw_only=True)
+class ExportArguments(_Limited):
     """Write a trained model as one file that runs without the training code."""
 
     run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
@@ -105,13 +110,12 @@ class ExportArguments:
     """What the values of images will be: `uint8`, or `uint16` for cameras of more than 8 bits."""
     tolerance: float | None = None
     """What maps and scores may differ by from PyTorch's; unset: what rounding comes to."""
-    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    overwrite: Flag = False
     """Replace the file that `--out` names."""
-    limits: Limits = field(default_factory=Limits)
 
 
-@dataclass(frozen=True)
-class BenchmarkArguments:
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkArguments(_OnDevice, _Quiet, _Limited):
     """Train and test variants on categories with several seeds, and compare them."""
 
     data: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DATA...")]]
@@ -130,34 +134,26 @@ class BenchmarkArguments:
     """Jobs side by side; unset: one for each core, or as many as `--threads` leaves room for."""
     threads: int | None = None
     """Threads of each job; unset: the cores divided by `--jobs`."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `mps`."""
-    dry_run: tyro.conf.FlagCreatePairsOff[bool] = False
+    dry_run: Flag = False
     """Only list what would run and what is finished."""
-    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
-    """No progress bar."""
-    limits: Limits = field(default_factory=Limits)
 
 
-@dataclass(frozen=True)
-class DemoArguments:
+@dataclass(frozen=True, kw_only=True)
+class DemoArguments(_Quiet):
     """Train, evaluate and predict on a sample made by the program itself."""
 
     out: Path = Path("demo")
     """Folder to write to."""
-    overwrite: tyro.conf.FlagCreatePairsOff[bool] = False
+    overwrite: Flag = False
     """Replace an earlier demo in that folder."""
-    quiet: tyro.conf.FlagCreatePairsOff[bool] = False
-    """No progress bars."""
 
 
-@dataclass(frozen=True)
-class InfoArguments:
+@dataclass(frozen=True, kw_only=True)
+class InfoArguments(_Limited):
     """Describe a run folder or a folder of images."""
 
     path: tyro.conf.Positional[Path]
     """Run folder, or folder of images."""
-    limits: Limits = field(default_factory=Limits)
 
 
 def parse_train(arguments: list[str]) -> TrainArguments:
@@ -172,6 +168,7 @@ def parse_train(arguments: list[str]) -> TrainArguments:
         bases=(TrainArguments,),
         namespace={"__doc__": TrainArguments.__doc__},
         frozen=True,
+        kw_only=True,
     )
     return parse(with_defaults, arguments, "patchscout train")
 

@@ -5,21 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from patchscout.backbones import make_backbone
 from patchscout.config import Config
 from patchscout.networks.autoencoder import FeatureAutoencoder
 from patchscout.networks.loss_profile import LossProfile
 from patchscout.networks.segmenter import Observer, Predictor, Segmenter
-from patchscout.paper.segmenter import blank_segmenter
-
-
-def build_blank(config: Config) -> nn.Module:
-    """Return a model of the right shape whose weights are to be loaded."""
-    if config.preset == "paper":
-        return blank_segmenter(config.paper)
-    return build(config, pretrained=False)
 
 
 def build(config: Config, *, pretrained: bool) -> Segmenter:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from patchscout.build import build_blank
+from patchscout.build import build
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
 from patchscout.config import Config, parse_config
 from patchscout.data.json_files import Text
@@ -27,6 +27,7 @@ from patchscout.exported import SUFFIXES
 from patchscout.files.atomic import json_text, write_new
 from patchscout.files.output_folder import OutputFolder, recover, staged
 from patchscout.files.seal import BLANK_SEAL, check_seal, seal_of, sealed, sha256
+from patchscout.paper.segmenter import blank_segmenter
 
 FORMAT_VERSION = 5
 """Of the run folder; any other is refused."""
@@ -276,7 +277,8 @@ def _load(folder: Path, device: torch.device, described: RunDescription) -> Load
     split = _part(folder, SPLIT_FILE, described)
     try:
         state = load(content)
-        segmenter = build_blank(config)
+        is_paper = config.preset == "paper"
+        segmenter = blank_segmenter(config.paper) if is_paper else build(config, pretrained=False)
         segmenter.load_state_dict(state)
     except (SafetensorError, RuntimeError, KeyError, ValueError, OSError) as error:
         raise _damaged(path, error) from None

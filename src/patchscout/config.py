@@ -116,7 +116,7 @@ class SamplerSettings(Settings):
 class PredictorSettings(Settings):
     """The predictor and how it is trained."""
 
-    sees: tuple[str, ...] = ("features", "errors")
+    sees: tuple[str, ...] = ("features", "residual+errors")
     """What each of its heads sees beside the image: `features` of the backbone, the autoencoder's
     last `residual`, the `errors` of all snapshots, several with + between them, or `nothing`."""
     base_channels: Annotated[int, Field(ge=4, le=256)] = 12

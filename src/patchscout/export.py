@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import nn
-from torch.export import Dim, ExportedProgram
+from torch.export import Dim
 
-from patchscout.checks import InputNotFoundError, InputValueError, about
+from patchscout.checks import InputValueError, about
 from patchscout.exported import (
     INPUT_NAME,
     METADATA_KEY,
@@ -27,6 +26,7 @@ from patchscout.exported import (
     ExportedModel,
     ExportFormat,
     ModelFacts,
+    library,
 )
 from patchscout.files.seal import sealed, sha256
 from patchscout.inference import Scorer, resize_map
@@ -47,43 +47,14 @@ OPSET = 18
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Where two anomaly maps of an image differ most.
-
-    Attributes:
-        image: Name of the image.
-        x: Column of the pixel.
-        y: Row of the pixel.
-        expected: What the trained model gives there.
-        found: What the exported model gives there.
-    """
-
-    image: str
-    x: int
-    y: int
-    expected: float
-    found: float
-
-    @property
-    def size(self) -> float:
-        """The difference as such."""
-        return abs(self.found - self.expected)
-
-    def __str__(self) -> str:
-        return (
-            f"in {self.image} at x {self.x}, y {self.y}: {self.found:.6g} where"
-            f" {self.expected:.6g} is expected"
-        )
-
-
-@dataclass(frozen=True)
 class Parity:
     """How far an exported model is from the one it was made of.
 
     Attributes:
         num_images: How many images were compared.
         tolerance: What maps and scores may differ by.
-        largest: Where their anomaly maps differ most.
+        largest_difference: Of any pixel of their anomaly maps.
+        place: Where that is: image, pixel and both values, in words.
         largest_score_difference: Of any image.
         num_pixels: Pixels of all of them.
         num_other_side: Pixels that are on the other side of the threshold.
@@ -93,7 +64,8 @@ class Parity:
 
     num_images: int
     tolerance: float
-    largest: Difference
+    largest_difference: float
+    place: str
     largest_score_difference: float
     num_pixels: int
     num_other_side: int
@@ -104,16 +76,15 @@ class Parity:
     def holds(self) -> bool:
         """Whether the two differ by rounding only."""
         return (
-            self.largest.size <= self.tolerance
-            and self.largest_score_difference <= self.tolerance
+            max(self.largest_difference, self.largest_score_difference) <= self.tolerance
             and self.num_other_decisions == self.num_ties
         )
 
     def __str__(self) -> str:
         return (
-            f"on {self.num_images} images anomaly maps differ by at most {self.largest.size:.1e}"
-            f" ({self.largest}; the tolerance is {self.tolerance:.1e}), scores by"
-            f" {self.largest_score_difference:.1e}, masks in {self.num_other_side} of"
+            f"on {self.num_images} images anomaly maps differ by at most"
+            f" {self.largest_difference:.1e} ({self.place}; the tolerance is {self.tolerance:.1e}),"
+            f" scores by {self.largest_score_difference:.1e}, masks in {self.num_other_side} of"
             f" {self.num_pixels} pixels, decisions in {self.num_other_decisions} images, of which"
             f" {self.num_ties} have a score at the threshold"
         )
@@ -177,7 +148,7 @@ def compare(
     facts = exported.facts
     largest = np.iinfo(facts.pixel_type).max
     score = Scorer(segmenter, facts.image_size, torch.device("cpu"))
-    differences: list[Difference] = []
+    differences: list[tuple[float, str]] = []
     scores: list[tuple[float, float]] = []
     lowest, highest, num_pixels, num_other_side = 1.0, 0.0, 0, 0
     for image, name in zip(images, names, strict=True):
@@ -199,10 +170,12 @@ def compare(
         for expected, found in scores
         if (expected >= facts.threshold) != (found >= facts.threshold)
     ]
+    largest_difference, place = max(differences)
     return Parity(
         num_images=len(images),
         tolerance=tolerance,
-        largest=max(differences, key=lambda difference: difference.size),
+        largest_difference=largest_difference,
+        place=place,
         largest_score_difference=max(abs(expected - found) for expected, found in scores),
         num_pixels=num_pixels,
         num_other_side=num_other_side,
@@ -223,33 +196,32 @@ def rounding(lowest: float, highest: float) -> float:
     return ROUNDINGS * float(np.finfo(np.float32).eps) * max(highest - lowest, SMALLEST_RANGE)
 
 
-def _largest(expected: AnomalyMap, found: AnomalyMap, image: str) -> Difference:
-    """Return where two anomaly maps of an image differ most."""
-    place = int(np.abs(found - expected).argmax())
-    y, x = divmod(place, expected.shape[1])
-    return Difference(image, x, y, float(expected[y, x]), float(found[y, x]))
-
-
-def _program(model: DeployableModel, facts: ModelFacts) -> ExportedProgram:
-    """Return the graph of a model for any number of images of any size."""
-    height, width = (side + 8 for side in facts.image_size)  # sizes of their own: nothing is equal
-    example = torch.zeros(2, height, width, 3, dtype=getattr(torch, facts.pixel_type))
-    sizes = {0: Dim("batch"), 1: Dim("height"), 2: Dim("width")}
-    with torch.no_grad():
-        return torch.export.export(model, (example,), dynamic_shapes=(sizes,))
+def _largest(expected: AnomalyMap, found: AnomalyMap, image: str) -> tuple[float, str]:
+    """Return by how much two anomaly maps of an image differ at most, and where."""
+    y, x = divmod(int(np.abs(found - expected).argmax()), expected.shape[1])
+    values = float(expected[y, x]), float(found[y, x])
+    place = f"in {image} at x {x}, y {y}: {values[1]:.6g} where {values[0]:.6g} is expected"
+    return abs(values[1] - values[0]), place
 
 
 def _write_onnx(model: DeployableModel, facts: ModelFacts, path: Path) -> None:
-    _need("onnx", "onnxscript", "onnxruntime", extra="onnx")
+    library("onnxruntime", "onnx")
     program = _onnx(model, facts)
     program.model.metadata_props[METADATA_KEY] = facts.model_dump_json()
     path.write_bytes(sealed(program.model_proto.SerializeToString()))
 
 
 def _onnx(model: DeployableModel, facts: ModelFacts) -> Any:
-    """Return a model as ONNX, without facts."""
+    """Return a model as ONNX for any number of images of any size, without facts."""
+    library("onnx", "onnx")
+    library("onnxscript", "onnx")
+    height, width = (side + 8 for side in facts.image_size)  # sizes of their own: nothing is equal
+    example = torch.zeros(2, height, width, 3, dtype=getattr(torch, facts.pixel_type))
+    sizes = {0: Dim("batch"), 1: Dim("height"), 2: Dim("width")}
+    with torch.no_grad():
+        program = torch.export.export(model, (example,), dynamic_shapes=(sizes,))
     return torch.onnx.export(
-        _program(model, facts),
+        program,
         dynamo=True,
         opset_version=OPSET,
         input_names=[INPUT_NAME],
@@ -259,9 +231,7 @@ def _onnx(model: DeployableModel, facts: ModelFacts) -> Any:
 
 
 def _write_openvino(model: DeployableModel, facts: ModelFacts, path: Path) -> None:
-    _need("onnx", "onnxscript", "openvino", extra="openvino")
-    import openvino
-
+    openvino = library("openvino", "openvino")
     onnx_model = _onnx(model, facts).model_proto.SerializeToString()
     converted = openvino.Core().read_model(model=onnx_model)
 
@@ -299,17 +269,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _need(*libraries: str, extra: str) -> None:
-    """Refuse to go on without a library.
-
-    Raises:
-        InputNotFoundError: If one is not installed.
-    """
-    for name in libraries:
-        if find_spec(name) is None:
-            raise InputNotFoundError(
-                f"To export this format the library {name} is needed, which is not installed."
-                f" Install it with `pip install 'patchscout[{extra}]'`."
-            )

@@ -10,6 +10,7 @@ import html
 import json
 import re
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -69,7 +70,7 @@ class ModelFacts(BaseModel):
     threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
     image_size: tuple[Side, Side]
     pixel_type: PixelType = "uint8"
-    format_version: Literal[2] = FORMAT_VERSION
+    format_version: Annotated[int, Field(ge=FORMAT_VERSION, le=FORMAT_VERSION)] = FORMAT_VERSION
     seal: str = BLANK_SEAL
     weights_sha256: str | None = None
 
@@ -114,11 +115,6 @@ class ExportedModel:
         path = Path(path)
         if not path.is_file():
             raise InputNotFoundError(f"Model {path} is not there. Check the path.")
-        if path.suffix.lower() == ".pt2":
-            raise InputValueError(
-                f"{path} is not read: a file of this kind can run any program when it is read."
-                " Export the run again as ONNX: `patchscout export RUN`."
-            )
         for name, suffix in SUFFIXES.items():
             if path.suffix.lower() == suffix:
                 content = path.read_bytes()
@@ -173,7 +169,7 @@ class ExportedModel:
 
 
 def _read_onnx(path: Path, content: bytes, num_threads: int | None) -> tuple[Run, ModelFacts]:
-    onnxruntime = _library("onnxruntime", "onnx")
+    onnxruntime = library("onnxruntime", "onnx")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     if num_threads is not None:
@@ -206,7 +202,7 @@ def _read_onnx(path: Path, content: bytes, num_threads: int | None) -> tuple[Run
 
 
 def _read_openvino(path: Path, content: bytes, num_threads: int | None) -> tuple[Run, ModelFacts]:
-    openvino = _library("openvino", "openvino")
+    openvino = library("openvino", "openvino")
     # Read before OpenVINO reads anything: they say which weights belong to the file.
     found = re.findall(rb'<patchscout value="([^"]*)"', content)
     text = html.unescape(found[0].decode("utf-8", "replace")) if len(found) == 1 else ""
@@ -219,7 +215,13 @@ def _read_openvino(path: Path, content: bytes, num_threads: int | None) -> tuple
         model = openvino.Core().read_model(model=content, weights=weights)
         compiled = openvino.Core().compile_model(model, "CPU", properties)
         inputs, outputs = (
-            [(set(port.get_names()), _kind_in_openvino(port)) for port in ports]
+            [
+                (
+                    set(port.get_names()),
+                    (port.get_element_type().get_type_name(), len(port.get_partial_shape())),
+                )
+                for port in ports
+            ]
             for ports in (compiled.inputs, compiled.outputs)
         )
     except Exception as error:
@@ -274,10 +276,6 @@ _TYPES = {
 """What NumPy calls the types of ONNX Runtime and of OpenVINO, which has masks as `char`."""
 
 
-def _kind_in_openvino(port: Any) -> Kind:
-    return port.get_element_type().get_type_name(), len(port.get_partial_shape())
-
-
 def _check_graph(path: Path, facts: ModelFacts, inputs: list[Port], outputs: list[Port]) -> None:
     """Check that a model takes and gives what its facts say.
 
@@ -299,13 +297,17 @@ def _check_graph(path: Path, facts: ModelFacts, inputs: list[Port], outputs: lis
                 )
 
 
-def _library(name: str, extra: str) -> Any:
-    """Return a library that only some model files need."""
+def library(name: str, extra: str) -> Any:
+    """Return a library that only some model files need.
+
+    Raises:
+        InputNotFoundError: If it is not installed.
+    """
     try:
-        return __import__(name)
+        return import_module(name)
     except ImportError as error:
         raise InputNotFoundError(
-            f"This model needs the library {name}, which is not installed."
+            f"A model of this format needs the library {name}, which is not installed."
             f" Install it with `pip install 'patchscout[{extra}]'`."
         ) from error
 

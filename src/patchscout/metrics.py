@@ -23,13 +23,11 @@ class BinaryMetrics(NamedTuple):
         auroc: Area under the ROC curve, in [0, 1].
         ap: Average precision, in [0, 1].
         f1_max: The largest F1 that any threshold reaches, in [0, 1].
-        threshold: The threshold of `f1_max`; the highest, should several reach it.
     """
 
     auroc: float
     ap: float
     f1_max: float
-    threshold: float
 
 
 def binary_metrics(preds: Scores, target: Target) -> BinaryMetrics:
@@ -197,17 +195,13 @@ class MetricAccumulator:
 def _binary_metrics(curve: Curve) -> BinaryMetrics:
     """Return AUROC, AP and F1_max of a curve."""
     if not curve.is_defined:
-        return BinaryMetrics(math.nan, math.nan, math.nan, math.nan)
+        return BinaryMetrics(math.nan, math.nan, math.nan)
     new_hits = np.diff(curve.num_hits, prepend=0)
     num_below = curve.num_normal - (curve.num_false_above + curve.num_false) / 2
     auroc = np.dot(new_hits, num_below) / curve.num_anomalous / curve.num_normal
     num_predicted = curve.num_hits + curve.num_false
     ap = np.dot(new_hits, curve.num_hits / num_predicted) / curve.num_anomalous
-    f1_values = curve.f1
-    best = int(np.argmax(f1_values))
-    return BinaryMetrics(
-        float(auroc), float(ap), float(f1_values[best]), float(curve.thresholds[best])
-    )
+    return BinaryMetrics(float(auroc), float(ap), float(curve.f1.max()))
 
 
 def _aupro(curve: Curve, max_fpr: float) -> float:

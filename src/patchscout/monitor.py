@@ -10,6 +10,7 @@ from typing import IO, Any, TypeVar
 
 from tqdm import tqdm
 
+from patchscout.checks import InputValueError
 from patchscout.text import printable
 
 Item = TypeVar("Item")
@@ -75,8 +76,6 @@ class Monitor:
 
 
 def _summary_writer(folder: Path) -> Any:
-    from patchscout.checks import InputValueError
-
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

@@ -12,15 +12,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import cv2
 import numpy as np
 import PIL.Image
 import tifffile
 
 from patchscout.files.atomic import json_text
 from patchscout.files.output_folder import OutputFolder
-from patchscout.regions import find_regions
 from patchscout.text import csv_cell, short_name
-from patchscout.types import Prediction
+from patchscout.types import Mask, Prediction
 from patchscout.visualize import Drawable, overlay
 
 _TABLES = (".csv", ".json")
@@ -189,12 +189,26 @@ def _row(path: Path, prediction: Prediction, output: str) -> dict[str, Any]:
         "threshold": prediction.threshold,
         "area_px": area_px,
         "area_percent": round(100 * area_px / prediction.pred_mask.size, 6),
-        "regions": [
-            [region.x, region.y, region.width, region.height]
-            for region in find_regions(prediction.pred_mask)
-        ],
+        "regions": boxes(prediction.pred_mask),
         "output": output,
     }
+
+
+def boxes(pred_mask: Mask) -> list[list[int]]:
+    """Return the boxes [x, y, width, height] around the connected regions of a mask.
+
+    Pixels that touch at an edge or a corner belong together (8-connectivity), as in
+    `metrics.aupro`. The largest region is first; those of one size are in reading order.
+
+    Example:
+        >>> boxes(np.array([[True, False, False], [False, False, True]]))
+        [[0, 0, 1, 1], [2, 1, 1, 1]]
+    """
+    if not pred_mask.any():
+        return []
+    _, _, stats, _ = cv2.connectedComponentsWithStats(pred_mask.astype(np.uint8), connectivity=8)
+    regions = stats[1:].tolist()  # row 0: background
+    return [box for *box, _ in sorted(regions, key=lambda row: (-row[4], row[1], row[0]))]
 
 
 def _file_names(output: str) -> tuple[str, str, str]:

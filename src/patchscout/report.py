@@ -1,10 +1,14 @@
-"""The card of a run folder: what was trained, how good it is, and a picture of results."""
+"""What is told of a run: its card, a picture of results, the table of figures in the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
 
 from patchscout.checkpoint import CARD_FILE, CARD_START, PICTURE_FILE, TrainingRecord
 from patchscout.config import Config
@@ -12,8 +16,7 @@ from patchscout.data.images import read_image
 from patchscout.data.loader import resized_mask
 from patchscout.detector import PatchScout
 from patchscout.files.atomic import atomic_path, write_text_atomic
-from patchscout.tables import decisions
-from patchscout.text import markdown_name, markdown_text
+from patchscout.text import markdown_name, markdown_text, printable
 from patchscout.training.calibration import num_held_out
 from patchscout.types import Sample
 from patchscout.visualize import SheetRow, contact_sheet, overlay
@@ -22,12 +25,13 @@ FIGURES = {
     "pixel_auroc": "pixel AUROC",
     "pixel_ap": "pixel AP",
     "pixel_f1_max": "pixel F1_max",
-    "pixel_aupro": "pixel AUPRO (FPR up to 0.3)",
-    "pixel_f1_at_threshold": "pixel F1 at the threshold",
+    "pixel_aupro": "pixel AUPRO",
+    "pixel_f1_at_threshold": "pixel F1@t",
     "image_auroc": "image AUROC",
     "image_ap": "image AP",
     "image_f1_max": "image F1_max",
 }
+"""Figures and what they are called in tables."""
 
 
 def write_picture(scout: PatchScout, samples: Sequence[Sample], path: Path) -> None:
@@ -96,7 +100,8 @@ def write_card(
         f"A pixel is anomalous from **{record.threshold:.3f}** on; an image is defective if any"
         " pixel is. The threshold is the lowest one with a nearly best pixel F1"
         f" ({record.threshold_f1:.3f}) over {labeled} and {held_out}{scored}. No"
-        f" test image took part. {_false_alarms(record)}A higher one finds less and raises fewer"
+        f" test image took part. Of the {record.num_normal_scored} normal images among them it"
+        f" calls {record.num_false_alarms} defective. A higher one finds less and raises fewer"
         " false alarms.",
         "",
         "## Test results",
@@ -121,34 +126,67 @@ def write_card(
     write_text_atomic(folder / CARD_FILE, "\n".join(lines))
 
 
-def _false_alarms(record: TrainingRecord) -> str:
-    """Return a sentence on the normal images that the threshold calls defective, if it is known."""
-    if not record.num_normal_scored:
-        return ""
-    return (
-        f"Of the {record.num_normal_scored} normal images among them it calls"
-        f" {record.num_false_alarms} defective. "
-    )
-
-
 def _results(metrics: dict[str, Any]) -> list[str]:
     size = metrics["evaluation_size"]
     at = "each image's own size" if size == "native" else f"{size[0]} x {size[1]} px"
     types = metrics["per_defect_type"].items()
     rows = [*((markdown_text(name), row) for name, row in types), ("**all**", metrics)]
-    decided = decisions(metrics)
     return [
         f"{metrics['num_images']} test images, {metrics['num_anomalous']} of them defective, none"
         f" of which was trained on; pixels pooled over all of them at {at}. A defect type's row is"
-        " its images with all normal ones.",
+        " its images with all normal ones. F1@t is F1 at the threshold; AUPRO is taken up to a"
+        " false positive rate of 0.3.",
         "",
         "| defect type | " + " | ".join(FIGURES.values()) + " |",
         "|---|" + "---|" * len(FIGURES),
-        *(
-            f"| {name} | "
-            + " | ".join("-" if row[key] is None else f"{row[key]:.3f}" for key in FIGURES)
-            + " |"
-            for name, row in rows
-        ),
-        *(["", f"At the threshold {decided}."] if decided else []),
+        *(f"| {name} | {' | '.join(_cells(row))} |" for name, row in rows),
+        "",
+        f"At the threshold {decisions(metrics)}.",
     ]
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> Table:
+    """Return the figures of all images and of each defect type, one row each.
+
+    Args:
+        metrics: What `MetricAccumulator.compute` returns, or the same read back from JSON.
+
+    Returns:
+        A table of three decimals, with `-` for a figure that is not defined. The second column
+        counts the defective images of a row.
+    """
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+        caption=f"F1@t: at the stored threshold {metrics['threshold']:.3f}:\n{decisions(metrics)}",
+        caption_justify="left",
+    )
+    table.add_column("\ndefect type")
+    for name in ["defect images", *FIGURES.values()]:
+        title = name.replace(" ", "\n")
+        widest = max(len(line) for line in title.split("\n"))  # only the first column shrinks
+        table.add_column(title, justify="right", no_wrap=True, min_width=widest)
+    per_defect_type = metrics["per_defect_type"]
+    for defect_type, figures in per_defect_type.items():
+        name = Text(printable(defect_type), overflow="ellipsis", no_wrap=True)
+        table.add_row(name, str(figures["num_anomalous"]), *_cells(figures))
+    if per_defect_type:
+        table.add_section()
+    table.add_row("all", str(metrics["num_anomalous"]), *_cells(metrics), style="bold")
+    return table
+
+
+def decisions(metrics: Mapping[str, Any]) -> str:
+    """Return how many images are called defective at the threshold."""
+    num_anomalous = metrics["num_anomalous"]
+    return (
+        f"{metrics['num_false_alarms']} of {metrics['num_images'] - num_anomalous} normal images"
+        f" and {num_anomalous - metrics['num_missed']} of {num_anomalous} defective ones are called"
+        " defective"
+    )
+
+
+def _cells(figures: Mapping[str, Any]) -> list[str]:
+    """Return the figures of a row as text."""
+    return ["-" if figures[name] is None else f"{figures[name]:.3f}" for name in FIGURES]

@@ -102,21 +102,6 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Region:
-    """A connected anomalous region: its bounding box in pixels and its size.
-
-    `x` and `y` are the left and top edge, the box spans `width` by `height` pixels, `area_px`
-    counts the pixels of the region itself.
-    """
-
-    x: int
-    y: int
-    width: int
-    height: int
-    area_px: int
-
-
-@dataclass(frozen=True)
 class Prediction:
     """What was found in one image, at the image's own size.
 

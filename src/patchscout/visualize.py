@@ -24,6 +24,9 @@ _OUTLINE_EDGE = (0, 0, 0)  # and a dark rim, so that it shows on bright ground t
 _FRAME = (200, 200, 200)
 _HEAT_OPACITY = 0.42
 
+ROW_HEIGHT_PX = 200
+"""Height of a thumbnail; one more than three times as wide as that is made lower instead."""
+
 
 @dataclass(frozen=True)
 class SheetRow:
@@ -89,14 +92,12 @@ def outline_px(image_size: Sequence[int]) -> int:
     return max(1, round(max(image_size) / 200))
 
 
-def contact_sheet(rows: Sequence[SheetRow], row_height_px: int = 200) -> PIL.Image.Image:
+def contact_sheet(rows: Sequence[SheetRow]) -> PIL.Image.Image:
     """Return one picture of image, ground truth, anomaly map and overlay of each row.
 
     Args:
         rows: What to show, from top to bottom; at least one. Where no row has a ground truth,
             that column is left out.
-        row_height_px: The height of every thumbnail. One more than three times as wide as that
-            is made lower instead.
 
     Returns:
         An RGB picture on white.
@@ -105,9 +106,9 @@ def contact_sheet(rows: Sequence[SheetRow], row_height_px: int = 200) -> PIL.Ima
     titles = ["image", "ground truth", "anomaly map", "result"]
     if not with_truth:
         titles.remove("ground truth")
-    cells = [_cells(row, row_height_px, with_truth) for row in rows]
-    font_px = max(12, row_height_px // 13)
-    gap = max(4, row_height_px // 25)
+    cells = [_cells(row, with_truth) for row in rows]
+    font_px = max(12, ROW_HEIGHT_PX // 13)
+    gap = max(4, ROW_HEIGHT_PX // 25)
     line_px = font_px + gap
     font = ImageFont.load_default(size=font_px)
     widths = [
@@ -142,27 +143,27 @@ def contact_sheet(rows: Sequence[SheetRow], row_height_px: int = 200) -> PIL.Ima
     return sheet
 
 
-def _cells(row: SheetRow, height_px: int, with_truth: bool) -> list[RGB]:
+def _cells(row: SheetRow, with_truth: bool) -> list[RGB]:
     """Return the thumbnails of a row; an unknown ground truth is a light grey one."""
-    image = _thumbnail(_uint8(row.image), height_px)
+    image = _thumbnail(_uint8(row.image))
     cells = [image]
     if with_truth and row.gt_mask is not None:
         # Doubled, so that a crack thinner than a thumbnail's pixel does not fade away.
-        share = _thumbnail(row.gt_mask.astype(np.float32), height_px)
+        share = _thumbnail(row.gt_mask.astype(np.float32))
         level = np.round(np.clip(2 * share, 0, 1) * 255).astype(np.uint8)
         cells.append(np.repeat(level[..., None], 3, axis=2))
     elif with_truth:
         cells.append(np.full_like(image, 230))
-    anomaly_map = _thumbnail(row.anomaly_map.astype(np.float32), height_px)
+    anomaly_map = _thumbnail(row.anomaly_map.astype(np.float32))
     cells.append(heat_colors(anomaly_map, row.threshold))
-    cells.append(_thumbnail(row.overlay, height_px))
+    cells.append(_thumbnail(row.overlay))
     return cells
 
 
-def _thumbnail(array: np.ndarray, height_px: int) -> np.ndarray:
-    """Return an image or map at a height, or at three times that as its width if it is wider."""
+def _thumbnail(array: np.ndarray) -> np.ndarray:
+    """Return an image or map at the height of a row."""
     height, width = array.shape[:2]
-    scale = min(height_px / height, 3 * height_px / width)
+    scale = min(ROW_HEIGHT_PX / height, 3 * ROW_HEIGHT_PX / width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return cv2.resize(array, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 

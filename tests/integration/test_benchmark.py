@@ -15,11 +15,8 @@ from patchscout.cli import main
 TINY = {
     "labeled_per_type": 2,
     "data": {"image_size": [64, 64]},
-    "sampler": {"window_px": 32, "patch_px": 16, "stride_px": 4, "num_walkers": 8},
-    "training": {"num_cycles": 1, "steps_per_cycle": 14, "predictor_updates": 4},
-    "predictor": {"batch_size": 2, "base_channels": 4},
-    "buffer": {"capacity": 6},
-    "autoencoder": {"base_channels": 4},
+    "profile": {"snapshots": [3, 6], "num_cycles": 1},
+    "predictor": {"updates": 4, "batch_size": 2, "base_channels": 4, "crop_px": 64},
 }
 """Settings that train in a moment."""
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,30 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from models import IMAGE, answers, change_file, change_json, reseal
+from models import IMAGE, answers, change_file, change_json
 
 from patchscout import PatchScout
 from patchscout.checks import InputError
-from patchscout.data.images import to_image
-from patchscout.exported import METADATA_KEY, ExportedModel
 
 MANY = {"model.safetensors": 120, "config.json": 40, "split.json": 40}
 FEW = 10
 ABSURD = ["1e999", "-1e999", "NaN", "-1", "2", "1e308", '"0.5"', '"x"', "true", "null", "[]"]
 """Thresholds that none is, as JSON writes them."""
-
-
-@pytest.fixture(scope="module")
-def onnx_file(old_run, pair, tmp_path_factory) -> Path:
-    """The old model as an ONNX file, made by a process whose types are not checked."""
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    path = tmp_path_factory.mktemp("exported") / "model.onnx"
-    images = next((pair.data / "train" / "good").iterdir())
-    line = [sys.executable, "-m", "patchscout.cli", "export", old_run, images, "--out", path]
-    done = subprocess.run(list(map(str, line)), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return path
 
 
 def flipped(content: bytes, bit: int) -> bytes:
@@ -68,19 +51,6 @@ def check_run(run: Path, data: Path, name: str, count: int) -> None:
     assert not wrong, f"{len(wrong)} of {count} flips in {name} give other answers: {wrong}"
 
 
-def check_export(path: Path, count: int) -> None:
-    image = to_image(IMAGE)
-
-    def ask() -> tuple[Any, ...]:
-        model = ExportedModel.load(path, num_threads=1)
-        found = model.predict(image)
-        maps = found.anomaly_map.tobytes(), found.pred_mask.tobytes()
-        return (*maps, found.pred_score, found.threshold, repr(model.facts))
-
-    wrong = silent_changes(path, ask, count)
-    assert not wrong, f"{len(wrong)} of {count} flips in {path.name} give other answers: {wrong}"
-
-
 @pytest.mark.parametrize("name", MANY)
 def test_a_few_flipped_bits_of_a_run(name, place, pair):
     check_run(place / "run", pair.data, name, FEW)
@@ -90,15 +60,6 @@ def test_a_few_flipped_bits_of_a_run(name, place, pair):
 @pytest.mark.parametrize("name", MANY)
 def test_many_flipped_bits_of_a_run(name, place, pair):
     check_run(place / "run", pair.data, name, MANY[name])
-
-
-def test_a_few_flipped_bits_of_an_export(onnx_file, tmp_path):
-    check_export(Path(shutil.copy(onnx_file, tmp_path)), FEW)
-
-
-@pytest.mark.slow
-def test_many_flipped_bits_of_an_export(onnx_file, tmp_path):
-    check_export(Path(shutil.copy(onnx_file, tmp_path)), 40)
 
 
 def with_weight(value: float, number: int) -> Callable[[bytes], bytes]:
@@ -143,20 +104,6 @@ def test_a_threshold_that_is_none_is_refused(text, place):
     change_file(place / "run", "config.json", with_text(["training", "threshold"], text))
     with pytest.raises(InputError, match=r"config\.json.*threshold"):
         PatchScout.load(place / "run", device="cpu")
-
-
-@pytest.mark.parametrize("text", ABSURD)
-def test_a_threshold_of_an_export_that_is_none_is_refused(text, onnx_file, tmp_path):
-    import onnx
-
-    model = onnx.load(onnx_file)
-    for entry in model.metadata_props:
-        if entry.key == METADATA_KEY:
-            entry.value = with_text(["threshold"], text)(entry.value.encode()).decode()
-    path = tmp_path / "model.onnx"
-    path.write_bytes(reseal(model.SerializeToString()))
-    with pytest.raises(InputError, match=r"model\.onnx"):
-        ExportedModel.load(path)
 
 
 def test_a_file_of_another_run_is_refused(place, pair, tmp_path):

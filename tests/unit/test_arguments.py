@@ -14,13 +14,9 @@ from patchscout.arguments import (
     parse_train,
 )
 from patchscout.checks import InputValueError
-from patchscout.limits import Limits, current_limits, set_limits
+from patchscout.limits import Limits, current_limits
 
-
-@pytest.fixture(autouse=True)
-def default_limits():
-    yield
-    set_limits(Limits())
+pytestmark = pytest.mark.usefixtures("limits")  # puts back those that hold
 
 
 def parsed(*options):

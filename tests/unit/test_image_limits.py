@@ -1,12 +1,10 @@
 """Image files that ask for too much, or that are damaged, are refused before the work is done."""
 
 import io
-import random
 import struct
 import tracemalloc
 import zlib
 
-import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -15,20 +13,12 @@ from PIL import Image as PillowImage
 from patchscout.checks import InputError, InputValueError
 from patchscout.data import image_files, images, tiff_files
 from patchscout.data.images import read_image, read_size, to_image
-from patchscout.limits import Limits, set_limits
 
 RNG = np.random.default_rng(0)
 RGB8 = RNG.integers(0, 256, (6, 9, 3), np.uint8)
 RGB16 = RNG.integers(0, 65536, (6, 9, 3), np.uint16)
 RGBA16 = RNG.integers(0, 65536, (6, 9, 4), np.uint16)
 TYPES = {"byte": 1, "text": 2, "short": 3, "long": 4, "rational": 5, "signed": 9, "double": 12}
-
-
-@pytest.fixture
-def limits():
-    """Sets limits for one test."""
-    yield lambda **values: set_limits(Limits(**values))
-    set_limits(Limits())
 
 
 def png_of_size(path, width, height, bits=8, color_type=0):
@@ -339,58 +329,6 @@ def test_rows_are_converted_alike_whatever_the_block(monkeypatch):
     np.testing.assert_array_equal(to_image(RGBA16), whole)
 
 
-def valid_files():
-    """Return small files of all formats."""
-
-    def saved(array, **options):
-        file = io.BytesIO()
-        if array.dtype == np.uint8:
-            picture = PillowImage.fromarray(array).convert(options.pop("mode", "RGB"))
-            picture.save(file, **options)
-        else:
-            tifffile.imwrite(file, array, photometric="rgb", **options)
-        return file.getvalue()
-
-    exif = PillowImage.Exif()
-    exif[0x0112] = 6
-    files = [saved(RGB8, format="PNG", mode=m, exif=exif) for m in ("RGB", "L", "1", "P", "RGBA")]
-    files += [saved(RGB8, format="JPEG", mode=mode, exif=exif) for mode in ("RGB", "L", "CMYK")]
-    files += [saved(RGB8, format="BMP", mode=mode) for mode in ("RGB", "1", "P")]
-    for compression in (None, "tiff_lzw", "tiff_deflate", "packbits", "jpeg"):
-        files.append(saved(RGB8, format="TIFF", compression=compression))
-    files += [saved(RGB16, compression=c, rowsperstrip=2) for c in (None, "zlib", "lzma")]
-    files += [saved(RGB16, tile=(16, 16), compression="zlib"), saved(RGB16, bigtiff=True)]
-    files += [bytes(cv2.imencode(suffix, RGB16)[1]) for suffix in (".png", ".tif")]
-    return files
-
-
-def test_damaged_files_are_images_or_refused(tmp_path):
-    draw = random.Random(0)
-    path = tmp_path / "damaged"
-    numbers = (0, 1, 5, 255, 65535, 2**24, 2**31 - 1, 2**32 - 1)
-    num_refused = 0
-    for content in valid_files():
-        for _ in range(12):
-            damaged = bytearray(content)
-            place = draw.randrange(len(content) - 4)
-            if draw.random() < 0.2:
-                del damaged[place:]
-            elif draw.random() < 0.5:
-                struct.pack_into("<I", damaged, place, draw.choice(numbers))
-            else:
-                damaged[draw.randrange(min(120, len(content)))] = draw.randrange(256)
-            path.write_bytes(damaged)
-            try:
-                image = read_image(path)
-            except InputError:
-                num_refused += 1
-            else:
-                assert image.dtype == np.float32
-                assert image.shape == (*read_size(path), 3)
-                assert ((image >= 0) & (image <= 1)).all()
-    assert num_refused > 50
-
-
 def test_damaged_exif_turns_an_image_alike_whenever_it_is_asked(tmp_path):
     """Pillow gives up on such a chunk once, and says something else the second time."""
     path = tmp_path / "image.png"
@@ -399,10 +337,6 @@ def test_damaged_exif_turns_an_image_alike_whenever_it_is_asked(tmp_path):
     exif = b"eXIf" + b"MM\0*\0"
     chunk = struct.pack(">I", len(exif) - 4) + exif + struct.pack(">I", zlib.crc32(exif))
     path.write_bytes(content[:33] + chunk + content[33:])
-    assert read_image(path).shape[:2] == image_files_size(path)
-
-
-def image_files_size(path):
     with image_files.open_image(path) as image:
         image_files.upright_size(image)
-        return image_files.upright_size(image)
+        assert read_image(path).shape[:2] == image_files.upright_size(image)

@@ -95,15 +95,6 @@ def test_png_of_16_bits_with_alpha_is_laid_over_white(tmp_path):
     np.testing.assert_allclose(read_image(path), RGB16 / 65535 * share + 1 - share, **EXACT)
 
 
-@pytest.mark.parametrize("planes", ["contig", "separate"])
-@pytest.mark.parametrize("compression", [None, "zlib"])
-def test_tiff_of_16_bits_keeps_its_depth(tmp_path, planes, compression):
-    path = tmp_path / "image.tif"
-    pixels = np.moveaxis(RGB16, 2, 0) if planes == "separate" else RGB16
-    tifffile.imwrite(path, pixels, photometric="rgb", planarconfig=planes, compression=compression)
-    np.testing.assert_allclose(read_image(path), RGB16 / 65535, **EXACT)
-
-
 def test_tiff_with_lzw_of_16_bits_keeps_its_depth(tmp_path):
     path = tmp_path / "image.tif"
     cv2.imwrite(str(path), RGB16[:, :, ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, 5])

@@ -8,14 +8,6 @@ import pytest
 
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.data.json_files import read_json_object
-from patchscout.limits import Limits, current_limits, set_limits
-
-
-@pytest.fixture
-def set_limit():
-    before = current_limits()
-    yield lambda **values: set_limits(Limits(**values))
-    set_limits(before)
 
 
 def test_objects_are_read_as_json_reads_them(tmp_path):
@@ -47,19 +39,19 @@ def test_what_is_no_json(tmp_path, data, reason):
 
 
 def test_what_is_no_file(tmp_path):
-    with pytest.raises(InputValueError, match=r"is a folder or a device\. Expected a test"):
+    with pytest.raises(InputValueError, match=r"is a folder\. Expected a test"):
         read_json_object(tmp_path, "a test")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputValueError, match="pipe is a folder or a device"):
+    with pytest.raises(InputValueError, match="pipe is a pipe, socket or device"):
         read_json_object(tmp_path / "pipe", "a test")
-    for name in ("gone.json", "a\0b.json", "\ud800.json"):
-        with pytest.raises(InputNotFoundError, match=r"\.json does not exist"):
+    with pytest.raises(InputNotFoundError, match=r"gone\.json does not exist"):
+        read_json_object(tmp_path / "gone.json", "a test")
+    for name in ("a\0b.json", "\ud800.json", "x" * 300):
+        with pytest.raises(InputValueError, match="cannot be read: "):
             read_json_object(tmp_path / name, "a test")
-    with pytest.raises(InputValueError, match=r"is not readable JSON \(File name too long\)"):
-        read_json_object(tmp_path / ("x" * 300), "a test")
 
 
-def test_a_file_beyond_the_limit_is_not_read(tmp_path, set_limit):
+def test_a_file_beyond_the_limit_is_not_read(tmp_path, limits):
     path = tmp_path / "a.json"
     path.write_text('{"a": 1}')
     os.truncate(path, 100 << 30)  # mostly a hole
@@ -67,14 +59,14 @@ def test_a_file_beyond_the_limit_is_not_read(tmp_path, set_limit):
     with pytest.raises(InputValueError, match=message):
         read_json_object(path, "a test")
     path.write_text(json.dumps({"a": "x" * (2 << 20)}))
-    set_limit(file_mib=2)
+    limits(file_mib=2)
     with pytest.raises(InputValueError, match="at most 2 MiB are read"):
         read_json_object(path, "a test")
-    set_limit(file_mib=3)
+    limits(file_mib=3)
     assert len(read_json_object(path, "a test")["a"]) == 2 << 20
 
 
-def test_nesting_beyond_the_limit_is_not_followed(tmp_path, set_limit):
+def test_nesting_beyond_the_limit_is_not_followed(tmp_path, limits):
     path = tmp_path / "a.json"
     deep = '{"a": ' + "[" * 63 + "]" * 63 + ', "b": "' + "[" * 99 + '\\"' + "{" * 99 + '"}'
     path.write_text(deep)
@@ -86,6 +78,6 @@ def test_nesting_beyond_the_limit_is_not_followed(tmp_path, set_limit):
         with pytest.raises(InputValueError, match=message):
             read_json_object(path, "a test")
         assert time.process_time() - start < 2
-    set_limit(depth=10**9)
+    limits(depth=10**9)
     with pytest.raises(InputValueError, match=r"it is nested too deep|Expecting value"):
         read_json_object(path, "a test")

@@ -34,7 +34,6 @@ def test_binary_metrics_by_hand() -> None:
     assert metrics.auroc == pytest.approx(0.75)
     assert metrics.ap == pytest.approx((1 + 2 / 3 + 3 / 4 + 2 / 3) / 4)
     assert metrics.f1_max == pytest.approx(0.8)
-    assert metrics.threshold == pytest.approx(0.2)
 
 
 def test_ties_between_classes_count_half() -> None:
@@ -44,14 +43,7 @@ def test_ties_between_classes_count_half() -> None:
     metrics = binary_metrics(
         np.array([0.5, 0.5, 0.5, 0.1]), np.array([True, False, True, False], dtype=bool)
     )
-    assert metrics == pytest.approx((0.75, 2 / 3, 0.8, 0.5))
-
-
-def test_of_several_best_thresholds_the_highest_is_given() -> None:
-    # Hit, false, false, hit: F1 at 0.9 is 2 / (1 + 2), at 0.1 it is 4 / (4 + 2): both 2/3.
-    metrics = binary_metrics(np.array([0.9, 0.5, 0.4, 0.1]), np.array([1, 0, 0, 1], dtype=bool))
-    assert metrics.f1_max == pytest.approx(2 / 3)
-    assert metrics.threshold == 0.9
+    assert metrics == pytest.approx((0.75, 2 / 3, 0.8))
 
 
 @pytest.mark.parametrize("target", [[True, True], [False, False]])

@@ -17,12 +17,8 @@ LOADERS |= {"yaml.full_load", "yaml.load_all", "yaml.unsafe_load_all"}
 SAFELY = {"np.load": "allow_pickle=False", "torch.load": "weights_only=True"}
 """What must be among the arguments."""
 
-OF_TENSORS = {
-    "backbones/weights.py",
-    "networks/backbone.py",
-    "benchmark/anomalib_recipes.py",
-}
-"""Read a pickle of tensors alone: a backbone's weights, and a peer's in a benchmark."""
+OF_TENSORS = {"backbones/weights.py"}
+"""Reads a pickle of tensors alone: a backbone's weights."""
 
 
 def unpickled(source, file="detector.py"):

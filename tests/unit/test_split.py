@@ -10,14 +10,12 @@ from PIL import Image as PillowImage
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.data.annotations import MaskFile
 from patchscout.data.split import (
-    cross_size_split,
     draw_split,
     images_of_split,
     parse_split,
     split_json,
-    validation_split,
 )
-from patchscout.types import Dataset, Sample, Split
+from patchscout.types import Dataset, Sample
 
 COUNTS = {"crack": 9, "hole": 4, "scratch": 12}
 
@@ -91,43 +89,6 @@ def test_normal_images_are_drawn_by_seed_and_a_larger_draw_contains_the_smaller(
     assert draw_split(dataset, max_normal=99).train_normal == dataset.train_normal
 
 
-def test_validation_takes_no_test_image_and_has_its_share_of_each_type():
-    split = draw_split(make_dataset(), labeled_per_type=5)
-    inner = validation_split(split, seed=42)
-    assert {kind: len(of_type(inner.labeled, kind)) for kind in COUNTS} == {
-        "crack": 3,
-        "hole": 2,
-        "scratch": 3,
-    }
-    assert not set(inner.test) & set(split.test)
-    assert set(inner.labeled) | set(inner.train_normal) | set(inner.test) == {
-        *split.labeled,
-        *split.train_normal,
-    }
-    assert not set(inner.test) & {*inner.labeled, *inner.train_normal}
-    assert len(inner.train_normal) == 5
-    assert validation_split(split, seed=42) == inner
-    assert len({validation_split(split, seed=seed).labeled for seed in range(9)}) > 3
-
-
-def test_validation_of_two_labels_and_of_many_normal_images():
-    normal = tuple(Sample(Path(f"/data/parts/train/good/{i:03d}.png")) for i in range(300))
-    few = draw_split(make_dataset(), labeled_per_type=2)
-    inner = validation_split(Split(normal, few.labeled, few.test))
-    assert len(inner.labeled) == len(COUNTS)
-    assert sum(not sample.is_anomalous for sample in inner.test) == 40
-    assert len(inner.train_normal) == 260
-
-
-def test_validation_needs_two_labels_and_two_normal_images():
-    split = draw_split(make_dataset(), labeled_per_type=1)
-    with pytest.raises(InputValueError, match="two labeled images"):
-        validation_split(split)
-    split = draw_split(make_dataset(), labeled_per_type=3, max_normal=1)
-    with pytest.raises(InputValueError, match="two normal"):
-        validation_split(split)
-
-
 def write_sizes(root, sides):
     """A data set whose images have the given sides: {name: (height, width)}."""
     for name, (height, width) in sides.items():
@@ -144,26 +105,6 @@ def write_sizes(root, sides):
 
     anomalous = samples("test/hole", "hole")
     return Dataset("parts", root, samples("train"), samples("test/good"), anomalous)
-
-
-def test_across_sizes_small_images_train_and_large_ones_test(tmp_path):
-    train = {f"train/good/{i}.png": (10, 10 + i) for i in range(5)}  # median area 120
-    good = {"test/good/0.png": (8, 8), "test/good/1.png": (11, 11)}
-    hole = {f"test/hole/{i}.png": (side, 10) for i, side in enumerate((9, 12, 13, 14))}
-    split = cross_size_split(write_sizes(tmp_path, train | good | hole), labeled_per_type=2)
-    names = [[s.image_path.name for s in part] for part in (split.train_normal, split.labeled)]
-    assert names == [["0.png", "1.png", "2.png"], ["0.png", "1.png"]]
-    assert [str(s.image_path.relative_to(tmp_path)) for s in split.test] == [
-        "test/good/1.png",
-        "test/hole/2.png",
-        "test/hole/3.png",
-    ]
-
-
-def test_across_sizes_needs_several_sizes(tmp_path):
-    names = ["train/good/0.png", "test/good/0.png", "test/hole/0.png", "test/hole/1.png"]
-    with pytest.raises(InputValueError, match="more than 100 pixels"):
-        cross_size_split(write_sizes(tmp_path, dict.fromkeys(names, (10, 10))))
 
 
 def test_no_labels_at_all():
@@ -243,10 +184,16 @@ def test_image_that_has_gone(tmp_path):
     [
         ({"format_version": 2}, "has format 2; this PatchScout reads up to 1. Update it"),
         ({"format_version": None}, "is damaged: .* copy it again or train anew"),
-        ({"format_version": True}, "is damaged: `format_version` must be 1; got True"),
-        ({"format_version": 1.0}, r"is damaged: `format_version` must be 1; got 1\.0"),
+        (
+            {"format_version": True},
+            "is damaged: `format_version` must be a valid integer; got True",
+        ),
+        (
+            {"format_version": 1.0},
+            r"is damaged: `format_version` must be a valid integer; got 1\.0",
+        ),
         ({"format_version": 10**4000}, "has format a number of 13288 bits.*reads up to 1"),
-        ({"test": [None]}, r"is damaged: `test` must be a list of paths; got \[None\]"),
+        ({"test": [None]}, r"is damaged: `test` \[0\]must be a text; got None"),
         ({"root": 3}, "is damaged: `root` must be a text; got 3"),
         ({"labeled": ["test/good/000.png"], "test": []}, "`labeled` has test/good/000.png, an im"),
         ({"train_normal": ["test/hole/000.png"], "labeled": [], "test": []}, "`train_normal` has"),
@@ -286,11 +233,6 @@ def test_images_of_a_split_as_far_as_they_are_there(tmp_path, images):
         content[field] = [f"../{name}" for name in content[field]] + [f"{field}{'x' * 999}"]
     path.write_text(json.dumps(content))
     assert len(images_of_split(path.read_bytes(), path)) == len(images) - 1
-    del content["root"]
-    path.write_text(json.dumps(content))
-    assert (
-        images_of_split(path.read_bytes(), path) == []
-    )  # a split file of before the root was written
 
 
 @pytest.mark.parametrize(
@@ -299,14 +241,14 @@ def test_images_of_a_split_as_far_as_they_are_there(tmp_path, images):
         ({"test": ["/etc/passwd"]}, "/etc/passwd is no path relative to `root` in its short form"),
         ({"test": ["a/../../b.png"]}, r"a/\.\./\.\./b\.png is no path relative to `root`"),
         ({"test": ["./b.png"]}, "is no path relative to `root`"),
-        ({"test": ["b\0.png"]}, r"b.x00\.png' is no path relative to `root`"),
+        ({"test": ["b\0.png"]}, r"b.x00\.png is no path relative to `root`"),
         ({"test": ["a.png", "a.png"]}, r"a\.png is named twice"),
-        ({"test": [3]}, r"`test` must be a list of paths; got \[3\]"),
-        ({"test": None}, "`test` must be a list of paths; got None"),
+        ({"test": [3]}, r"`test` \[0\]must be a text; got 3"),
+        ({"test": None}, "`test` must be a valid list; got None"),
         ({"root": "parts"}, "`root` must be an absolute path; got parts"),
         ({"root": ["/"]}, "`root` must be a text"),
         ({"format_version": 2}, "has format 2; this PatchScout reads up to 1"),
-        ({"format_version": "1"}, "`format_version` must be 1; got 1"),
+        ({"format_version": "1"}, "`format_version` must be a valid integer; got 1"),
     ],
 )
 def test_images_of_a_split_that_was_tampered_with(tmp_path, images, change, message):
@@ -337,10 +279,3 @@ def test_file_that_is_no_json(tmp_path):
     path.write_text("{")
     with pytest.raises(InputValueError, match=r"split\.json is not readable JSON"):
         read_split(path, make_dataset())
-
-
-def test_validation_without_labels_is_refused():
-    split = Split((Sample(Path("a.png")), Sample(Path("b.png"))), (), ())
-    with pytest.raises(InputValueError, match="validation needs labeled images; got none"):
-        validation_split(split)
-    assert not split.has_test_defects

@@ -19,6 +19,7 @@ from patchscout.text import (
     shell_word,
     short_name,
     shortened,
+    shown,
 )
 
 PIECES = [
@@ -71,10 +72,10 @@ def test_what_is_not_seen_is_an_escape_and_all_else_stays():
 
 @given(NAMES)
 def test_what_is_printable_can_be_encoded_and_is_one_line(name):
-    shown = printable(name)
-    shown.encode("utf-8")
-    assert len(shown.splitlines()) <= 1
-    assert printable(shown) == shown
+    seen = printable(name)
+    seen.encode("utf-8")
+    assert len(seen.splitlines()) <= 1
+    assert printable(seen) == seen
 
 
 @example("- x")
@@ -86,10 +87,10 @@ def test_what_is_printable_can_be_encoded_and_is_one_line(name):
 @example("&#60;b&#62;")
 @given(NAMES)
 def test_a_name_in_markdown_reads_as_the_name_and_makes_nothing_else(name):
-    shown = printable(name)
+    seen = printable(name)
     for text in (markdown_text(name), markdown_name(name)):
         tag = "code" if text.startswith("`") else ""
-        cell = html(shown.strip(" ")) if not text.strip(" ") else html(shown)
+        cell = html(seen.strip(" ")) if not text.strip(" ") else html(seen)
         inner = f"<{tag}>{cell}</{tag}>" if tag else cell
         if cell:
             assert rendered(f"a {text} b") == f"<p>a {inner} b</p>\n"
@@ -158,6 +159,14 @@ def test_a_short_name_fits_and_differs_where_the_names_do(name):
 def test_a_name_of_240_bytes_leaves_room_for_suffixes(tmp_path):
     for name in ("a" * 240, "ä" * 120, "日" * 80):
         (tmp_path / f".{short_name(name)}-12345.4194304.partial.tiff").touch()
+
+
+def test_a_value_is_shown_short_and_plain():
+    assert shown("scratch/007.png") == "scratch/007.png"
+    assert shown("a\x1b[31m\n \udcff") == r"a\x1b[31m \udcff"
+    assert shown("a" + " " * 100 + "b", 10) == "a..."
+    for value in ("x" * 9999, [[list(range(99))] * 99] * 99, {"a": "b" * 999}, 10**5000):
+        assert len(shown(value)) <= 123
 
 
 def test_a_long_text_lacks_its_middle():

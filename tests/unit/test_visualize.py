@@ -89,27 +89,27 @@ def _row(size: tuple[int, int], with_truth: bool = True, caption: str = "") -> S
 
 
 def test_a_sheet_has_a_column_for_each_picture_and_grows_by_its_rows() -> None:
-    one = contact_sheet([_row((60, 80))], row_height_px=120)
-    two = contact_sheet([_row((60, 80)), _row((80, 60))], row_height_px=120)
+    one = contact_sheet([_row((60, 80))])
+    two = contact_sheet([_row((60, 80)), _row((80, 60))])
     assert one.mode == "RGB"
-    assert one.width >= 4 * 160
-    assert two.height - one.height >= 120
-    captioned = contact_sheet([_row((60, 80), caption="crack/7.png")], row_height_px=120)
+    assert one.width >= 4 * 260
+    assert two.height - one.height >= 200
+    captioned = contact_sheet([_row((60, 80), caption="crack/7.png")])
     assert captioned.height > one.height
 
 
 def test_the_column_of_the_ground_truth_goes_where_there_is_none() -> None:
-    without = contact_sheet([_row((60, 80), with_truth=False)], row_height_px=120)
-    mixed = contact_sheet([_row((60, 80), with_truth=False), _row((60, 80))], row_height_px=120)
-    assert mixed.width - without.width >= 160
+    without = contact_sheet([_row((60, 80), with_truth=False)])
+    mixed = contact_sheet([_row((60, 80), with_truth=False), _row((60, 80))])
+    assert mixed.width - without.width >= 260
 
 
 def test_all_four_pictures_are_on_the_sheet_from_left_to_right() -> None:
-    row = _row((60, 80))
+    row = _row((200, 80))
     assert row.gt_mask is not None
-    sheet = np.asarray(contact_sheet([row], row_height_px=60))  # at its own size, unscaled
+    sheet = np.asarray(contact_sheet([row]))  # at its own size, unscaled
     expected = [
-        np.full((60, 80, 3), 128),
+        np.full((200, 80, 3), 128),
         np.repeat(row.gt_mask[..., None] * 255, 3, axis=2),
         heat_colors(row.anomaly_map, row.threshold),
         row.overlay,
@@ -118,7 +118,7 @@ def test_all_four_pictures_are_on_the_sheet_from_left_to_right() -> None:
         [
             left
             for left in range(sheet.shape[1] - 80)
-            if np.array_equal(sheet[-64:-4, left : left + 80], picture)
+            if np.array_equal(sheet[-208:-8, left : left + 80], picture)
         ]
         for picture in expected
     ]
@@ -138,7 +138,7 @@ def test_a_thin_crack_stays_visible_in_a_thumbnail() -> None:
 
 
 def test_a_very_wide_image_does_not_make_a_very_wide_sheet() -> None:
-    assert contact_sheet([_row((60, 2000))], row_height_px=100).width < 4 * 300 + 100
+    assert contact_sheet([_row((60, 2000))]).width < 4 * 600 + 100
 
 
 def test_a_long_caption_is_cut_to_the_sheet() -> None:

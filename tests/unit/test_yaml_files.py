@@ -6,8 +6,7 @@ import tracemalloc
 import pytest
 
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.data.yaml_files import read_yaml, shown
-from patchscout.limits import Limits, set_limits
+from patchscout.data.yaml_files import read_yaml
 
 
 @pytest.fixture
@@ -20,13 +19,6 @@ def read(tmp_path):
         return read_yaml(path, "--config")
 
     return read
-
-
-@pytest.fixture
-def limits():
-    """Sets limits for one test."""
-    yield lambda **values: set_limits(Limits(**values))
-    set_limits(Limits())
 
 
 def aliases(levels, width=10):
@@ -139,9 +131,3 @@ def test_files_that_cannot_be_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputValueError, match="is a pipe, socket or device"):
         read_yaml(tmp_path / "pipe", "--config")
-
-
-def test_text_is_shown_in_short():
-    assert shown("a\n b") == "a b"
-    assert shown("x" * 100, 10) == "x" * 10 + "..."
-    assert shown("a" + " " * 100 + "b", 10) == "a..."

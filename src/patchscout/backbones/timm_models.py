@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from patchscout.backbones.base import Backbone
-from patchscout.backbones.weights import StateDict, read_weights
+from patchscout.backbones.weights import StateDict, check_weights, read_weights
 from patchscout.checks import InputNotFoundError, InputValueError, nearest
 
 PREFIX = "timm/"
@@ -23,8 +22,8 @@ WEIGHTS_FILE = "model.safetensors"
 COLOR_SPREAD = 0.225
 """Standard deviation of the colors of a usual photograph, which are between 0 and 1."""
 
-FIRST_WRONG = re.compile(r'key\(s\) in state_dict: "(.+?)"|size mismatch for (\S+):')
-"""The name of a tensor in PyTorch's error."""
+NONE_UNUSED = "(?!)"
+"""Matches no tensor's name."""
 
 PROBE_PX = (64, 96)
 """Sides of an image that shows whether a model takes every size."""
@@ -86,7 +85,7 @@ def load_timm(
     if pretrained:
         path = weights or _cached_weights(name, settings, may_download=may_download)
         state = read_weights(path)
-        _check(timm, model, state, path)
+        _check(timm, whole, name, state, path)
         options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": dict(state)}}
     body = timm.create_model(model, **options)
     body.pretrained_cfg = body.default_cfg = {}  # they would keep the weights a second time
@@ -151,17 +150,29 @@ def _cached_weights(name: str, settings: Any, *, may_download: bool) -> Path:
         ) from None
 
 
-def _check(timm: Any, model: str, state: StateDict, path: Path) -> None:
-    """Refuse the weights of another network; timm itself checks those of whole models alone."""
-    overlay = {"state_dict": dict(state)}
+def _check(timm: Any, whole: nn.Module, name: str, state: StateDict, path: Path) -> None:
+    """Refuse the weights of another network, which timm ignores where it makes feature maps.
+
+    Args:
+        timm: The package.
+        whole: The model with its head.
+        name: Of the backbone.
+        state: The weights.
+        path: Where they come from.
+    """
+    shapes = {key: one.shape for key, one in whole.state_dict().items()}
     try:
-        timm.create_model(model, pretrained=True, pretrained_cfg_overlay=overlay)
-    except (RuntimeError, KeyError) as error:
-        wrong = FIRST_WRONG.search(str(error))
-        first = f": '{wrong[1] or wrong[2]}' is the first wrong tensor" if wrong else ""
-        raise InputValueError(
-            f"{path} does not hold the weights of {PREFIX}{model}{first}."
-        ) from None
+        check_weights(state, shapes, NONE_UNUSED, path, name)
+    except InputValueError:
+        overlay = {"state_dict": dict(state)}
+        try:  # timm knows other names of some
+            timm.create_model(
+                name.removeprefix(PREFIX), pretrained=True, pretrained_cfg_overlay=overlay
+            )
+            return
+        except Exception:  # noqa: BLE001 - whatever one of its many models raises
+            pass
+        raise
 
 
 @torch.no_grad()

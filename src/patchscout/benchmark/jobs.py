@@ -108,29 +108,24 @@ def plan_jobs(
     Raises:
         InputError: If a variant or a category does not fit.
     """
-    jobs: list[Job] = []
-    for seed in seeds:
-        for category, root in categories.items():
-            types: Sequence[str | None] = [None]
-            if protocol == "unseen":
-                types = read_dataset(root).defect_types
-            for name, own in variants.items():
-                settings = merged(base, own)
-                for held_out in types:
-                    config = variant_config(
-                        settings, name, seed=seed, device=device, held_out_type=held_out
-                    )
-                    jobs.append(
-                        Job(
-                            category=category,
-                            root=root,
-                            variant=name,
-                            protocol=protocol,
-                            settings=settings,
-                            config=config,
-                        )
-                    )
-    return jobs
+    types: dict[str, Sequence[str | None]] = {
+        category: read_dataset(root).defect_types if protocol == "unseen" else (None,)
+        for category, root in categories.items()
+    }
+    return [
+        Job(
+            category=category,
+            root=root,
+            variant=name,
+            protocol=protocol,
+            settings=(settings := merged(base, own)),
+            config=variant_config(settings, name, seed=seed, device=device, held_out_type=held_out),
+        )
+        for seed in seeds
+        for category, root in categories.items()
+        for name, own in variants.items()
+        for held_out in types[category]
+    ]
 
 
 def is_finished(job: Job, results: Mapping[Key, Result], path: Path) -> bool:

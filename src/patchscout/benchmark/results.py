@@ -17,7 +17,6 @@ from patchscout.benchmark.protocols import Protocol
 from patchscout.benchmark.variants import DEFAULT
 from patchscout.checks import InputValueError
 from patchscout.config import first_problem
-from patchscout.data.json_files import read_limited
 from patchscout.files.atomic import write_text_atomic
 from patchscout.text import csv_cell
 
@@ -108,7 +107,7 @@ def read_results(path: Path) -> dict[Key, Result]:
         InputValueError: If it is no file of results, or damaged; the message names the line.
     """
     try:
-        text = read_limited(path, "results of `patchscout benchmark`").decode("utf-8")
+        text = path.read_text(encoding="utf-8")
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         rows = [(reader.line_num, row) for row in reader]
     except FileNotFoundError:

@@ -7,10 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import IO
 
 from patchscout.benchmark.jobs import Job
 from patchscout.benchmark.machine import commit
@@ -104,29 +107,25 @@ class Runner:
             commit=self._commit,
             limits=current_limits(),
         )
-        process = self._start()
-        if process is None:
-            return Outcome(job, error="stopped")
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        errors: list[str] = []
-        reader = threading.Thread(target=lambda: errors.append(process.stderr.read()), daemon=True)  # pyright: ignore[reportOptionalMemberAccess]
-        reader.start()  # so that a process that says much does not wait for us
-        try:
-            process.stdin.write(order.line() + "\n")
-            process.stdin.flush()  # not closed: its end is the end of this command
-        except BrokenPipeError:
-            pass  # it ended before it read; what it said tells why
-        answer = process.stdout.read()
-        status = process.wait()
-        reader.join()
-        process.stdin.close()
+        with tempfile.TemporaryFile() as errors:  # no pipe, which would have to be emptied
+            process = self._start(errors)
+            if process is None:
+                return Outcome(job, error="stopped")
+            assert process.stdin is not None
+            assert process.stdout is not None
+            with suppress(BrokenPipeError):  # it ended before it read; what it said tells why
+                process.stdin.write(order.line() + "\n")
+                process.stdin.flush()  # not closed: its end is the end of this command
+            answer = process.stdout.read()
+            status = process.wait()
+            process.stdin.close()
+            errors.seek(0)
+            said = errors.read().decode(errors="backslashreplace")
         with self._lock:
             self._processes.discard(process)
-        return outcome_of(job, status, answer, "".join(errors))
+        return outcome_of(job, status, answer, said)
 
-    def _start(self) -> subprocess.Popen[str] | None:
+    def _start(self, errors: IO[bytes]) -> subprocess.Popen[str] | None:
         """Start a process, in a session of its own so that Ctrl-C reaches only this one."""
         environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(self.resources.threads))
         with self._lock:
@@ -136,7 +135,7 @@ class Runner:
                 [sys.executable, "-m", "patchscout.benchmark.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stderr=errors,
                 text=True,
                 errors="backslashreplace",
                 env=environment,

@@ -14,8 +14,7 @@ from patchscout.files.atomic import write_json_atomic
 from patchscout.files.output_folder import OutputFolder
 from patchscout.memory import keep_freed_memory
 from patchscout.monitor import Monitor
-from patchscout.report import one_of_each_type, write_card, write_picture
-from patchscout.tables import metrics_table
+from patchscout.report import metrics_table, one_of_each_type, write_card, write_picture
 
 
 def run(arguments: list[str]) -> int:

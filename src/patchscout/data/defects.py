@@ -5,16 +5,16 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from patchscout.data.backgrounds import Surface, noise
+from patchscout.data.backgrounds import noise
 from patchscout.types import Image, Mask
 
 _SUPERSAMPLING = 4
 _STAIN_TINTS = np.array([[0.78, 0.79, 0.80], [0.93, 0.81, 0.74], [1.20, 1.22, 1.24]], np.float32)
 
 
-def scratch(surface: Surface, rng: np.random.Generator) -> tuple[Image, Mask]:
+def scratch(surface: Image, rng: np.random.Generator) -> tuple[Image, Mask]:
     """Return the surface with a thin, slightly curved scratch, lighter or darker than it."""
-    size_px = len(surface.image)
+    size_px = len(surface)
     center = _center(surface, rng)
     heading = rng.uniform(0, 2 * np.pi)
     along = np.array([np.cos(heading), np.sin(heading)])
@@ -33,27 +33,26 @@ def scratch(surface: Surface, rng: np.random.Generator) -> tuple[Image, Mask]:
         cv2.line(canvas, ends[0], ends[1], 1.0, max(round(width * _SUPERSAMPLING), 1))
     cover = cv2.resize(canvas, (size_px, size_px), interpolation=cv2.INTER_AREA)
     strength = np.clip(1 + 0.3 * noise(size_px, rng, finest_px=8), 0.4, 1.4)
-    contrast = surface.image[surface.cover > 0.5].std()
-    change = rng.choice([-1, 1]) * rng.uniform(1.3, 1.8) * contrast
-    image = surface.image + (cover * strength * change)[:, :, None]
+    change = rng.choice([-1, 1]) * rng.uniform(1.3, 1.8) * surface.std()
+    image = surface + (cover * strength * change)[:, :, None]
     return image.astype(np.float32), cover > 0.3
 
 
-def stain(surface: Surface, rng: np.random.Generator) -> tuple[Image, Mask]:
+def stain(surface: Image, rng: np.random.Generator) -> tuple[Image, Mask]:
     """Return the surface with an irregular, mottled stain: damp, rust or lime."""
-    size_px = len(surface.image)
+    size_px = len(surface)
     height = _blob(surface, rng, radius=rng.uniform(0.07, 0.13), roughness=0.45, finest_px=6)
     inside = np.clip(height / 0.25 + 0.5, 0, 1)
     rim = np.exp(-(((height - 0.15) / 0.1) ** 2))
     tint = _STAIN_TINTS[rng.integers(len(_STAIN_TINTS))]
     depth = inside * (0.75 + 0.2 * noise(size_px, rng, finest_px=4) + 0.3 * rim)
-    image = surface.image * (1 + np.clip(depth, 0, 1.3)[:, :, None] * (tint - 1))
+    image = surface * (1 + np.clip(depth, 0, 1.3)[:, :, None] * (tint - 1))
     return image.astype(np.float32), inside > 0.5
 
 
-def chip(surface: Surface, rng: np.random.Generator) -> tuple[Image, Mask]:
+def chip(surface: Image, rng: np.random.Generator) -> tuple[Image, Mask]:
     """Return the surface with a piece broken out: rough and darker, one edge catching the light."""
-    size_px = len(surface.image)
+    size_px = len(surface)
     height = _blob(surface, rng, radius=rng.uniform(0.03, 0.06), roughness=0.5, finest_px=4)
     inside = np.clip(height / 0.3 + 0.5, 0, 1)
     depth = cv2.GaussianBlur(inside, (0, 0), size_px / 256)
@@ -61,17 +60,17 @@ def chip(surface: Surface, rng: np.random.Generator) -> tuple[Image, Mask]:
     source = rng.uniform(0, 2 * np.pi)
     edge = (np.cos(source) * slope_x + np.sin(source) * slope_y) * 0.7 * size_px / 256
     rough = 1 + 0.12 * noise(size_px, rng, finest_px=2)
-    inner = cv2.GaussianBlur(surface.image, (0, 0), 0.03 * size_px) * (0.78 * rough)[:, :, None]
-    image = surface.image + inside[:, :, None] * (inner - surface.image) + edge[:, :, None]
+    inner = cv2.GaussianBlur(surface, (0, 0), 0.03 * size_px) * (0.78 * rough)[:, :, None]
+    image = surface + inside[:, :, None] * (inner - surface) + edge[:, :, None]
     return image.astype(np.float32), inside > 0.3
 
 
-def misprint(surface: Surface, rng: np.random.Generator) -> tuple[Image, Mask]:
+def misprint(surface: Image, rng: np.random.Generator) -> tuple[Image, Mask]:
     """Return the surface with a patch that is turned and of another scale, in the same colors.
 
     Mean and contrast are those of what was there, so that only the structure tells.
     """
-    size_px = len(surface.image)
+    size_px = len(surface)
     height = _blob(surface, rng, radius=rng.uniform(0.08, 0.12), roughness=0.25, finest_px=16)
     inside = np.clip(height / 0.1 + 0.5, 0, 1)[:, :, None]
     mask = inside[:, :, 0] > 0.5
@@ -79,24 +78,23 @@ def misprint(surface: Surface, rng: np.random.Generator) -> tuple[Image, Mask]:
     turn = cv2.getRotationMatrix2D(
         (float(columns.mean()), float(rows.mean())), rng.choice([-90, 90]), rng.uniform(0.5, 0.6)
     )
-    smooth = cv2.GaussianBlur(surface.texture, (0, 0), 0.7)  # since it is made smaller
+    smooth = cv2.GaussianBlur(surface, (0, 0), 0.7)  # since it is made smaller
     other = cv2.warpAffine(smooth, turn, (size_px, size_px), borderMode=cv2.BORDER_REFLECT)
-    was, now = surface.texture[mask], other[mask]
+    was, now = surface[mask], other[mask]
     other = (other - now.mean(axis=0)) * (was.std(axis=0) / now.std(axis=0)) + was.mean(axis=0)
-    return (surface.image + inside * (other - surface.image)).astype(np.float32), mask
+    return (surface + inside * (other - surface)).astype(np.float32), mask
 
 
-def _center(surface: Surface, rng: np.random.Generator) -> np.ndarray:
+def _center(surface: Image, rng: np.random.Generator) -> np.ndarray:
     """Return (x, y) in pixels of a place for a defect, away from the image's border."""
-    size_px = len(surface.image)
+    size_px = len(surface)
     margin = size_px // 7
-    rows, columns = np.nonzero(surface.cover[margin:-margin, margin:-margin] > 0.5)
-    drawn = rng.integers(rows.size)
-    return np.array([columns[drawn], rows[drawn]]) + margin
+    row, column = divmod(rng.integers((size_px - 2 * margin) ** 2), size_px - 2 * margin)
+    return np.array([column, row]) + margin
 
 
 def _blob(
-    surface: Surface, rng: np.random.Generator, *, radius: float, roughness: float, finest_px: int
+    surface: Image, rng: np.random.Generator, *, radius: float, roughness: float, finest_px: int
 ) -> np.ndarray:
     """Return a landscape that is above 0 in one irregular island, as fractions of its radius.
 
@@ -107,7 +105,7 @@ def _blob(
         roughness: How far the shore strays, as a fraction of the radius.
         finest_px: The smallest scale of the shore in pixels.
     """
-    size_px = len(surface.image)
+    size_px = len(surface)
     x, y = _center(surface, rng)
     rows, columns = np.mgrid[:size_px, :size_px]
     heading, stretch = rng.uniform(0, np.pi), rng.uniform(1.0, 1.6)

@@ -13,6 +13,9 @@ from patchscout.data.mask_folder import MASK_ENDING, MaskFolder, masks_missing
 from patchscout.data.walk import is_folder, list_folder, status_of
 from patchscout.types import NORMAL, Dataset, Sample
 
+TEST_FRACTION = 0.2
+"""Share of the normal images that are kept for testing."""
+
 FLAT_TYPE = "defect"
 """The defect type of images that lie in no sub-folder and have no category."""
 
@@ -20,64 +23,46 @@ FLAT_TYPE = "defect"
 def read_folders(
     root: Path,
     normal: str | Path,
-    defective: str | Path,
-    masks: str | Path,
+    defective: str | Path | None = None,
+    masks: str | Path | None = None,
     *,
-    test_fraction: float = 0.2,
     seed: int = 42,
 ) -> Dataset:
-    """List the images of three paths; no image is read.
+    """List the images of three paths, or of normal ones alone; no image is read.
 
     Args:
         root: The folder that the other paths, and those of a saved split, are relative to.
-        normal: Folder of normal images, which are divided by `seed` into training and test.
+        normal: Folder of normal images, of which `seed` draws a fifth for testing; at least one
+            is left on each side, where there are two.
         defective: Folder of defective images, in one sub-folder per defect type, or all in it.
         masks: Folder of mask images (`<stem>_mask.*` or `<stem>.*`) or LabelMe files, in the same
             sub-folders as the images; or one COCO JSON file. Of images in no sub-folder, the
             defect type is then the category of the largest annotation, else `defect`.
-        test_fraction: Share of the normal images kept for testing, in [0, 1); at least one image
-            is left on each side, where there are two and the share is above 0.
         seed: Decides which normal images are kept for testing.
 
     Raises:
         InputNotFoundError: A path or a mask is missing.
         InputValueError: A folder holds no images, or something else does not fit.
     """
-    train_normal, test_normal = _read_normal(root, normal, test_fraction, seed)
-    normal_path, defective_path, masks_path = root / normal, root / defective, root / masks
-    for field, path in (("defective", defective_path), ("masks", masks_path)):
-        _check_exists(field, path, root)
-    images = _defective_images(defective_path, apart_from=(normal_path, masks_path))
-    if not is_folder(masks_path):
-        anomalous = _label_from_coco(images, defective_path, masks_path)
-    else:
-        anomalous = MaskFolder(masks_path).label(images, defective_path)
-    return Dataset(root.resolve().name, root, train_normal, test_normal, anomalous)
-
-
-def read_normal_folder(
-    root: Path, normal: str | Path, *, test_fraction: float = 0.2, seed: int = 42
-) -> Dataset:
-    """List the images of a folder of normal ones, without any defects; see `read_folders`."""
-    train_normal, test_normal = _read_normal(root, normal, test_fraction, seed)
-    return Dataset(root.resolve().name, root, train_normal, test_normal, anomalous=())
-
-
-def _read_normal(
-    root: Path, normal: str | Path, test_fraction: float, seed: int
-) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Return the normal images to train and to test on."""
-    if not 0 <= test_fraction < 1:
-        raise InputValueError(f"`test_fraction` must be in [0, 1); got {test_fraction}. Try 0.2.")
-    folder = root / normal
-    _check_exists("normal", folder, root)
-    images = find_images(folder)
-    if not images:
+    normal_path = root / normal
+    _check_exists("normal", normal_path, root)
+    normal_images = find_images(normal_path)
+    if not normal_images:
         raise InputValueError(
-            f"`normal`: {folder} has no images. Expected normal images to train on; put PNG, "
+            f"`normal`: {normal_path} has no images. Expected normal images to train on; put PNG, "
             "JPEG, BMP or TIFF files there."
         )
-    return _divide(images, test_fraction, seed)
+    anomalous: tuple[Sample, ...] = ()
+    if defective is not None and masks is not None:
+        defective_path, masks_path = root / defective, root / masks
+        _check_exists("defective", defective_path, root)
+        _check_exists("masks", masks_path, root)
+        images = _defective_images(defective_path, apart_from=(normal_path, masks_path))
+        if is_folder(masks_path):
+            anomalous = MaskFolder(masks_path).label(images, defective_path)
+        else:
+            anomalous = _label_from_coco(images, defective_path, masks_path)
+    return Dataset(root.resolve().name, root, *_divide(normal_images, seed), anomalous)
 
 
 def _check_exists(field: str, path: Path, root: Path) -> None:
@@ -87,13 +72,9 @@ def _check_exists(field: str, path: Path, root: Path) -> None:
         )
 
 
-def _divide(
-    images: list[Path], test_fraction: float, seed: int
-) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+def _divide(images: list[Path], seed: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """Divide normal images into training and test."""
-    num_test = round(test_fraction * len(images))
-    if test_fraction > 0 and len(images) > 1:
-        num_test = min(max(num_test, 1), len(images) - 1)
+    num_test = min(max(round(TEST_FRACTION * len(images)), 1), len(images) - 1)
     drawn = set(np.random.default_rng(seed).permutation(len(images))[:num_test].tolist())
     train = tuple(Sample(path) for i, path in enumerate(images) if i not in drawn)
     return train, tuple(Sample(images[i]) for i in sorted(drawn))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import stat
 import sys
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -13,7 +12,8 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import BaseModel, PlainValidator, ValidationError
 
-from patchscout.checks import InputNotFoundError, InputValueError
+from patchscout.checks import InputValueError
+from patchscout.data.walk import size_of_file
 from patchscout.limits import current_limits
 from patchscout.text import shown
 
@@ -32,14 +32,20 @@ def read_json_object(path: Path, what: str) -> dict[str, Any]:
         InputNotFoundError: There is no such file.
         InputValueError: It is not JSON, not an object, or beyond the limits on size and depth.
     """
+    limit_mib = current_limits().file_mib
+    size = size_of_file(path, f"Expected {what}")
+    data = b""
     try:
-        data = read_limited(path, what)
-    except (FileNotFoundError, UnicodeEncodeError) as error:
-        raise InputNotFoundError(
-            f"{path} does not exist. Expected {what}; check the path."
-        ) from error
+        if size <= limit_mib << 20:
+            with path.open("rb") as file:
+                data = file.read((limit_mib << 20) + 1)  # it may have grown
     except OSError as error:
         raise _not_readable(path, what, error) from error
+    if max(size, len(data)) > limit_mib << 20:
+        raise InputValueError(
+            f"{path} has {math.ceil(size / 2**20)} MiB; at most {limit_mib} MiB are read. "
+            f"Expected {what}; divide it, or raise `--limits.file-mib`."
+        )
     return parse_json_object(data, path, what)
 
 
@@ -61,29 +67,6 @@ def _not_readable(path: Path, what: str, error: Exception) -> InputValueError:
     return InputValueError(
         f"{path} is not readable JSON ({_reason(error)}). Expected {what}; export it again."
     )
-
-
-def read_limited(path: Path, what: str) -> bytes:
-    """Return what a file holds, which is looked at before it is opened."""
-    if "\0" in str(path):
-        raise FileNotFoundError
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise InputValueError(
-            f"{path} is a folder or a device. Expected {what}; name the file itself."
-        )
-    limit_mib = current_limits().file_mib
-    data = b""
-    if status.st_size <= limit_mib << 20:
-        with path.open("rb") as file:
-            data = file.read((limit_mib << 20) + 1)  # it may have grown
-    if max(status.st_size, len(data)) > limit_mib << 20:
-        size_mib = math.ceil(status.st_size / 2**20)
-        raise InputValueError(
-            f"{path} has {size_mib} MiB; at most {limit_mib} MiB are read. "
-            f"Expected {what}; divide it, or raise `--limits.file-mib`."
-        )
-    return data
 
 
 def _check_depth(data: bytes, path: Path) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.data.annotations import read_mask
-from patchscout.data.folder import read_folders, read_normal_folder
-from patchscout.data.images import read_size
-from patchscout.data.mvtec import read_mvtec
+from patchscout.data.folder import read_folders
+from patchscout.data.images import find_images, read_size
+from patchscout.data.mask_folder import MaskFolder
+from patchscout.data.walk import is_folder, list_folder
 from patchscout.monitor import Monitor
-from patchscout.types import NORMAL, Dataset
+from patchscout.types import NORMAL, Dataset, Sample
 
 
 def read_dataset(
@@ -56,10 +57,8 @@ def read_dataset(
         ) from error
     paths = {"normal": normal, "defective": defective, "masks": masks}
     absent = [f"`{field}`" for field, path in paths.items() if path is None]
-    if normal is not None and defective is not None and masks is not None:
+    if normal is not None and (not absent or (len(absent) == 2 and not needs_labels)):
         return read_folders(root, normal, defective, masks, seed=seed)
-    if normal is not None and defective is None and masks is None and not needs_labels:
-        return read_normal_folder(root, normal, seed=seed)
     if len(absent) < len(paths):
         raise InputValueError(
             f"{' and '.join(absent)} must be given too: a folder that is not in MVTec AD layout is "
@@ -71,7 +70,50 @@ def read_dataset(
             f"{root} has no known layout: looked for {root / 'train' / NORMAL} (MVTec AD). "
             f"{_categories_below(root)}"
         )
-    return read_mvtec(root, needs_labels=needs_labels)
+    return _read_mvtec(root, needs_labels)
+
+
+def _read_mvtec(root: Path, needs_labels: bool) -> Dataset:
+    """List the images of one category in MVTec AD layout; no image is read.
+
+    Masks are `ground_truth/<type>/<stem>_mask.png`, `<stem>.png`, or LabelMe's `<stem>.json`.
+
+    Raises:
+        InputNotFoundError: Folders or masks are missing.
+        InputValueError: There are no normal images.
+    """
+    test = root / "test"
+    train_normal = find_images(root / "train" / NORMAL)
+    if not train_normal:
+        raise InputValueError(
+            f"{root / 'train' / NORMAL} has no images. Expected normal images to train on; "
+            "put PNG, JPEG, BMP or TIFF files there."
+        )
+    test_normal = find_images(test / NORMAL) if is_folder(test / NORMAL) else []
+    anomalous = _defective_images(test) if is_folder(test) else {}
+    if needs_labels and not anomalous:
+        raise InputNotFoundError(
+            f"No labeled defects: {test} has no folder of defective images. Looked for images in "
+            f"{test}/<defect type> and masks in {root / 'ground_truth'}/<defect type>; add both,"
+            " or train without labels: `labeled_per_type` 0."
+        )
+    return Dataset(
+        name=root.resolve().name,
+        root=root,
+        train_normal=tuple(map(Sample, train_normal)),
+        test_normal=tuple(map(Sample, test_normal)),
+        anomalous=MaskFolder(root / "ground_truth").label(anomalous, test),
+    )
+
+
+def _defective_images(folder: Path) -> dict[Path, str]:
+    """Return the images in the sub-folders of `folder` but `good`, with their defect type."""
+    return {
+        image_path: sub_folder.name
+        for sub_folder in list_folder(folder)[0]
+        if sub_folder.name != NORMAL and not sub_folder.name.startswith(".")
+        for image_path in find_images(sub_folder)
+    }
 
 
 def check_dataset(dataset: Dataset, monitor: Monitor | None = None) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
 import posixpath
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, PlainValidator
+from pydantic import BaseModel, Field
 
 from patchscout.checks import InputNotFoundError, InputValueError, nearest
-from patchscout.data.images import read_size
 from patchscout.data.json_files import (
     Text,
     parse_entry,
@@ -30,12 +28,6 @@ Item = TypeVar("Item")
 
 FORMAT_VERSION = 1
 """Of the split file; a newer one is refused."""
-
-TRAINED_ON = 0.6
-"""Share of the labeled images that are still trained on when settings are validated."""
-VALIDATED_NORMAL = 0.2
-MAX_VALIDATED_NORMAL = 40
-"""Share of the normal images that are then validated on, and at most how many."""
 
 
 def draw_split(
@@ -96,90 +88,6 @@ def draw_split(
     return Split(normal, tuple(labeled), tuple(test))
 
 
-def cross_size_split(
-    dataset: Dataset,
-    *,
-    labeled_per_type: int = 5,
-    seed: int = 42,
-    max_normal: int | None = None,
-) -> Split:
-    """Train on small images, test on large ones.
-
-    Small are the images whose area is at most the median area of the normal training images. Of
-    these the labeled ones are drawn as `draw_split` does; of the others none is trained on.
-
-    Args:
-        dataset: All images, whose headers are read.
-        labeled_per_type: How many small images of each defect type to train on.
-        seed: Decides which.
-        max_normal: Train on at most so many small normal images.
-
-    Raises:
-        InputValueError: No large image with a defect is there.
-    """
-    everything = (*dataset.train_normal, *dataset.test_normal, *dataset.anomalous)
-    areas = {s.image_path: math.prod(read_size(s.image_path)) for s in everything}
-    limit = float(np.median([areas[s.image_path] for s in dataset.train_normal]))
-
-    def is_small(sample: Sample) -> bool:
-        return areas[sample.image_path] <= limit
-
-    small_normal = tuple(filter(is_small, dataset.train_normal))
-    labeled: list[Sample] = []
-    for defect_type in dataset.defect_types:
-        small = [s for s in dataset.anomalous if s.defect_type == defect_type and is_small(s)]
-        labeled += _draw(small, labeled_per_type, [seed, _number(defect_type)])[0]
-    test = [s for s in (*dataset.test_normal, *dataset.anomalous) if not is_small(s)]
-    for found, what in ((labeled, f"at most {limit:g}"), (test, f"more than {limit:g}")):
-        if not any(sample.is_anomalous for sample in found):
-            raise InputValueError(
-                f"{dataset.root} has no defective image with an area of {what} pixels, the median"
-                " of the normal training images. Training on small and testing on large images"
-                " needs images of several sizes; choose another protocol."
-            )
-    return Split(_draw_normal(small_normal, max_normal, seed), tuple(labeled), tuple(test))
-
-
-def validation_split(split: Split, seed: int = 42) -> Split:
-    """Split the training images again, so that settings are chosen without any test image.
-
-    Of the labeled images of each type 60 % stay in training (3 of 5), at least one; the others
-    are validated on, at least one. A fifth of the normal images, at most 40, joins them.
-
-    Args:
-        split: A split, whose test part is not looked at.
-        seed: Decides which, 0 or more.
-
-    Returns:
-        A split whose `test` holds the validation images.
-
-    Raises:
-        InputValueError: A type has a single labeled image, no type has any, or there is only one
-            normal image.
-    """
-    if not split.labeled:
-        raise InputValueError(
-            "`labeled_per_type`: validation needs labeled images; got none. Raise it, or measure on"
-            " the test images."
-        )
-    labeled: list[Sample] = []
-    held_out: list[Sample] = []
-    for defect_type in sorted({sample.defect_type for sample in split.labeled}):
-        samples = [s for s in split.labeled if s.defect_type == defect_type]
-        if len(samples) < 2:
-            raise InputValueError(
-                f"`labeled_per_type`: validation needs two labeled images of each defect type; got"
-                f" one of '{defect_type}'. Raise it, or measure on the test images."
-            )
-        count = min(max(round(TRAINED_ON * len(samples)), 1), len(samples) - 1)
-        drawn, others = _draw(samples, count, [seed, _number(defect_type), 1])
-        labeled += drawn
-        held_out += others
-    count = _num_validated(len(split.train_normal))
-    normal_held_out, normal = _draw(split.train_normal, count, [seed, 1])
-    return Split(tuple(normal), tuple(labeled), (*normal_held_out, *held_out))
-
-
 def evenly_chosen(items: Sequence[Item], most: int) -> Sequence[Item]:
     """Return every item, or `most` of them, as far apart as can be.
 
@@ -190,19 +98,6 @@ def evenly_chosen(items: Sequence[Item], most: int) -> Sequence[Item]:
     if len(items) <= most:
         return items
     return [items[number * len(items) // most] for number in range(most)]
-
-
-def _num_validated(num_normal: int) -> int:
-    """Return how many of a number of normal training images are validated on.
-
-    Raises:
-        InputValueError: If none would be left to train on.
-    """
-    if num_normal < 2:
-        raise InputValueError(
-            f"Validation needs two normal training images; got {num_normal}. Add images."
-        )
-    return min(max(int(VALIDATED_NORMAL * num_normal), 1), MAX_VALIDATED_NORMAL)
 
 
 def _draw(
@@ -299,8 +194,6 @@ def images_of_split(text: bytes, path: Path) -> list[Path]:
             makes, such as an absolute path.
     """
     content = _parse(text, path)
-    if content.root is None:  # written before the root was
-        return []
     root = Path(content.root)
     if not root.is_absolute() or "\0" in content.root:
         raise _damaged(path, f"`root` must be an absolute path; got {shown(content.root)}")
@@ -314,29 +207,14 @@ def images_of_split(text: bytes, path: Path) -> list[Path]:
 _SPLIT = "Expected a split file as training writes it; copy it again or train anew."
 
 
-def _format_version(value: Any) -> int:
-    if type(value) is not int or value != FORMAT_VERSION:
-        raise ValueError(f"must be {FORMAT_VERSION}")
-    return value
-
-
-def _names(value: Any) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise ValueError("must be a list of paths")
-    return value
-
-
-Names = Annotated[list[str], PlainValidator(_names)]
-
-
 class _SplitFile(BaseModel):
     """A split file of format 1."""
 
-    format_version: Annotated[int, PlainValidator(_format_version)]
-    root: Text | None = None
-    labeled: Names
-    test: Names
-    train_normal: Names
+    format_version: Annotated[int, Field(strict=True, ge=FORMAT_VERSION, le=FORMAT_VERSION)]
+    root: Text
+    labeled: list[Text]
+    test: list[Text]
+    train_normal: list[Text]
 
     @property
     def names(self) -> list[str]:

@@ -9,25 +9,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PillowImage
 
-from patchscout.checks import InputValueError, nearest
-from patchscout.data.backgrounds import Surface, brick_wall, gravel_bed, light, machined_disc
+from patchscout.checks import InputValueError
+from patchscout.data.backgrounds import brick_wall, light
 from patchscout.data.defects import chip, misprint, scratch, stain
 from patchscout.types import NORMAL, Image, Mask
 
-CATEGORIES: dict[str, Callable[[int, np.random.Generator], Surface]] = {
-    "brick_wall": brick_wall,
-    "gravel_bed": gravel_bed,
-    "machined_disc": machined_disc,
-}
-"""What `write_sample` can make: two textures from photographs and a drawn object."""
-
-DEFECTS: dict[str, Callable[[Surface, np.random.Generator], tuple[Image, Mask]]] = {
+DEFECTS: dict[str, Callable[[Image, np.random.Generator], tuple[Image, Mask]]] = {
     "chip": chip,
     "misprint": misprint,
     "scratch": scratch,
     "stain": stain,
 }
-"""The defect types of each category."""
+"""The defect types."""
 
 MIN_SIZE_PX = 64
 
@@ -35,20 +28,18 @@ MIN_SIZE_PX = 64
 def write_sample(
     folder: str | Path,
     *,
-    category: str = "brick_wall",
     num_train: int = 40,
     num_test_normal: int = 10,
     num_per_type: int = 12,
     size_px: int = 256,
     seed: int = 0,
 ) -> Path:
-    """Write a category in MVTec AD layout; the same arguments give the same pixels.
+    """Write the category `brick_wall` in MVTec AD layout; the same arguments give the same pixels.
 
     Each image depends only on the seed, the size and its own name, not on how many there are.
 
     Args:
         folder: Where to write; the category becomes a folder in it.
-        category: One of `CATEGORIES`.
         num_train: Normal images to train on.
         num_test_normal: Normal images to test on.
         num_per_type: Images of each of the types in `DEFECTS`.
@@ -59,16 +50,11 @@ def write_sample(
         The folder of the category.
 
     Raises:
-        InputValueError: The category is unknown or the size too small.
+        InputValueError: The size is too small.
     """
-    if category not in CATEGORIES:
-        raise InputValueError(
-            f"`category` must be one of {', '.join(CATEGORIES)}; got '{category}'"
-            f"{nearest(category, CATEGORIES)}."
-        )
     if size_px < MIN_SIZE_PX:
         raise InputValueError(f"`size_px` must be {MIN_SIZE_PX} or more; got {size_px}. Try 256.")
-    root = Path(folder) / category
+    root = Path(folder) / "brick_wall"
     counts = {f"train/{NORMAL}": num_train, f"test/{NORMAL}": num_test_normal}
     counts |= {f"test/{defect_type}": num_per_type for defect_type in DEFECTS}
     for group, count in counts.items():
@@ -78,24 +64,19 @@ def write_sample(
             place.mkdir(parents=True, exist_ok=True)
         for index in range(count):
             stem = f"{index:03d}"
-            rng = np.random.default_rng([seed, zlib.crc32(f"{category}/{group}/{stem}".encode())])
-            image, mask = draw_sample(category, defect_type, size_px, rng)
+            rng = np.random.default_rng([seed, zlib.crc32(f"{root.name}/{group}/{stem}".encode())])
+            image, mask = draw_sample(defect_type, size_px, rng)
             _write(image, root / group / f"{stem}.png")
             if defect_type in DEFECTS:
                 _write(mask.astype(np.float32), masks / f"{stem}_mask.png")
     return root
 
 
-def draw_sample(
-    category: str, defect_type: str, size_px: int, rng: np.random.Generator
-) -> tuple[Image, Mask]:
+def draw_sample(defect_type: str, size_px: int, rng: np.random.Generator) -> tuple[Image, Mask]:
     """Draw one image and its mask, empty for the defect type `good`."""
-    surface = CATEGORIES[category](size_px, rng)
-    image, mask = surface.image, np.zeros((size_px, size_px), bool)
+    image, mask = brick_wall(size_px, rng), np.zeros((size_px, size_px), bool)
     if defect_type != NORMAL:
-        image, mask = DEFECTS[defect_type](surface, rng)
-        image = surface.image + surface.cover[:, :, None] * (image - surface.image)
-        mask &= surface.cover > 0.5
+        image, mask = DEFECTS[defect_type](image, rng)
     return light(image, rng), mask
 
 

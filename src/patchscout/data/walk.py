@@ -18,8 +18,9 @@ def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
         InputNotFoundError: There is no such folder.
         InputValueError: It may not be read.
     """
-    folders, others, _ = _scan(folder)
-    return sorted(folders), sorted(others)
+    found = _scan(folder)
+    folders = sorted(path for path, is_a_folder, _ in found if is_a_folder)
+    return folders, sorted(path for path, is_a_folder, _ in found if not is_a_folder)
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -32,9 +33,11 @@ def list_files(folder: Path) -> list[Path]:
     files: list[Path] = []
     waiting = [folder]
     while waiting:
-        folders, others, links = _scan(waiting.pop())
-        files += others
-        waiting += [path for path in folders if path not in links]
+        for path, is_a_folder, is_link in _scan(waiting.pop()):
+            if not is_a_folder:
+                files.append(path)
+            elif not is_link:
+                waiting.append(path)
     return sorted(files)
 
 
@@ -81,22 +84,16 @@ def size_of_file(path: Path, expected: str) -> int:
     return status.st_size
 
 
-def _scan(folder: Path) -> tuple[list[Path], list[Path], set[Path]]:
-    """Return the sub-folders, all else, and which sub-folders are symbolic links."""
-    folders, others, links = [], [], set()
+def _scan(folder: Path) -> list[tuple[Path, bool, bool]]:
+    """Return what is in a folder, whether it is a sub-folder, and whether it is a symbolic link."""
     try:
         with os.scandir(folder) as entries:
-            for entry in entries:
-                path = folder / entry.name
-                if not _leads_to_folder(entry):
-                    others.append(path)
-                    continue
-                folders.append(path)
-                if entry.is_symlink():
-                    links.add(path)
+            return [
+                (folder / entry.name, _leads_to_folder(entry), entry.is_symlink())
+                for entry in entries
+            ]
     except (OSError, ValueError) as error:
         raise _refused(folder, error) from error
-    return folders, others, links
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:

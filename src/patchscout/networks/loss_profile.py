@@ -53,6 +53,11 @@ class LossProfile(nn.Module):
                 self.register_buffer(f"{name}_{level}", fill(count))
         self.register_buffer("usual_error", torch.zeros(len(channels), 2))
 
+    @property
+    def states(self) -> list[FeatureAutoencoder]:
+        """The snapshots, in the order they were taken."""
+        return cast(list[FeatureAutoencoder], list(self.snapshots))
+
     def standardized(self, features: Sequence[Level]) -> list[Level]:
         """Return features as the autoencoder sees them: mean 0 and spread 1 a channel."""
         return [
@@ -69,8 +74,8 @@ class LossProfile(nn.Module):
         found = []
         for level, one in enumerate(features):
             errors, residual = [], one
-            for snapshot in self.snapshots:
-                reconstruction = level_of(cast(FeatureAutoencoder, snapshot), level)(one)
+            for snapshot in self.states:
+                reconstruction = level_of(snapshot, level)(one)
                 errors.append(cosine_error(one, reconstruction))
                 residual = one - reconstruction
             residual = residual / self._of("residual_spread", level)

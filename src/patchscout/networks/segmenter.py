@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from patchscout.networks.loss_profile import LossProfile, Profile
+from patchscout.backbones import Backbone
+from patchscout.networks.loss_profile import Level, LossProfile, Profile
 from patchscout.networks.unet import UNet
 
 Images = Float[Tensor, "batch 3 height width"]
@@ -18,9 +19,6 @@ Maps = Float[Tensor, "batch channels rows columns"]
 Probability = Float[Tensor, "batch height width"]
 Lighting = Float[Tensor, "batch 4 1 1"]
 """Mean of red, green and blue, and spread, of each image."""
-
-SideInput = Literal["features", "residual", "errors"]
-"""What the predictor sees beside the image; see `Profile`."""
 
 IMAGE_CHANNELS = 6
 
@@ -43,7 +41,7 @@ class Observation(NamedTuple):
     """
 
     image: Float[Tensor, "batch 6 height width"]
-    sides: dict[SideInput, list[Maps]]
+    sides: dict[str, list[Level]]
 
 
 class Observer(nn.Module):
@@ -51,7 +49,7 @@ class Observer(nn.Module):
 
     Args:
         backbone: Gives features; see `backbones`.
-        inputs: What some head of the predictor sees beside the image.
+        inputs: What some head of the predictor sees beside the image: fields of `Profile`.
         channel_mean: Mean of each color over the normal training images, (3,).
         channel_std: Standard deviation likewise.
     """
@@ -61,8 +59,8 @@ class Observer(nn.Module):
 
     def __init__(
         self,
-        backbone: nn.Module,
-        inputs: Sequence[SideInput],
+        backbone: Backbone,
+        inputs: Sequence[str],
         channel_mean: Tensor,
         channel_std: Tensor,
     ) -> None:
@@ -72,7 +70,7 @@ class Observer(nn.Module):
         self.register_buffer("channel_mean", channel_mean.float())
         self.register_buffer("channel_std", channel_std.float())
 
-    def features(self, images: Images, lighting: Lighting | None = None) -> list[Maps]:
+    def features(self, images: Images, lighting: Lighting | None = None) -> list[Level]:
         """Return the backbone's features of images in [0, 1].
 
         Args:
@@ -107,7 +105,7 @@ class Predictor(nn.Module):
 
     def __init__(
         self,
-        heads: Sequence[Sequence[SideInput]],
+        heads: Sequence[Sequence[str]],
         channels: Sequence[int],
         strides: Sequence[int],
         length: int,

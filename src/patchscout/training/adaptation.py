@@ -6,8 +6,8 @@ from typing import Any
 
 from patchscout.config import Config, merged, parse_config
 from patchscout.data.loader import ImageLoader
+from patchscout.data.split import evenly_chosen
 from patchscout.training.direction import DIRECTED, anisotropy
-from patchscout.training.subsets import evenly_chosen
 from patchscout.training.working_size import choose_image_size
 from patchscout.types import Split
 

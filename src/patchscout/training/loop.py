@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from patchscout.build import build
 from patchscout.config import Config
 from patchscout.data.loader import ImageLoader
+from patchscout.data.split import evenly_chosen
 from patchscout.devices import full_precision
 from patchscout.interrupts import heed_again
 from patchscout.monitor import Monitor
@@ -27,7 +28,6 @@ from patchscout.training.profile_trainer import WHOLE, ProfileTrainer
 from patchscout.training.reward_meter import RewardMeter
 from patchscout.training.rewards import falling, own_rewards, reward_figures, shared_reward
 from patchscout.training.samplers import make_sampler
-from patchscout.training.subsets import evenly_chosen
 from patchscout.training.views import ViewSource
 from patchscout.types import Sample, Split
 
@@ -134,7 +134,8 @@ def _train(
             numbers = picked.numbers[picked.counted]
             patches = autoencoders.gather(numbers, picked.corners[picked.counted])
             credits = meter.credits(patches)
-            figures = {"autoencoder/loss": autoencoders.train(patches, numbers)}
+            loss = autoencoders.train(patches, numbers)
+            figures = {"autoencoder/loss": loss} if len(numbers) else {}
             autoencoders.take_snapshot_if_due()
 
             beta = falling(step, config.sampler.beta_steps)

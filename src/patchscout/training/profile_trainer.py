@@ -13,12 +13,12 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
+from patchscout.data.split import evenly_chosen
 from patchscout.networks.autoencoder import FeatureAutoencoder, patch_losses
 from patchscout.networks.loss_profile import LossProfile
 from patchscout.training.feature_cache import FeatureCache
-from patchscout.training.subsets import evenly_chosen
 from patchscout.training.views import NUM_FOLDS, fold_of
 
 LEARNING_RATE = 2e-3
@@ -132,7 +132,7 @@ class ProfileTrainer:
         complete, kept = self.profiles[WHOLE], self._snapshots[WHOLE]
         if len(kept) == len(self.snapshot_steps):
             return complete
-        to_come = list(complete.snapshots)[len(kept) + 1 :]
+        to_come = complete.states[len(kept) + 1 :]
         return self._profile_of([*kept, self.autoencoders[WHOLE], *to_come], complete)
 
     def gather(
@@ -148,7 +148,9 @@ class ProfileTrainer:
         patches = self.cache.windows(numbers, corners + PATCH // 2, PATCH)
         return self.blank.standardized(patches)
 
-    def _profile_of(self, snapshots: Sequence[nn.Module], like: LossProfile) -> LossProfile:
+    def _profile_of(
+        self, snapshots: Sequence[FeatureAutoencoder], like: LossProfile
+    ) -> LossProfile:
         """Return the loss profile of snapshots, with the statistics of another one."""
         profile = LossProfile(snapshots, self.channels).to(self.device).eval()
         profile.load_state_dict(dict(like.named_buffers()), strict=False)

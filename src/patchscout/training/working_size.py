@@ -15,8 +15,8 @@ from patchscout.config import LONGEST_PX, SHORTEST_PX
 from patchscout.data.annotations import read_mask
 from patchscout.data.images import read_size
 from patchscout.data.loader import resized_mask
+from patchscout.data.split import evenly_chosen
 from patchscout.monitor import Monitor
-from patchscout.training.subsets import evenly_chosen
 from patchscout.types import Mask, Sample, Split
 
 BASE_PX = 256
