@@ -89,6 +89,7 @@ def test_labels_that_are_there_are_kept_for_testing(train, sample_data, capsys):
     split = read_json(run / "split.json")
     assert split["labeled"] == []
     assert len(split["test"]) == 14  # all twelve defective images, and two normal ones
+    assert PatchScout.load(run, device="cpu").segmenter.novelty_weight == 3.0
     assert main(["evaluate", str(run), str(sample_data), "--quiet"]) == 0
     metrics = read_json(run / "metrics.json")
     assert metrics["num_anomalous"] == 12
@@ -116,15 +117,6 @@ def test_a_held_out_type_where_there_is_none(train, normal_only, capsys):
     status, _ = train(normal_only, "--held-out-type", "scratch")
     assert status == 2
     assert "must be one of the defect types, of which there are none" in capsys.readouterr().err
-
-
-def test_without_labels_novelty_counts_for_more(train, sample_data):
-    for labeled, weight in (("0", 3.0), ("2", 0.35)):
-        status, run = train(sample_data, "--overwrite", labeled=labeled)
-        assert status == 0
-        config = read_json(run / "config.json")["config"]
-        assert config["predictor"]["novelty_weight"] == weight
-        assert PatchScout.load(run, device="cpu").segmenter.novelty_weight == weight
 
 
 def test_the_size_that_was_chosen_is_saved_and_used(sample_data, tiny, tmp_path, normal_only):

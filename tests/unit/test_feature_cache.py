@@ -71,3 +71,8 @@ def test_the_file_is_bounded_and_half_as_large_as_float32(world):
     file = cache._slots._file
     assert file is not None
     assert file.seek(0, os.SEEK_END) == 4 * 2 * (6 * 128**2 + 3 * 64**2) <= 2**20
+
+
+def test_of_no_images_there_are_no_windows(world):
+    fine, coarse = world().cache().windows(torch.arange(0), torch.zeros(0, 2).long(), 8)
+    assert (fine.shape, coarse.shape) == ((0, 6, 8, 8), (0, 3, 8, 8))

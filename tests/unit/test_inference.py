@@ -91,7 +91,7 @@ class Reds(Segmenter):
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "counts"), [(1, [1] * 7), (3, [3, 3, 1]), (4, [4, 4]), (8, [8])]
+    ("batch_size", "counts"), [(1, [1] * 7), (3, [3, 3, 1]), (4, [4, 3]), (8, [7])]
 )
 def test_images_are_scored_a_batch_at_a_time(batch_size, counts):
     images = np.random.default_rng(0).random((7, 16, 32, 3), np.float32)
@@ -100,7 +100,7 @@ def test_images_are_scored_a_batch_at_a_time(batch_size, counts):
     score.batch_size = batch_size
     found = list(score.many(iter(images)))
     np.testing.assert_array_equal(found, images[..., 0])
-    assert model.counts == counts  # full batches, the last one filled up, but for a single image
+    assert model.counts == counts
     np.testing.assert_array_equal(score(images[3]), images[3, ..., 0])
     assert not list(score.many([]))
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from patchscout.networks.autoencoder import FeatureAutoencoder, LevelAutoencoder
-from patchscout.networks.loss_profile import ERROR_FLOOR, LossProfile, log_error
+from patchscout.networks.loss_profile import ERROR_FLOOR, LARGEST, LossProfile, log_error
 
 
 class Turn(LevelAutoencoder):
@@ -66,6 +66,16 @@ def test_features_are_standardized_by_channel():
     assert torch.equal(fine, FEATURES[0])
     torch.testing.assert_close(coarse[:, 0], (FEATURES[1][:, 0] - 1) / 4)
     torch.testing.assert_close(coarse[:, 1], (FEATURES[1][:, 1] + 2) * 2)
+
+
+def test_a_channel_that_hardly_varies_is_cut_off():
+    profile = LossProfile(SNAPSHOTS, [2, 2])
+    for name in ("spread_0", "residual_spread_0"):
+        profile.get_buffer(name).fill_(1e-3)
+    features = profile.standardized([1e3 * FEATURES[0], FEATURES[1]])
+    (fine, coarse) = profile(features)
+    assert fine.features.abs().max() == fine.residual.abs().max() == LARGEST
+    torch.testing.assert_close(coarse.features, FEATURES[1])
 
 
 def test_novelty_is_in_standard_deviations_of_the_last_error():

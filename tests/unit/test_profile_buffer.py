@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from patchscout.backbones import Backbone
 from patchscout.config import ViewSettings
 from patchscout.data.loader import ImageLoader
+from patchscout.networks.autoencoder import FeatureAutoencoder
 from patchscout.networks.loss_profile import LossProfile
 from patchscout.networks.segmenter import Observer, measure_lighting
 from patchscout.training import profile_buffer as module
@@ -62,7 +63,7 @@ class Plain(Observer):
         return self.backbone(images)
 
 
-PROFILES = [LossProfile([], (3, 3)) for _ in range(2)]
+PROFILES = [LossProfile([FeatureAutoencoder((3, 3), 0.0)], (3, 3)) for _ in range(2)]
 PROFILES[1].get_buffer("mean_0").fill_(0.25)  # so that it shows which one was taken
 
 
@@ -181,9 +182,13 @@ def test_of_a_large_view_a_region_is_used_without_its_margins_at_cuts(size):
     assert len(starts) > 5
 
 
-def test_every_region_has_room_for_the_largest_crop():
-    _, found = regions((512, 704), count=40)
-    assert min(part.stop - part.start for region in found for part in region[:2]) >= 192
+@pytest.mark.parametrize("crop_px", [192, 256])
+def test_every_region_has_room_for_a_crop(crop_px):
+    buffer, _ = make((272, 704), crop_px=crop_px)
+    for _ in range(5):
+        buffer.refresh(PROFILES)
+        seen, target = buffer.batch()
+        assert seen.image.shape[-2:] == target.shape[-2:] == (crop_px, crop_px)
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (1000, 1100), (0, 360), (300, 5), (500, 400)])
@@ -222,7 +227,7 @@ def test_sides_follow_their_image_where_cells_are_filled_in_part(world):
     """A view whose sides are odd multiples of 16, with the features of a real backbone."""
     made = world((80, 112), inputs=("features",))
     buffer = ProfileBuffer(made.views(), made.observer, crop_px=64, batch_size=8, seed=0)
-    buffer.refresh([LossProfile([], (6, 3))] * 2)
+    buffer.refresh([LossProfile([FeatureAutoencoder((6, 3), 0.0)], (6, 3))] * 2)
     seen, _ = buffer.batch()
     mean, std = 0.3, 0.1
     for image, fine in zip(seen.image, seen.sides["features"][0], strict=True):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from patchscout.networks.autoencoder import cosine_error
+from patchscout.training.environment import Geometry
 from patchscout.training.profile_trainer import (
     LEARNING_RATE,
     PATCH,
@@ -226,3 +227,7 @@ def test_error_maps_are_the_mean_of_the_levels_at_the_finest(world):
     )
     larger = coarse.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
     torch.testing.assert_close(found, (fine + larger) / 2)
+
+
+def test_a_patch_is_as_large_as_the_walkers_take_it_to_be():
+    assert Geometry().patch == PATCH

@@ -5,7 +5,7 @@ import torch
 
 from patchscout.build import build
 from patchscout.config import preset_config
-from patchscout.networks.tiles import MARGIN_PX, TILE_PX, segment
+from patchscout.networks.tiles import CELL_PX, MARGIN_PX, TILE_PX, segment
 
 
 def make_segmenter(**settings):
@@ -55,4 +55,4 @@ def test_an_image_that_fits_is_scored_whole():
     segmenter.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].shape))
     segment(segmenter, batch)
     assert seen == [batch.shape]
-    assert TILE_PX % 32 == MARGIN_PX % 32 == 0
+    assert TILE_PX % CELL_PX == MARGIN_PX % CELL_PX == 0

@@ -14,6 +14,10 @@ from patchscout.networks.autoencoder import FeatureAutoencoder, cosine_error, le
 ERROR_FLOOR = 0.01
 """Added to errors before the logarithm, so that those near 0 don't stand out."""
 
+LARGEST = 100.0
+"""Features and residuals are cut off at so many spreads: a channel that hardly varies over normal
+images may be thousands off elsewhere, more than half precision holds."""
+
 Maps = Float[Tensor, "batch channels rows columns"]
 
 Level = Float[Tensor, "batch _channels _rows _columns"]
@@ -61,7 +65,7 @@ class LossProfile(nn.Module):
     def standardized(self, features: Sequence[Level]) -> list[Level]:
         """Return features as the autoencoder sees them: mean 0 and spread 1 a channel."""
         return [
-            (one - self._of("mean", level)) / self._of("spread", level)
+            ((one - self._of("mean", level)) / self._of("spread", level)).clamp(-LARGEST, LARGEST)
             for level, one in enumerate(features)
         ]
 
@@ -78,7 +82,7 @@ class LossProfile(nn.Module):
                 reconstruction = level_of(snapshot, level)(one)
                 errors.append(cosine_error(one, reconstruction))
                 residual = one - reconstruction
-            residual = residual / self._of("residual_spread", level)
+            residual = (residual / self._of("residual_spread", level)).clamp(-LARGEST, LARGEST)
             found.append(Profile(one, residual, log_error(torch.stack(errors, dim=1))))
         return found
 

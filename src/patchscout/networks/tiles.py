@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from patchscout.networks.segmenter import measure_lighting
 
+CELL_PX = 32
+"""Side of the coarsest cell of the predictor."""
+
 TILE_PX = 1024
-"""Side of a tile, without its margin; a multiple of the coarsest cell of the predictor, 32."""
+"""Side of a tile, without its margin; a multiple of a cell."""
 
 MARGIN_PX = 320
 """How far around a tile the networks are run too, likewise. Pixels farther away have no influence
@@ -72,4 +75,8 @@ def _spans(side_px: int, tile_px: int, margin_px: int) -> Iterator[Span]:
         return
     for begin in range(0, side_px, tile_px):
         end = min(begin + tile_px, side_px)
-        yield Span(max(begin - margin_px, 0), min(end + margin_px, side_px), begin, end)
+        # Cells begin where those of the whole image do, counted from its other end too: it may be
+        # scored with its mirror image.
+        last = end + margin_px
+        last += (side_px - last) % CELL_PX
+        yield Span(max(begin - margin_px, 0), min(last, side_px), begin, end)

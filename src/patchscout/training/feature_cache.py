@@ -61,9 +61,14 @@ class FeatureCache:
             places: Middle of each square, in cells of the finest level.
             side: In cells of the level itself.
         """
-        found: list[list[Tensor]] = [[] for _ in self._shapes]
+        found = [
+            torch.empty(len(numbers), channels, min(side, rows), min(side, columns))
+            for channels, rows, columns in self._shapes
+        ]
         finest = self._shapes[0][1:]
-        for number, place in zip(numbers.tolist(), places.tolist(), strict=True):
+        for index, (number, place) in enumerate(
+            zip(numbers.tolist(), places.tolist(), strict=True)
+        ):
             for windows, level in zip(found, self._levels(number), strict=True):
                 window = [slice(None)]
                 for cell, finest_side, own_side in zip(place, finest, level.shape[1:], strict=True):
@@ -71,8 +76,8 @@ class FeatureCache:
                     first = cell * own_side // finest_side - size // 2
                     first = min(max(first, 0), own_side - size)
                     window.append(slice(first, first + size))
-                windows.append(level[tuple(window)])
-        return [torch.stack(windows).to(self.loader.device).float() for windows in found]
+                windows[index] = level[tuple(window)]
+        return [windows.to(self.loader.device) for windows in found]
 
     @torch.no_grad()
     def features(self, numbers: Int[Tensor, " batch"] | Sequence[int]) -> list[Level]:

@@ -134,7 +134,8 @@ def _train(
             numbers = picked.numbers[picked.counted]
             patches = autoencoders.gather(numbers, picked.corners[picked.counted])
             credits = meter.credits(patches)
-            figures = {"autoencoder/loss": autoencoders.train(patches, numbers)}
+            loss = autoencoders.train(patches, numbers)
+            figures = {"autoencoder/loss": loss} if len(numbers) else {}
             autoencoders.take_snapshot_if_due()
 
             beta = falling(step, config.sampler.beta_steps)

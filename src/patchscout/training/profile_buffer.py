@@ -22,7 +22,7 @@ CAPACITY = 160
 """Observations that are kept."""
 
 REGION_PX = 288
-"""Longest side of the part of a view that is observed."""
+"""Longest side of the part of a view that is observed, unless a crop needs a longer one."""
 
 MARGIN_PX = 48
 """Width at the cuts of a region, left out again: what is observed there is unlike the inside."""
@@ -63,6 +63,7 @@ class ProfileBuffer:
         self.views = views
         self.observer = observer
         self.crop_px = min(crop_px, *views.loader.image_size)
+        self.region_px = max(REGION_PX, self.crop_px + 2 * MARGIN_PX)
         self.batch_size = batch_size
         self._entries: list[Entry] = []
         self._next = 0
@@ -126,7 +127,8 @@ class ProfileBuffer:
         target = anomalous[self._rng.integers(len(anomalous))].tolist() if has_target else None
         region, inside = [], []
         for axis, side in enumerate(view.mask.shape):
-            size, most = min(side, REGION_PX), side - min(side, REGION_PX)
+            size = min(side, self.region_px)
+            most = side - size
             start = int(self._rng.integers(most + 1))
             if target is not None and most:  # anywhere that has the target clear of the cuts
                 place = int(self._rng.integers(MARGIN_PX, size - MARGIN_PX))
