@@ -128,8 +128,12 @@ class _Argument(NamedTuple):
 
 def _arguments(kind: type) -> Iterator[_Argument]:
     hints = get_type_hints(kind, include_extras=True)
-    meanings = _attribute_docstrings(kind)
-    for field in fields(kind):
+    meanings = {
+        name: text
+        for base in reversed(kind.__mro__[:-1])
+        for name, text in _attribute_docstrings(base).items()
+    }
+    for field in sorted(fields(kind), key=lambda field: field.name not in kind.__annotations__):
         hint, meaning = hints[field.name], meanings.get(field.name, "")
         if get_origin(hint) is Literal:
             meaning += f" *{_one_of(get_args(hint))}*"
