@@ -6,15 +6,15 @@ line (or keyword arguments), the file given with `--config`, the preset.
 
 from __future__ import annotations
 
-import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from patchscout.checks import InputValueError, nearest
-from patchscout.data.yaml_files import read_yaml, shown
+from patchscout.data.yaml_files import read_yaml
 from patchscout.files.seal import check_seal
+from patchscout.text import short_repr, shown
 
 Preset = Literal["fast", "paper"]
 SamplerKind = Literal["policy", "uniform", "error", "ucb"]
@@ -248,7 +248,7 @@ def _from_preset(preset: Any, overrides: dict[str, Any], source: str) -> Config:
     if preset not in get_args(Preset):
         hint = nearest(shown(preset), get_args(Preset)) if isinstance(preset, str) else ""
         raise InputValueError(
-            f"`preset` must be one of {', '.join(get_args(Preset))}; got {_SHORT.repr(preset)}"
+            f"`preset` must be one of {', '.join(get_args(Preset))}; got {short_repr(preset)}"
             f"{hint or '.'}"
         )
     return parse_config({**merged(PRESETS[preset], overrides), "preset": preset}, source)
@@ -336,21 +336,4 @@ def first_problem(error: ValidationError, group: str = "") -> str:
         return message
     if problem["type"] == "value_error":
         return f"`{name}` {message}"
-    return f"`{name}`: {message}; got {_SHORT.repr(problem['input'])}"
-
-
-class _ShortRepr(reprlib.Repr):
-    """Shows the start of a value, without building the text of all of it first."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlevel = 2
-        self.maxdict = self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = 3
-        self.maxstring = self.maxother = 60
-
-    def repr_int(self, x: int, level: int) -> str:
-        """Show a whole number; one of thousands of digits has no `repr`."""
-        return repr(x) if x.bit_length() < 128 else f"a number of {x.bit_length()} bits"
-
-
-_SHORT = _ShortRepr()
+    return f"`{name}`: {message}; got {short_repr(problem['input'])}"
