@@ -10,6 +10,10 @@ from patchscout.data.synthetic import write_sample
 from patchscout.files.output_folder import OutputFolder, check_free
 
 
+SHORT = ("--predictor.updates", "300", "--profile.snapshots", "20", "75", "150")
+"""Less training than by default, enough for the sample: the demo is done in minutes."""
+
+
 def run(arguments: list[str]) -> int:
     """Write a sample, train, evaluate and predict on it."""
     options = parse(DemoArguments, arguments, "patchscout demo")
@@ -22,7 +26,7 @@ def run(arguments: list[str]) -> int:
     again = ["--overwrite"] if options.overwrite else []
     console.print(f"1. A sample of images is in {data}")
     console.print("2. Training")
-    status = train.run([str(data), "--out", str(run), *quiet, *again])
+    status = train.run([str(data), "--out", str(run), *SHORT, *quiet, *again])
     if status:
         return status
     console.print("3. Evaluating on images that were not trained on")
