@@ -81,7 +81,7 @@ def main(out: Path) -> None:
                     labeled_per_type=0,
                     seed=turn,
                     profile={"snapshots": (20, 75, 150)},
-                    sampler={"beta_steps": 150, "pretrained": False},
+                    sampler={"beta_steps": 150},
                     predictor={"updates": 100, "batch_size": 4, "crop_px": 96},
                 )
                 dataset = read_dataset(root, None, None, None, seed=turn, needs_labels=False)

@@ -107,8 +107,6 @@ class SamplerSettings(Settings):
     kind: SamplerKind = "policy"
     """The learned policy, places drawn uniformly or by their error, or an upper-confidence-bound
     rule that balances error and visits."""
-    pretrained: bool = True
-    """Whether the policy starts as it was trained on simulated categories, or at random."""
     beta_steps: Count = 300
     """Steps over which the reward turns from exploration to exploitation."""
 
@@ -127,8 +125,9 @@ class PredictorSettings(Settings):
     """Crops of one update."""
     crop_px: Annotated[int, Field(ge=64, multiple_of=16)] = 192
     """Side of a crop in pixels; at most the image."""
-    flip_tta: bool = False
-    """Whether an image is scored with its mirror image too, at twice the time."""
+    flip_tta: bool = True
+    """Whether an image is scored with its mirror image too, and both are averaged, at twice the
+    time."""
     novelty_weight: Annotated[float, Field(ge=0)] | None = None
     """Weight of the autoencoder's error beside the predictor's log-odds, whose weight is 1; unset:
     0.35, or 3 without labels, where the predictor knows simulated defects alone."""

@@ -11,9 +11,9 @@ from patchscout.training.rewards import IDLE_REWARD
 from patchscout.training.samplers import PolicySampler
 from patchscout.training.structure import gaussian_blur, sobel_magnitude
 
-SIDE = 128
-GEOMETRY = Geometry(window=64, patch=32, stride=16)
-NETWORKS = [lambda: Policy(128, 64, 16), PaperPolicy]
+SIDE = 64
+GEOMETRY = Geometry(window=32, patch=16, stride=8)
+NETWORKS = [lambda: Policy(64, 32, 8), lambda: PaperPolicy(64)]
 CHANNELS = {Policy: 5, PaperPolicy: 6}
 
 
@@ -59,7 +59,7 @@ def structure_found(*, learns, seed):
         own = picked.clone.where(picked.counted, IDLE_REWARD)
         sampler.learn(own, 0.0, environment, is_last=False)
         found.append(picked.clone[picked.counted].mean().item())
-    texture = environment.pool.images[0, :1, :64, :64]
+    texture = environment.pool.images[0, :1, : SIDE // 2, : SIDE // 2]
     best = sobel_magnitude(gaussian_blur(texture)).mean().sigmoid().item()
     return (sum(found[-80:]) / 80 - 0.5) / (best - 0.5)
 
@@ -82,7 +82,7 @@ def best_action_probability(policy, *, learns):
     """Return how probable the one action that is paid becomes."""
     settings = PolicySettings(learning_rate=3e-3, gamma=0.0)
     gradient = PolicyGradient(policy, settings, seed=0, learns=learns)
-    observation = torch.rand(16, CHANNELS[type(policy)], 128, 128)
+    observation = torch.rand(16, CHANNELS[type(policy)], 64, 64)
     for _ in range(30):
         for _ in range(4):
             gradient.note_reward((gradient.act(observation) == 5).float())
@@ -119,8 +119,8 @@ def test_gradients_reach_every_parameter(network):
     before = {name: parameter.clone() for name, parameter in policy.named_parameters()}
     gradient = PolicyGradient(policy, PolicySettings(), seed=0)
     for _ in range(3):
-        gradient.act(torch.rand(8, CHANNELS[type(policy)], 128, 128))
+        gradient.act(torch.rand(8, CHANNELS[type(policy)], 64, 64))
         gradient.note_reward(torch.rand(8))
-    gradient.update(torch.rand(8, CHANNELS[type(policy)], 128, 128))
+    gradient.update(torch.rand(8, CHANNELS[type(policy)], 64, 64))
     for name, parameter in policy.named_parameters():
         assert not torch.equal(parameter, before[name]), name

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from patchscout.paper import PaperSettings
+from patchscout.config import PaperSettings
 from patchscout.paper import settings as numbers
 from patchscout.paper.networks import PaperAutoencoder, PaperPolicy, PaperPredictor
 from patchscout.training.rewards import falling

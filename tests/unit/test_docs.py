@@ -66,6 +66,13 @@ def test_each_setting_has_a_row(name):
     assert row is not None
 
 
+@pytest.mark.parametrize("page", [*GUIDES, ROOT / "docs" / "method.md"], ids=lambda page: page.stem)
+def test_the_settings_that_pages_name_exist(page):
+    groups = "|".join({name.partition(".")[0] for name in setting_names() if "." in name})
+    named = re.findall(rf"`(?:--)?((?:{groups})\.[a-z_]+)[ `]", page.read_text(encoding="utf-8"))
+    assert set(named) <= set(setting_names())
+
+
 @pytest.mark.parametrize("line", commands_shown())
 def test_the_commands_of_the_guides_can_be_typed(line, generator):
     _, name, *arguments = shlex.split(line)

@@ -5,20 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from patchscout.data.mvtec import read_mvtec
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from patchscout.checks import InputValueError
+from patchscout.config import PaperSettings
 from patchscout.data.loader import ImageLoader
-from patchscout.data.mvtec import read_mvtec
 from patchscout.data.split import draw_split
 from patchscout.monitor import Monitor
-from patchscout.paper import PaperSettings, blank_segmenter, train_paper
 from patchscout.paper import settings as numbers
 from patchscout.paper.images import Pool, ProfileBuffer, defects, spread_over_types
 from patchscout.paper.networks import PaperAutoencoder, PaperPolicy, PaperPredictor
-from patchscout.paper.segmenter import draw_masks, loss_profiles
-from patchscout.paper.train import AutoencoderStates, weighted_cross_entropy
+from patchscout.paper.segmenter import blank_segmenter, draw_masks, loss_profiles
+from patchscout.paper.train import AutoencoderStates, train_paper, weighted_cross_entropy
 from patchscout.types import Sample
 
 CPU = torch.device("cpu")
@@ -304,6 +304,7 @@ class Kept(Monitor):
 def train(split, loader, small, monkeypatch):
     monkeypatch.setattr(numbers, "GEOMETRY", replace(numbers.GEOMETRY, num_walkers=4, window=64))
     monkeypatch.setattr(numbers, "FRESH_PROFILES", 1)
+    monkeypatch.setattr(numbers, "NUM_PROFILES", 8)
 
     def train(monitor, **settings):
         return train_paper(split, PaperSettings(**settings), 0, CPU, loader, monitor)

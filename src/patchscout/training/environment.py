@@ -159,6 +159,7 @@ class PatchEnvironment:
         self._sobel = images.new_zeros(walkers, rows, columns)
         self._variance = torch.zeros_like(self._sobel)
         self._blurred_sobel = torch.zeros_like(self._sobel)
+        self._scales = images.new_zeros(walkers, 3)  # mean and spread of brightness, mean error
         self._limit = torch.tensor([rows, columns], device=device) - self.geometry.patch
         self._moves = self.geometry.stride * torch.tensor(DIRECTIONS, device=device)
         self.corners = torch.zeros(walkers, 2, dtype=torch.long, device=device)
@@ -204,16 +205,12 @@ class PatchEnvironment:
         window = self._cut(self._padded, self.geometry.window, offset=0)
         if not relative:
             return window
-        luma, error = grey(self._maps[:, : Channel.ERROR]), self._maps[:, Channel.ERROR]
-        mean, spread, usual = (
-            value[:, None, None]
-            for value in (luma.mean(dim=(1, 2)), luma.std(dim=(1, 2)), error.mean(dim=(1, 2)))
-        )
+        mean, spread, usual = self._scales[:, :, None, None].clamp_min(SMALLEST_SCALE).unbind(dim=1)
         inside = self._cut(self._inside, self.geometry.window, offset=0)[:, 0]
-        brightness = (grey(window[:, : Channel.ERROR]) - mean) / spread.clamp_min(SMALLEST_SCALE)
+        brightness = (grey(window[:, : Channel.ERROR]) - mean) / spread
         channels = [
             brightness * inside,
-            window[:, Channel.ERROR] / usual.clamp_min(SMALLEST_SCALE),
+            window[:, Channel.ERROR] / usual,
             window[:, Channel.VISITS],
             window[:, Channel.STRUCTURE],
             inside,
@@ -266,6 +263,8 @@ class PatchEnvironment:
         self._sobel[which] = sobel_magnitude(luma)
         self._variance[which] = local_variance(luma)
         self._blurred_sobel[which] = sobel_magnitude(gaussian_blur(luma))
+        self._scales[which, 0] = luma.mean(dim=(1, 2))
+        self._scales[which, 1] = luma.std(dim=(1, 2))
         places = torch.rand(len(which), 2, generator=self._rng).to(images.device)
         self.corners[which] = (places * (self._limit + 1)).long()
         self._age[which] = 0
@@ -277,6 +276,7 @@ class PatchEnvironment:
             return
         error = self.error_maps(self.numbers[which], self._maps[which, : Channel.ERROR])
         self._maps[which, Channel.ERROR] = error
+        self._scales[which, 2] = error.mean(dim=(1, 2))
         self._maps[which, Channel.STRUCTURE] = fused_structure_map(
             error, self._variance[which], self._sobel[which]
         )
