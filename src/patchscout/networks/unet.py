@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import cast
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,6 +12,9 @@ from torch.nn import functional as F
 
 NEGATIVE_SLOPE = 0.2
 NUM_LEVELS = 4
+
+RARE = -4.0
+"""Log-odds that the network starts from: few pixels are anomalous."""
 
 Maps = Float[Tensor, "batch channels rows columns"]
 
@@ -53,6 +57,7 @@ class UNet(nn.Module):
         self.narrow = nn.ModuleList(nn.Conv2d(b, a, 1, bias=False) for a, b in upward)
         self.up = nn.ModuleList(_block(a, a) for a, _ in upward)
         self.head = nn.Conv2d(widths[0], 4, 1)
+        nn.init.constant_(cast(Tensor, self.head.bias), RARE)
 
     def forward(self, images: Maps, sides: list[Level]) -> Float[Tensor, "batch height width"]:
         """Return the logit of being anomalous for each pixel.

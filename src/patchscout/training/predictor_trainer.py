@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from patchscout.devices import mixed_precision
 from patchscout.losses import dice_loss
@@ -25,7 +25,7 @@ WEIGHT_DECAY = 1e-2
 DICE_WEIGHT = 0.5
 
 EMA_DECAY = 0.98
-"""Decay of the running average of weights that is kept for scoring."""
+"""Decay of the running average of weights that is kept for scoring; less at first."""
 
 
 class PredictorTrainer:
@@ -43,9 +43,7 @@ class PredictorTrainer:
         self.num_updates = num_updates
         self.num_done = 0
         self.device = next(predictor.parameters()).device
-        self._averaged = AveragedModel(
-            predictor, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY), use_buffers=False
-        )
+        self._averaged = AveragedModel(predictor, avg_fn=_running_average, use_buffers=False)
         self._optimizer = torch.optim.AdamW(
             predictor.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY
         )
@@ -84,6 +82,12 @@ class PredictorTrainer:
         """Return the share of the learning rate at an update."""
         rise = min((update + 1) / max(1, round(WARM_UP * self.num_updates)), 1.0)
         return rise * 0.5 * (1 + math.cos(math.pi * min(update / self.num_updates, 1.0)))
+
+
+def _running_average(averaged: Tensor, latest: Tensor, count: Tensor | int) -> Tensor:
+    """Return the exponential running average, which soon forgets the first weights."""
+    decay = min(EMA_DECAY, (1 + int(count)) / (10 + int(count)))
+    return averaged + (1 - decay) * (latest - averaged)
 
 
 def segmentation_loss(
