@@ -215,10 +215,6 @@ def test_an_image_that_is_damaged_in_the_middle_of_training(
         ),
         (["--sampler.kind", "polcy"], ["--sampler.kind", "'policy', 'uniform'", "'polcy'"]),
         (["--preset", "papr"], ["'papr'", "--preset", "'fast', 'paper'"]),
-<<<<<<< HEAD
-        (["--data.image-size", 100, 64], ["`data.image_size` must be multiples of 16", "Use (96"]),
-=======
->>>>>>> wt-tests
         (["--predictor.crop-px", 72], ["`predictor.crop_px`", "multiple of 16; got 72"]),
         (["--predictor.sees", "erors"], ["`predictor.sees` must name features", "got erors"]),
         (["--profile.snapshots", 9, 3], ["`profile.snapshots` must be ascending", "got (9, 3)"]),

@@ -620,14 +620,10 @@ YAML_SEEDS = (
     ("profile:", "  num_cycles: 2", "  snapshots: [3, 6]", "sampler:", "  kind: uniform"),
     ("data:", "  image_size: [128, 128]", "  normal: good", "  defective: bad", "  masks: masks"),
     ("predictor: {base_channels: 4, sees: [errors]}", "backbone: {name: none}"),
-<<<<<<< HEAD
-    ('{"format_version": 5, "config": {"seed": 1, "views": {}}, "training": null}',),
-=======
     (
         '{"format_version": 5, "config": {"seed": 1, "predictor": {"novelty_weight": 0.5}},'
         ' "training": null}',
     ),
->>>>>>> wt-tests
 )
 
 COMMAND_LINES = (
