@@ -235,13 +235,15 @@ def _surplus(argument: str, arguments: list[str]) -> str:
 
 def _check_options(kind: type, arguments: list[str], see: str) -> None:
     """Refuse an option that the command does not have."""
-    known = {f"--{name}" for name in _options(kind)}
-    known |= {f"--{_negated(name)}" for name in _options(kind)}  # the parser knows which are flags
+    positive = {f"--{name}" for name in _options(kind)}
+    negated = {f"--{_negated(name)}" for name in _options(kind)}
+    known = positive | negated  # the parser knows which are flags
     for argument in _before_dashes(arguments):
         option = argument.partition("=")[0].replace("_", "-")
         if option.startswith("--") and option not in known:
             what = "setting" if "." in option else "argument"
-            raise InputValueError(f"unknown {what} `{option}`{nearest(option, known) or '.'} {see}")
+            meant = nearest(option, negated if "no-" in option else positive)
+            raise InputValueError(f"unknown {what} `{option}`{meant or '.'} {see}")
         if option.startswith("-") and not option.startswith("--") and not _is_number(argument):
             raise InputValueError(f"`{argument}` is {_surplus(argument, arguments)}. {see}")
 

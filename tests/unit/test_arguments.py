@@ -24,26 +24,24 @@ def parsed(*options):
 
 
 def test_a_flag_is_switched_off_and_on():
-    assert parsed().reward.clone is True
-    assert parsed("--reward.no-clone").reward.clone is False
-    assert parsed("--sampler.labeled-in-pool").sampler.labeled_in_pool is True
-    pool = parsed("--preset", "paper", "--sampler.no-labeled-in-pool").sampler.labeled_in_pool
-    assert pool is False
+    assert parsed().predictor.flip_tta is True
+    assert parsed("--predictor.no-flip-tta").predictor.flip_tta is False
+    assert parsed("--backbone.may-download").backbone.may_download is True
 
 
 def test_only_flags_can_be_negated():
     with pytest.raises(InputValueError, match="`--no-seed` is an unknown argument"):
         parsed("--no-seed", "3")
-    with pytest.raises(InputValueError, match=r"did you mean '--reward\.no-clone'"):
-        parsed("--reward.no-clon")
+    with pytest.raises(InputValueError, match=r"did you mean '--predictor\.no-flip-tta'"):
+        parsed("--predictor.no-flip-tt")
 
 
 def test_after_two_dashes_all_is_a_file():
     words = ["run", "--out", "found", "--", "-x.png", "--help", "--out", "--", "-5"]
     images = parse(PredictArguments, words, "patchscout predict").images
     assert images == tuple(map(Path, ("-x.png", "--help", "--out", "--", "-5")))
-    given = parse_train(["--out", "run", "--normality.ranks", "1", "2", "--", "--seed"])
-    assert (given.data, given.settings.normality.ranks) == (Path("--seed"), (1, 2))
+    given = parse_train(["--out", "run", "--profile.snapshots", "1", "2", "--", "--seed"])
+    assert (given.data, given.settings.profile.snapshots) == (Path("--seed"), (1, 2))
 
 
 @pytest.mark.parametrize("name", ["-x.png", "-5.png", "-", "-hx"])
@@ -69,8 +67,8 @@ def test_what_cannot_be_a_path_is_refused():
 
 @pytest.mark.parametrize("number", ["inf", "nan", "1e999"])
 def test_numbers_are_finite(number):
-    with pytest.raises(InputValueError, match=r"`predictor\.learning_rate`: .* finite number"):
-        parsed("--predictor.learning-rate", number)
+    with pytest.raises(InputValueError, match=r"`predictor\.novelty_weight`: .* finite number"):
+        parsed("--predictor.novelty-weight", number)
 
 
 def test_the_last_of_an_option_given_twice_holds_everywhere(tmp_path):

@@ -254,6 +254,6 @@ def test_setting_names_are_those_of_the_command_line():
 
 
 def test_what_each_head_sees():
-    assert preset_config().predictor.heads == [["features"], ["errors"]]
+    assert preset_config().predictor.heads == [["features"], ["residual", "errors"]]
     sees = ["nothing", "residual+errors"]
     assert preset_config(predictor={"sees": sees}).predictor.heads == [[], ["residual", "errors"]]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from patchscout.backbones.identity import Identity
 from patchscout.networks.autoencoder import FeatureAutoencoder
 from patchscout.networks.loss_profile import LossProfile, Profile
 from patchscout.networks.segmenter import (
@@ -43,7 +44,7 @@ def segmenter(world):
 
 def test_the_predictor_sees_the_image_twice_standardized():
     mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([1.0, 2.0, 4.0])
-    seen = Observer(nn.Identity(), (), mean, std).assemble(IMAGES, [])
+    seen = Observer(Identity(), (), mean, std).assemble(IMAGES, [])
     assert seen.sides == {}
     torch.testing.assert_close(seen.image[:, 2], (IMAGES[:, 2] - 0.3) / 4)
     for image, own in zip(IMAGES, seen.image[:, 3:], strict=True):

@@ -45,7 +45,7 @@ def patch_credit(
     before = losses(weights)
     length = torch.stack([weight.norm() for weight in weights.values()]).norm()
     slope = torch.stack([part.norm() for part in gradient.values()]).norm()
-    if not slope > 0:
+    if not slope > 0 or not len(before):
         return torch.zeros_like(before)
     scale = STEP * length / slope
     after = losses({name: weight + scale * gradient[name] for name, weight in weights.items()})
