@@ -118,7 +118,7 @@ class Reds(Segmenter):
     def __init__(self):
         torch.nn.Module.__init__(self)
 
-    def forward(self, images):
+    def forward(self, images, lighting=None):
         return images[:, 0]
 
 facts = ModelFacts(category="reds", threshold=0.5, image_size=(64, 80), pixel_type="uint16")
