@@ -43,6 +43,7 @@ LEARNED_PX = 224
 def convert(model: onnx.ModelProto) -> dict[str, Tensor]:
     """Return the backbone's tensors under their published names."""
     stored = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+    class_position = positions = np.empty(0)
     for node in model.graph.node:  # what multiplies from the right has lost its name
         if node.op_type == "MatMul" and node.input[1] in stored:
             owner = node.name.removesuffix("/MatMul").strip("/").replace("/", ".")
@@ -89,7 +90,8 @@ def difference(model: onnx.ModelProto, backbone: DinoV2Small) -> tuple[float, fl
     theirs = session.run([output], {"input_image": image.numpy()})[0]
     with torch.no_grad():
         ours = backbone.grids(image, (NUM_BLOCKS - 1,))[0].flatten(2).transpose(1, 2).numpy()
-    return float(np.abs(ours - theirs[:, 1:]).max()), float(theirs.std())
+    expected = np.asarray(theirs)
+    return float(np.abs(ours - expected[:, 1:]).max()), float(expected.std())
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ def write_category(folder: Path, name: str, rng: np.random.Generator) -> None:
         corner = rng.integers(limits + 1) if name in TEXTURES else fixed + jitter
         top, left = np.clip(corner, 0, limits)
         part = transform.resize(grey[top : top + side, left : left + side], (SIZE_PX, SIZE_PX))
-        seen = light(part[:, :, None].astype(np.float32) * tint, rng)
+        seen = light(np.asarray(part, np.float32)[:, :, None] * tint, rng)
         path = folder / "train" / "good" / f"{number:03}.png"
         Image.fromarray(np.rint(seen * 255).astype(np.uint8)).save(path)
 

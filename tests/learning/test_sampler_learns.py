@@ -59,7 +59,7 @@ def structure_found(*, learns, seed):
         own = picked.clone.where(picked.counted, IDLE_REWARD)
         sampler.learn(own, 0.0, environment, is_last=False)
         found.append(picked.clone[picked.counted].mean().item())
-    texture = environment.pool.images[0, :1, : SIDE // 2, : SIDE // 2]
+    texture = environment.pool.images[0, :1, : SIDE // 2, : SIDE // 2]  # pyright: ignore
     best = sobel_magnitude(gaussian_blur(texture)).mean().sigmoid().item()
     return (sum(found[-80:]) / 80 - 0.5) / (best - 0.5)
 

@@ -47,7 +47,7 @@ def test_the_settings_decide_what_is_built():
     )
     assert (model.flip_tta, model.novelty_weight) == (True, 0.7)
     assert len(model.profile.snapshots) == 3
-    assert model.predictor.networks[0].head.in_channels == 8
+    assert model.predictor.networks[0].head.in_channels == 8  # pyright: ignore
 
 
 def test_training_and_loading_build_by_it():

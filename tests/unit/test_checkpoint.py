@@ -74,7 +74,7 @@ def test_a_loaded_model_answers_exactly_as_the_saved_one(trained_run, tmp_path):
     assert torch.equal(run.segmenter(IMAGES), saved(IMAGES))
     assert not torch.equal(run.segmenter(IMAGES), fresh(IMAGES))
     assert not any(module.training for module in run.segmenter.modules())
-    assert len(run.segmenter.profile.snapshots) == 3
+    assert len(run.segmenter.profile.snapshots) == 3  # pyright: ignore
     assert run.segmenter.flip_tta
 
 

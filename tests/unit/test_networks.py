@@ -135,7 +135,8 @@ def test_new_networks_follow_the_seed(case):
 @torch.no_grad()
 def test_the_predictor_takes_sides_of_any_multiple_of_16(size):
     network = UNet(6, {1: 7, **SIDES}, 4).eval()
-    assert network(*unet_inputs(*size, {1, *SIDES})).shape == (2, *size)
+    images, sides = unet_inputs(size[0], size[1], {1, *SIDES})
+    assert network(images, sides).shape == (2, *size)
 
 
 @pytest.mark.parametrize("stride", [1, *SIDES])

@@ -197,7 +197,7 @@ def test_profiles_move_with_their_masks_and_old_ones_make_room(split, loader, mo
     def with_mask_as_profile(images):
         return torch.stack([mask.float().expand(10, -1, -1) for _, mask in masks[-len(images) :]])
 
-    counts = []
+    counts, profiles = [], torch.empty(0)
     for _ in range(4):
         buffer.renew(with_mask_as_profile)
         profiles, target = buffer.batch()

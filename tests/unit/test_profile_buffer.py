@@ -168,7 +168,7 @@ def test_of_a_view_that_is_small_all_is_used(size, defect):
 @pytest.mark.parametrize("size", [(512, 512), (64, 800), (304, 288)])
 def test_of_a_large_view_a_region_is_used_without_its_margins_at_cuts(size):
     buffer, found = regions(size)
-    observed = {tuple(images.shape[-2:]) for images in buffer.observer.backbone.seen}
+    observed = {tuple(images.shape[-2:]) for images in buffer.observer.backbone.seen}  # pyright: ignore
     assert observed == {tuple(min(side, module.REGION_PX) for side in size)}
     starts = set()
     for spans in (part[:2] for part in found):
@@ -219,7 +219,7 @@ def test_lighting_is_that_of_the_whole_view():
     buffer, _ = make((512, 704))
     buffer._add(PROFILES, 5)
     expected = [measure_lighting(Places((512, 704)).draw().image[None])[:, :2]] * 5
-    for lighting, other in zip(buffer.observer.lightings, expected, strict=True):
+    for lighting, other in zip(buffer.observer.lightings, expected, strict=True):  # pyright: ignore
         torch.testing.assert_close(lighting[:, :2], other)
 
 
