@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -25,30 +23,6 @@ def resized(
     """Resize maps from the positions of one size (rows, columns) to those of another."""
     rows, columns = map(resampling, old_size, new_size)
     return rows @ maps @ columns.T
-
-
-def resized_to(
-    maps: Float[Tensor, "batch maps old_height old_width"],
-    size: tuple[int, int],
-    rows: slice = slice(None),
-    columns: slice = slice(None),
-) -> Float[Tensor, "batch maps part_height part_width"]:
-    """Resize maps to a size (height, width), or to the given part of what that would be."""
-    # What is traced, to be exported, makes its own matrices; otherwise they are kept, as they are
-    # the same for every image of a size.
-    make = _resampling if torch.compiler.is_compiling() else _kept_resampling
-    matrices = [
-        make(old, new, maps.device)[part]
-        for old, new, part in zip(maps.shape[-2:], size, (rows, columns), strict=True)
-    ]
-    return matrices[0] @ maps @ matrices[1].T
-
-
-def _resampling(old_px: int, new_px: int, device: torch.device) -> Tensor:
-    return resampling(positions(old_px, device), positions(new_px, device))
-
-
-_kept_resampling = cache(_resampling)
 
 
 def resampling(

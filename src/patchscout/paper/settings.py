@@ -9,9 +9,6 @@ from __future__ import annotations
 from patchscout.training.environment import Geometry
 from patchscout.training.policy_gradient import PolicySettings
 
-IMAGE_SIZE = (256, 256)
-"""Height and width in pixels."""
-
 PROFILE_LENGTH = 10
 """T: error maps in a loss profile."""
 

@@ -16,6 +16,7 @@ from patchscout.config import PaperSettings
 from patchscout.data.loader import ImageLoader
 from patchscout.devices import full_precision
 from patchscout.interrupts import heed_again
+from patchscout.losses import weighted_cross_entropy
 from patchscout.monitor import Monitor
 from patchscout.paper import settings as numbers
 from patchscout.paper.images import Pool, ProfileBuffer, defects
@@ -161,15 +162,6 @@ def _train(
             return None
     segmenter = PaperSegmenter(states.complete, masks, copy.deepcopy(predictor))
     return PaperResult(segmenter, num_done, num_done == total)
-
-
-def weighted_cross_entropy(
-    logits: Float[Tensor, "batch height width"],
-    target: Float[Tensor, "batch height width"],
-    alpha: float,
-) -> Tensor:
-    """Return the binary cross-entropy, weight 1 on anomalous pixels and alpha on normal ones."""
-    return F.binary_cross_entropy_with_logits(logits, target, target + alpha * (1 - target))
 
 
 class AutoencoderStates:
