@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from patchscout.config import PaperSettings
+from patchscout.config import PaperSettings, preset_config
 from patchscout.paper import settings as numbers
 from patchscout.paper.networks import PaperAutoencoder, PaperPolicy, PaperPredictor
 from patchscout.training.rewards import falling
@@ -111,7 +111,7 @@ def test_the_policys_layers_and_parameters():
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (numbers.IMAGE_SIZE, (256, 256)),
+        (preset_config("paper").data.image_size, (256, 256)),
         (numbers.GEOMETRY.window, 128),
         (numbers.GEOMETRY.patch, 64),
         (numbers.GEOMETRY.stride, 24),
