@@ -9,7 +9,10 @@ from patchscout.commands.shell import console
 from patchscout.data.synthetic import write_sample
 from patchscout.files.output_folder import OutputFolder, check_free
 
-SHORT = ("--predictor.updates", "300", "--profile.snapshots", "20", "75", "150")
+SHORT = (
+    *("--profile.snapshots", "10", "30", "80"),
+    *("--predictor.updates", "200", "--predictor.crop-px", "128"),
+)
 """Less training than by default, enough for the sample: the demo is done in minutes."""
 
 
