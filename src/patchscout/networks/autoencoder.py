@@ -68,14 +68,19 @@ class FeatureAutoencoder(nn.Module):
 
     def errors(self, features: Sequence[Level]) -> list[Float[Tensor, "batch _rows _columns"]]:
         """Return the reconstruction error of each cell of each level, see `cosine_error`."""
-        return [
-            cosine_error(one, found) for one, found in zip(features, self(features), strict=True)
-        ]
+        return level_errors(features, self(features))
 
 
 def cosine_error(features: Maps, reconstructions: Maps) -> Float[Tensor, "batch rows columns"]:
     """Return 1 - cos(feature, reconstruction) of each cell, in [0, 2]."""
     return 1 - F.cosine_similarity(features, reconstructions, dim=1, eps=1e-6)
+
+
+def level_errors(
+    features: Sequence[Level], reconstructions: Sequence[Level]
+) -> list[Float[Tensor, "batch _rows _columns"]]:
+    """Return the `cosine_error` of each level."""
+    return [cosine_error(one, found) for one, found in zip(features, reconstructions, strict=True)]
 
 
 def level_of(autoencoder: FeatureAutoencoder, number: int) -> LevelAutoencoder:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from patchscout.networks.autoencoder import FeatureAutoencoder, cosine_error, level_of
+from patchscout.networks.autoencoder import FeatureAutoencoder, Level, cosine_error, level_of
 
 ERROR_FLOOR = 0.01
 """Added to errors before the logarithm, so that those near 0 don't stand out."""
@@ -19,9 +19,6 @@ LARGEST = 100.0
 images may be thousands off elsewhere, more than half precision holds."""
 
 Maps = Float[Tensor, "batch channels rows columns"]
-
-Level = Float[Tensor, "batch _channels _rows _columns"]
-"""Maps of one level among several, whose sizes differ."""
 
 
 class Profile(NamedTuple):

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from patchscout.backbones import Backbone
-from patchscout.networks.loss_profile import Level, LossProfile, Profile
+from patchscout.networks.autoencoder import Level
+from patchscout.networks.loss_profile import LossProfile, Profile
 from patchscout.networks.unet import UNet
 
 Images = Float[Tensor, "batch 3 height width"]
@@ -209,10 +210,9 @@ def novelty_map(
     """
     levels = [_pooled(one) for one in profile.novelty(profiles)]
     finest = levels[0].shape[-2:]
-    weights = torch.tensor(profile.channels) / sum(profile.channels)
     total = sum(
-        weight * F.interpolate(one, size=finest, mode="bilinear")
-        for weight, one in zip(weights.tolist(), levels, strict=True)
+        count / sum(profile.channels) * F.interpolate(one, size=finest, mode="bilinear")
+        for count, one in zip(profile.channels, levels, strict=True)
     )
     assert isinstance(total, Tensor)
     return F.interpolate(total, size=images.shape[-2:], mode="bilinear").squeeze(1)

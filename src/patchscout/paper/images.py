@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,6 +14,8 @@ from patchscout.data.augment import Augmentation, draw_augmentation
 from patchscout.data.loader import ImageLoader
 from patchscout.paper import settings as numbers
 from patchscout.paper.networks import Images
+from patchscout.training.reward_meter import square_about
+from patchscout.training.views import spread_over_types
 from patchscout.types import Sample, Split
 
 Target = Bool[Tensor, "height width"]
@@ -94,28 +96,10 @@ def defects(
     squares = []
     for sample in spread_over_types(labeled, numbers.REWARD_IMAGES):
         image, mask = loader.image(sample), loader.mask(sample)
-        places = mask.nonzero().float()
-        middle = places.mean(dim=0).tolist() if len(places) else (0, 0)
-        window = []
-        for center, side in zip(middle, mask.shape, strict=True):
-            size = min(numbers.REWARD_PX, side)
-            start = min(max(round(center) - size // 2, 0), side - size)
-            window.append(slice(start, start + size))
-        rows, columns = window
+        rows, columns = square_about(mask, numbers.REWARD_PX)
         squares.append((image[:, rows, columns], mask[rows, columns].float()))
     images, masks = (torch.stack(parts) for parts in zip(*squares, strict=True))
     return images, masks
-
-
-def spread_over_types(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """Return up to `count` samples, taking one of each defect type in turn."""
-    seen: Counter[str] = Counter()
-    turns = []
-    for sample in samples:
-        turns.append(seen[sample.defect_type])
-        seen[sample.defect_type] += 1
-    order = sorted(range(len(samples)), key=turns.__getitem__)
-    return [samples[number] for number in order[:count]]
 
 
 def _augmentation(rng: np.random.Generator) -> Augmentation:

@@ -13,14 +13,12 @@ from torch import Tensor
 
 from patchscout.data.loader import ImageLoader
 from patchscout.data.slots import FileSlots
+from patchscout.networks.autoencoder import Level
 from patchscout.networks.segmenter import Observer
 from patchscout.types import Sample
 
 KEPT_AT_HAND = 64
 """Images whose features are kept in memory: those that walkers are on, and some more."""
-
-Level = Float[Tensor, "batch _channels _rows _columns"]
-"""Maps of one level among several, whose sizes differ."""
 
 
 class FeatureCache:

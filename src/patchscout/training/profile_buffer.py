@@ -73,7 +73,7 @@ class ProfileBuffer:
     def refresh(self, profiles: Sequence[LossProfile]) -> None:
         """Replace the oldest entries by new ones, one for each call; at first add twice as many.
 
-        They are made several at a time, which is faster, so most calls leave the entries alone.
+        They are made several at a time, so most calls leave the entries alone.
 
         Args:
             profiles: One for each fold of the normal images.

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from patchscout.data.split import evenly_chosen
-from patchscout.networks.autoencoder import FeatureAutoencoder, patch_losses
+from patchscout.networks.autoencoder import FeatureAutoencoder, Level, patch_losses
 from patchscout.networks.loss_profile import LossProfile
 from patchscout.training.feature_cache import FeatureCache
 from patchscout.training.views import NUM_FOLDS, fold_of
@@ -31,9 +31,6 @@ STATISTICS_IMAGES = 64
 """At most so many normal images that means and spreads are measured on."""
 
 SMALLEST_SPREAD = 1e-3
-
-Level = Float[Tensor, "batch _channels _rows _columns"]
-"""Maps of one level among several, whose sizes differ."""
 
 WHOLE = NUM_FOLDS
 """Number of the autoencoder that is trained on all images, after those of the folds."""

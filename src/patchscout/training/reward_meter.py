@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.func import functional_call
 
-from patchscout.networks.autoencoder import cosine_error, patch_losses
+from patchscout.networks.autoencoder import level_errors, patch_losses
 from patchscout.networks.segmenter import Observer, measure_lighting
 from patchscout.training.patch_credit import patch_credit
 from patchscout.training.predictor_trainer import PredictorTrainer
@@ -67,8 +67,7 @@ class RewardMeter:
 
         def losses(moved: Mapping[str, Tensor]) -> Float[Tensor, " batch"]:
             found = functional_call(autoencoder, dict(moved), (patches,))
-            errors = [cosine_error(one, made) for one, made in zip(patches, found, strict=True)]
-            return patch_losses(errors)
+            return patch_losses(level_errors(patches, found))
 
         return patch_credit(losses, weights, dict(zip(weights, slopes, strict=True)))
 
@@ -87,7 +86,7 @@ class RewardMeter:
     @torch.no_grad()
     def _look_at(self, defects: Sequence[Defect], observer: Observer) -> None:
         self._observer = observer
-        squares = [_about_defect(mask) for _, mask in defects]
+        squares = [square_about(mask, PROBE_PX) for _, mask in defects]
         self._images, masks = (
             torch.stack([part[..., *square] for part, square in zip(parts, squares, strict=True)])
             for parts in zip(*defects, strict=True)
@@ -97,13 +96,13 @@ class RewardMeter:
         self._features = observer.features(self._images, self._lighting)
 
 
-def _about_defect(mask: Bool[Tensor, "height width"]) -> tuple[slice, slice]:
-    """Return the square about the middle of a mask's pixels."""
+def square_about(mask: Bool[Tensor, "height width"], side_px: int) -> tuple[slice, slice]:
+    """Return the square of a side, at most the image, about the middle of a mask's pixels."""
     rows_and_columns = mask.nonzero().float()
     middle = rows_and_columns.mean(dim=0) if len(rows_and_columns) else torch.zeros(2)
     window: list[slice] = []
     for center, side in zip(middle.tolist(), mask.shape, strict=True):
-        size = min(PROBE_PX, side)
+        size = min(side_px, side)
         start = min(max(round(center) - size // 2, 0), side - size)
         window.append(slice(start, start + size))
     return window[0], window[1]

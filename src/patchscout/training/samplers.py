@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from patchscout.config import SamplerKind
 from patchscout.networks.policy import STOP, Policy, PolicyNetwork
 from patchscout.training.environment import (
     Channel,
@@ -20,8 +21,6 @@ from patchscout.training.environment import (
     Picked,
 )
 from patchscout.training.policy_gradient import PolicyGradient, PolicySettings
-
-SamplerKind = Literal["policy", "uniform", "error", "ucb"]
 
 RENEWAL_PROBABILITY = 1 / 9
 """How often a placing sampler leaves an image: as often as a policy of nine equal actions."""
