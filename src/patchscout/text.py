@@ -23,7 +23,7 @@ _MARKDOWN = re.compile(
     r"|(?<=www)\.|(?<=WWW)\."
     rf"|(?<!{_ALNUM})_|_(?!{_ALNUM})"  # emphasis; not in a word
     rf"|^[-+=:]|(?<=\d)[.)](?!{_ALNUM})"  # lists, rules and underlines
-    r"|^ | $"
+    r"|^\s|\s$"  # renderers strip every kind of space
 )
 _PLAIN = re.compile(rf"{_ALNUM}[\w ./+=,()-]*")
 """What a code span shows as it is, in a table too."""

@@ -82,6 +82,8 @@ def test_what_is_printable_can_be_encoded_and_is_one_line(name):
 @example("    x")
 @example("---")
 @example("a\n\n# b")
+@example("\xa0")
+@example("\u2003a\u3000")
 @example("<img src=x onerror=alert(1)>")
 @example("&#60;b&#62;")
 @given(NAMES)
