@@ -47,6 +47,10 @@ class DataSettings(Settings):
     """Folder of defective images; its sub-folders, if any, name the defect types."""
     masks: str | None = None
     """Folder of mask images or LabelMe JSON files, or one COCO JSON file."""
+    roi: str | None = None
+    """Region of interest: a mask image, white inside, or polygons as a LabelMe or COCO file."""
+    ignore: str | None = None
+    """What is left out of it: a mask image, white where nothing is looked at, or polygons."""
     image_size: tuple[Side, Side] | None = None
     """Height and width in pixels that images are resized to, multiples of 16; unset: chosen from
     the shape of the normal images and the thickness of the labeled defects."""
@@ -61,6 +65,11 @@ class DataSettings(Settings):
             suggestion = tuple(max(64, round(side / 16) * 16) for side in size)
             raise ValueError(f"must be multiples of 16; got {size}. Use {suggestion}")
         return size
+
+    @property
+    def has_region(self) -> bool:
+        """Whether only part of the image is looked at."""
+        return self.roi is not None or self.ignore is not None
 
     @property
     def working_size(self) -> tuple[int, int]:
@@ -201,7 +210,12 @@ class Config(Settings):
     paper: PaperSettings = PaperSettings()
 
     @model_validator(mode="after")
-    def _has_the_papers_size(self) -> Config:
+    def _fits_the_paper(self) -> Config:
+        if self.preset == "paper" and self.data.has_region:
+            raise ValueError(
+                "`data.roi` and `data.ignore` are not for `--preset paper`. Leave them out, or use"
+                " the `fast` preset"
+            )
         if self.preset == "paper" and self.data.image_size not in (None, (256, 256)):
             raise ValueError(
                 f"`data.image_size` is (256, 256) with `--preset paper`; got {self.data.image_size}"

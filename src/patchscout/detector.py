@@ -21,8 +21,9 @@ from patchscout.checkpoint import (
 )
 from patchscout.checks import InputNotFoundError, InputTypeError, InputValueError
 from patchscout.config import Config, preset_config
-from patchscout.data.images import to_image
+from patchscout.data.images import resize_mask, to_image
 from patchscout.data.layout import check_dataset, read_dataset
+from patchscout.data.region import limited, read_region
 from patchscout.data.split import draw_split, images_of_split, parse_split, split_json
 from patchscout.devices import choose_device
 from patchscout.evaluation import EvaluationSize, evaluate
@@ -88,9 +89,13 @@ class PatchScout:
         """
         monitor = monitor or Monitor()
         dataset, drawn = self.prepare(data, monitor)
-        split = split or drawn
+        region = drawn.train_normal[0].region
+        split = limited(split or drawn, region, monitor)
         started = time.monotonic()
         config = adapt(self._settings, split)
+        if region is not None:  # as the model will have it
+            region = resize_mask(region, config.data.working_size)
+            split = limited(split, region, monitor)
         split = without_vanished(split, config.data.working_size, dataset.root, monitor)
         train_model = paper.train if config.preset == "paper" else train
         result = train_model(config, split, self.device, monitor)
@@ -123,6 +128,13 @@ class PatchScout:
         """Read and check a data set and draw its split, without training."""
         dataset = data if isinstance(data, Dataset) else self._read(data)
         check_dataset(dataset, monitor)
+        region = read_region(
+            dataset.root,
+            self.config.data.roi,
+            self.config.data.ignore,
+            (*dataset.train_normal, *dataset.test_normal, *dataset.anomalous),
+        )
+        dataset = limited(dataset, region, monitor or Monitor())
         split = draw_split(
             dataset,
             labeled_per_type=self.config.labeled_per_type,
@@ -203,7 +215,10 @@ class PatchScout:
         """
         dataset = data if isinstance(data, Dataset) else self._read(data)
         if self._loaded_from is not None:
-            self.split = parse_split(self._known_split(), self._split_path, dataset)
+            split = parse_split(self._known_split(), self._split_path, dataset)
+            region = getattr(self.segmenter, "region", None)
+            inside = None if region is None else region.cpu().numpy()
+            self.split = limited(split, inside, Monitor())
         elif self.split is None or self.dataset is None:
             raise _untrained()
         elif dataset.root.resolve() != self.dataset.root.resolve():

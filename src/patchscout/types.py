@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -45,11 +45,13 @@ class Sample:
         image_path: The image file.
         defect_type: `"good"` for a normal image, else the name of its defect type.
         mask: Where the mask comes from; None for a normal image, whose mask is empty.
+        region: What is looked at, at any size; None for all of the image.
     """
 
     image_path: Path
     defect_type: str = NORMAL
     mask: MaskSource | None = None
+    region: Mask | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_anomalous(self) -> bool:

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from patchscout.data.loader import ImageLoader
 from patchscout.monitor import Monitor
-from patchscout.training.loop import ImagePool, color_statistics, tell_if_dark
+from patchscout.training.colors import color_statistics, tell_if_dark
+from patchscout.training.loop import ImagePool
 from patchscout.types import Sample
 
 HEIGHT, WIDTH = 96, 128

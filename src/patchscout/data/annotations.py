@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, PlainValidator
 
 from patchscout.checks import InputValueError
 from patchscout.data.drawing import FARTHEST_PX, Circle, Polygon, Shape, draw_shapes
-from patchscout.data.images import read_image
+from patchscout.data.images import read_image, resize_nearest
 from patchscout.data.json_files import (
     Side,
     Text,
@@ -146,10 +146,14 @@ class _LabelMeShape(BaseModel):
 
 
 def read_mask(sample: Sample, image_size: tuple[int, int]) -> Mask:
-    """Return the mask of a sample whose image has `image_size` (height, width); empty if normal."""
+    """Return the mask of a sample whose image has `image_size` (height, width); empty if normal.
+
+    What lies outside of the sample's region is left out.
+    """
     if sample.mask is None:
         return np.zeros(image_size, bool)
-    return sample.mask.read(image_size)
+    mask = sample.mask.read(image_size)
+    return mask if sample.region is None else mask & resize_nearest(sample.region, image_size)
 
 
 def check_size(
