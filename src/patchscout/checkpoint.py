@@ -23,6 +23,7 @@ from patchscout.build import build
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
 from patchscout.config import Config, parse_config
 from patchscout.data.json_files import Text
+from patchscout.drift import NormalRange
 from patchscout.exported import SUFFIXES
 from patchscout.files.atomic import json_text, write_new
 from patchscout.files.output_folder import OutputFolder, recover, staged
@@ -77,6 +78,7 @@ class TrainingRecord:
         is_complete: False if training was interrupted.
         num_normal_scored: Normal images that the threshold was chosen on.
         num_false_alarms: How many of these it calls defective.
+        normal_range: Statistics of normal training images; None of fewer than five.
     """
 
     category: Text
@@ -90,6 +92,7 @@ class TrainingRecord:
     is_complete: StrictBool
     num_normal_scored: Count
     num_false_alarms: Count
+    normal_range: NormalRange | None = None
 
 
 _RECORD = TypeAdapter(TrainingRecord)

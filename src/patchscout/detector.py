@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -21,11 +22,18 @@ from patchscout.checkpoint import (
 )
 from patchscout.checks import InputNotFoundError, InputTypeError, InputValueError
 from patchscout.config import Config, preset_config
-from patchscout.data.images import resize_mask, to_image
+from patchscout.data.images import read_image, resize_mask, to_image
 from patchscout.data.layout import check_dataset, read_dataset
 from patchscout.data.region import limited, read_region
-from patchscout.data.split import draw_split, images_of_split, parse_split, split_json
+from patchscout.data.split import (
+    draw_split,
+    evenly_chosen,
+    images_of_split,
+    parse_split,
+    split_json,
+)
 from patchscout.devices import choose_device
+from patchscout.drift import MOST_IMAGES, NormalRange, measure
 from patchscout.evaluation import EvaluationSize, evaluate
 from patchscout.export import Parity, export_model
 from patchscout.exported import ExportFormat, ModelFacts, PixelType
@@ -36,7 +44,7 @@ from patchscout.paper import fit as paper
 from patchscout.training.adaptation import adapt
 from patchscout.training.loop import train
 from patchscout.training.working_size import without_vanished
-from patchscout.types import Dataset, Image, Prediction, Split, make_prediction
+from patchscout.types import Dataset, Image, Mask, Prediction, Split, make_prediction
 
 AnyImage = np.ndarray | PIL.Image.Image | str | Path
 """An RGB or grey array, a Pillow image, or the path of an image file."""
@@ -97,6 +105,7 @@ class PatchScout:
             region = resize_mask(region, config.data.working_size)
             split = limited(split, region, monitor)
         split = without_vanished(split, config.data.working_size, dataset.root, monitor)
+        normal_range = _measure_normal(split, config.data.working_size, monitor)
         train_model = paper.train if config.preset == "paper" else train
         result = train_model(config, split, self.device, monitor)
         self.config = config
@@ -119,6 +128,7 @@ class PatchScout:
             num_steps=result.num_steps,
             seconds=round(time.monotonic() - started, 1),
             is_complete=result.is_complete,
+            normal_range=normal_range,
         )
         return self
 
@@ -216,9 +226,7 @@ class PatchScout:
         dataset = data if isinstance(data, Dataset) else self._read(data)
         if self._loaded_from is not None:
             split = parse_split(self._known_split(), self._split_path, dataset)
-            region = getattr(self.segmenter, "region", None)
-            inside = None if region is None else region.cpu().numpy()
-            self.split = limited(split, inside, Monitor())
+            self.split = limited(split, self._region, Monitor())
         elif self.split is None or self.dataset is None:
             raise _untrained()
         elif dataset.root.resolve() != self.dataset.root.resolve():
@@ -273,6 +281,7 @@ class PatchScout:
             threshold=self.threshold,
             image_size=self.config.data.working_size,
             pixel_type=pixel_type,
+            normal_range=self.record.normal_range,
         )
         arrays = [to_image(image) for image in images]
         names = [
@@ -382,17 +391,33 @@ class PatchScout:
 
     def _predict_all(self, images: Iterable[object]) -> list[Prediction]:
         own_sizes: list[tuple[int, int]] = []
+        changes: list[tuple[str, ...]] = []
+        normal_range, region = self.record.normal_range, self._region
 
         def arrays() -> Iterator[Image]:
             for image in images:
                 array = to_image(image)
                 own_sizes.append((array.shape[0], array.shape[1]))
+                if normal_range is None:
+                    changes.append(())
+                else:
+                    measured = measure(array, self.config.data.working_size, region)
+                    changes.append(normal_range.changes(measured))
                 yield array
 
         return [
-            make_prediction(resize_map(anomaly_map, own_sizes[number]), self.threshold)
+            replace(
+                make_prediction(resize_map(anomaly_map, own_sizes[number]), self.threshold),
+                unlike_training=changes[number],
+            )
             for number, anomaly_map in enumerate(self._score.many(arrays()))
         ]
+
+    @property
+    def _region(self) -> Mask | None:
+        """What is looked at, at the working size; None for all of the image."""
+        region = getattr(self.segmenter, "region", None)
+        return None if region is None else region.cpu().numpy()
 
     @property
     def _score(self) -> Scorer:
@@ -400,6 +425,17 @@ class PatchScout:
         if self._scorer is None:
             self._scorer = Scorer(self.segmenter, self.config.data.working_size, self.device)
         return self._scorer
+
+
+def _measure_normal(
+    split: Split, working_size: tuple[int, int], monitor: Monitor
+) -> NormalRange | None:
+    samples = evenly_chosen(split.train_normal, MOST_IMAGES)
+    measured = [
+        measure(read_image(sample.image_path), working_size, sample.region)
+        for sample in monitor.track(samples, "measuring the images", len(samples), "image")
+    ]
+    return NormalRange.of(measured)
 
 
 def _untrained() -> InputValueError:

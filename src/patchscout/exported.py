@@ -10,6 +10,7 @@ import html
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +20,7 @@ from jaxtyping import Bool, Float, UInt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from patchscout.checks import InputNotFoundError, InputValueError
+from patchscout.drift import NormalRange, measure
 from patchscout.files.seal import BLANK_SEAL, check_seal, sha256
 from patchscout.text import shown
 from patchscout.types import Image, Prediction, make_prediction
@@ -59,6 +61,7 @@ class ModelFacts(BaseModel):
         threshold: The decision threshold, in [0, 1].
         image_size: Height and width in pixels that it works at.
         pixel_type: What the values of an image must be.
+        normal_range: Statistics of normal training images, see `drift`.
         format_version: Of these facts.
         seal: The digest of the file that holds them, see `files.seal`.
         weights_sha256: The digest of the file of the weights, where it is another one.
@@ -70,6 +73,7 @@ class ModelFacts(BaseModel):
     threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
     image_size: tuple[Side, Side]
     pixel_type: PixelType = "uint8"
+    normal_range: NormalRange | None = None
     format_version: Annotated[int, Field(ge=FORMAT_VERSION, le=FORMAT_VERSION)] = FORMAT_VERSION
     seal: str = BLANK_SEAL
     weights_sha256: str | None = None
@@ -165,7 +169,11 @@ class ExportedModel:
                 "The exported model gives a mask or a score that is not that of its anomaly map at"
                 f" the threshold {found.threshold:g}: it was changed. Export it again."
             )
-        return found
+        known = self.facts.normal_range
+        if known is None:
+            return found
+        measured = measure(image, self.facts.image_size, found.anomaly_map > 0)
+        return replace(found, unlike_training=known.changes(measured))
 
 
 def _read_onnx(path: Path, content: bytes, num_threads: int | None) -> tuple[Run, ModelFacts]:

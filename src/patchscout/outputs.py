@@ -34,6 +34,7 @@ _COLUMNS: tuple[str, ...] = (
     "area_px",
     "area_percent",
     "regions",
+    "unlike_training",
     "output",
 )
 
@@ -190,6 +191,7 @@ def _row(path: Path, prediction: Prediction, output: str) -> dict[str, Any]:
         "area_px": area_px,
         "area_percent": round(100 * area_px / prediction.pred_mask.size, 6),
         "regions": boxes(prediction.pred_mask),
+        "unlike_training": "; ".join(prediction.unlike_training),
         "output": output,
     }
 

@@ -112,12 +112,14 @@ class Prediction:
         pred_mask: (height, width) bool, `anomaly_map >= threshold`.
         pred_score: The largest value of the anomaly map.
         threshold: The decision threshold that the mask was made with.
+        unlike_training: What of the whole image is unlike the normal training images, see `drift`.
     """
 
     anomaly_map: AnomalyMap
     pred_mask: Mask
     pred_score: float
     threshold: float
+    unlike_training: tuple[str, ...] = ()
 
     @property
     def is_anomalous(self) -> bool:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,8 @@ def test_the_files_of_an_image_hold_what_was_found(tmp_path: Path) -> None:
 
 def test_both_tables_hold_the_same_rows(tmp_path: Path) -> None:
     with PredictionWriter(tmp_path) as writer:
-        writer.write(Path('odd, "name".png'), IMAGE, _prediction())
+        changed = replace(_prediction(), unlike_training=("darker", "blurred"))
+        writer.write(Path('odd, "name".png'), IMAGE, changed)
         writer.write(Path("b.png"), IMAGE, _prediction(peak=0.25))
     rows = json.loads((tmp_path / "predictions.json").read_text())
     assert rows == [
@@ -77,6 +79,7 @@ def test_both_tables_hold_the_same_rows(tmp_path: Path) -> None:
             "area_px": 6,
             "area_percent": 10.0,  # 6 of 60
             "regions": [[2, 1, 3, 2]],
+            "unlike_training": "darker; blurred",
             "output": 'odd, "name"',
         },
         {
@@ -87,16 +90,15 @@ def test_both_tables_hold_the_same_rows(tmp_path: Path) -> None:
             "area_px": 0,
             "area_percent": 0.0,
             "regions": [],
+            "unlike_training": "",
             "output": "b",
         },
     ]
     with (tmp_path / "predictions.csv").open(newline="") as file:
         read = list(csv.DictReader(file))
+    as_text = ("path", "unlike_training", "output")
     as_json = [
-        {
-            name: value if name in ("path", "output") else json.loads(value)
-            for name, value in row.items()
-        }
+        {name: value if name in as_text else json.loads(value) for name, value in row.items()}
         for row in read
     ]
     assert as_json == rows
