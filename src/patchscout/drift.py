@@ -25,14 +25,14 @@ FEWEST_IMAGES = 5
 MOST_IMAGES = 100
 """At most so many normal images, evenly chosen, are measured."""
 
-TWELVE_BITS = 4095 / 65535
-"""The largest value of a camera of 12 bits whose values are stored in 16 without scaling."""
+TWELVE_BITS = 4096 / 65535
+"""More than a camera of 12 bits gives whose values are stored in 16 without scaling."""
 
 MOST_VALUES = 100_000
 """About so many of them are looked at, evenly chosen."""
 
-SMALLEST = 1 / 255
-"""Added before logarithms and divisions."""
+SMALLEST = 1e-5
+"""Added before logarithms and divisions; less than any camera tells apart."""
 
 SLACK, SLACK_OF_FEW = 0.5, 15.0
 """A range is extended either way by its width times the first, and the second over the number of
@@ -126,11 +126,11 @@ def measure(
     if inside is not None:
         chosen = cv2.resize(inside.astype(np.uint8), side, interpolation=cv2.INTER_NEAREST) > 0
         grey, edges, spread = (values[chosen] for values in (grey, edges, spread))
-    mean, deviation = float(grey.mean()) + SMALLEST, float(grey.std()) + SMALLEST / 16
+    mean, deviation = float(grey.mean()) + SMALLEST, float(grey.std()) + SMALLEST
     return {
         "brightness": math.log(mean),
         "contrast": math.log(deviation / mean),
-        "sharpness": math.log((float(edges.mean()) + SMALLEST / 16) / deviation),
+        "sharpness": math.log((float(edges.mean()) + SMALLEST) / deviation),
         "color": float(spread.mean()) / mean,
         "shape": math.log(height / width),
         "size": math.log(height * width) / 2,
