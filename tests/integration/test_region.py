@@ -61,11 +61,11 @@ def test_a_defect_inside_is_found_and_outside_is_zero(data, region_run):
     for number in range(4):
         found = scout.predict(data / f"test/inside/{number}.png").anomaly_map
         assert found[:, INSIDE:].max() == 0 < found[:, :INSIDE].min()
-        row, column = np.unravel_index(found.argmax(), found.shape)
-        assert 36 <= row <= 68
-        assert 6 + 15 * number <= column <= 38 + 15 * number
+        spot = np.zeros_like(found, bool)
+        spot[40:64, 10 + 15 * number : 34 + 15 * number] = True
+        assert found[spot].mean() > found[~spot][found[~spot] > 0].mean() + 0.01
         outside = scout.predict(data / f"test/outside/{number}.png").anomaly_map
-        assert outside.max() < found.max()
+        assert outside.max() < 0.6 * found.max()
 
 
 def test_defects_outside_are_in_no_split_and_the_region_file_is_needed_no_more(data, region_run):
@@ -84,7 +84,7 @@ def test_an_export_carries_the_region(data, region_run, tmp_path):
     pytest.importorskip("onnxruntime")
     path = tmp_path / "model.onnx"
     images = [data / "test/inside/0.png", data / "test/outside/0.png"]
-    command = [sys.executable, "-m", "patchscout", "export", region_run, *images, "--out", path]
+    command = [sys.executable, "-m", "patchscout.cli", "export", region_run, *images, "--out", path]
     made = subprocess.run(command, capture_output=True, text=True, check=False)  # see test_export
     assert made.returncode == 0, made.stderr
     scout, exported = PatchScout.load(region_run), ExportedModel.load(path)
