@@ -107,6 +107,21 @@ def test_the_file_asks_for_no_newer_runtime_than_it_needs(onnx_file):
     assert not any(node.metadata_props for node in model.graph.node)
 
 
+DINOV2 = """
+import torch
+from patchscout.backbones import make_backbone
+
+backbone = make_backbone("dinov2_small", pretrained=False)
+sizes = {0: torch.export.Dim("batch"), 2: None, 3: None}
+torch.export.export(backbone, (torch.zeros(2, 3, 64, 64),), dynamic_shapes=(sizes,))
+"""
+
+
+def test_a_transformer_is_exported_for_any_number_of_images():
+    done = python(DINOV2)
+    assert done.returncode == 0, done.stderr
+
+
 REDS = """
 import sys
 from pathlib import Path
