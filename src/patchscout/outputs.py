@@ -204,7 +204,9 @@ def _cell(value: Any) -> str:
 
 def _row(path: Path, found: Prediction, output: str) -> dict[str, Any]:
     """Return the row of one image."""
-    decision, regions = found.decision, [_region_row(found, one) for one in found.regions]
+    decision = found.decision
+    pixel_mm = decision.asked.pixel_size_mm
+    regions = [_region_row(region, pixel_mm) for region in found.regions]
     area_px = sum(region["area_px"] for region in regions)
     row = {
         "path": str(path),
@@ -217,15 +219,14 @@ def _row(path: Path, found: Prediction, output: str) -> dict[str, Any]:
         "area_percent": round(100 * area_px / found.pred_mask.size, 6),
     }
     for name in ("area_px", "length_px", "area_mm2", "length_mm"):
-        is_known = name.endswith("px") or decision.asked.pixel_size is not None
+        is_known = name.endswith("px") or pixel_mm is not None
         largest = max((region[name] for region in regions), default=0) if is_known else None
         row[f"largest_{name}"] = largest
     return row | {"regions": regions, "output": output}
 
 
-def _region_row(found: Prediction, region: Region) -> dict[str, Any]:
+def _region_row(region: Region, pixel_mm: float | None) -> dict[str, Any]:
     """Return the row of a region; without the size of a pixel, what is in mm is None."""
-    pixel_mm = found.decision.asked.pixel_size_mm
     in_mm = {"area_mm2": None, "length_mm": None}
     if pixel_mm is not None:
         in_mm = {

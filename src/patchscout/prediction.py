@@ -61,12 +61,11 @@ class Prediction:
     def is_anomalous(self) -> bool:
         """Whether the score reaches the image threshold, and a region is as large as the rules."""
         asked = self.decision.asked
-        return self.image_score >= self.decision.image_threshold and (
-            not asked.has_rules
-            or any(
-                region.area_px >= asked.min_area_px and region.length_px >= asked.min_length_px
-                for region in self.regions
-            )
+        if self.image_score < self.decision.image_threshold:
+            return False
+        area_px, length_px = asked.min_area_px, asked.min_length_px
+        return not asked.has_rules or any(
+            region.area_px >= area_px and region.length_px >= length_px for region in self.regions
         )
 
     @cached_property
