@@ -1,6 +1,7 @@
 """Score one image with ONNX Runtime alone: no PyTorch, no PatchScout.
 
-`python examples/score_onnx.py run/model.onnx image.png`. Rules on regions are left out.
+`python examples/score_onnx.py run/model.onnx image.png`, after `patchscout export run` and
+`pip install onnxruntime pillow`. Rules on regions are left out.
 """
 
 import json

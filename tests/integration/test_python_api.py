@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from patchscout import Config, PatchScout, Prediction, preset_config
-from patchscout.checkpoint import load_config
+from patchscout.checkpoint import describe_run
 from patchscout.checks import InputNotFoundError, InputTypeError, InputValueError
 from patchscout.data.layout import read_dataset
 from patchscout.training.profile_trainer import ProfileTrainer
@@ -158,7 +158,7 @@ def test_saving_does_not_replace_unless_told(scout, tmp_path, image):
 @pytest.fixture(scope="module")
 def fitted(trained_run, sample_data):
     """A PatchScout fitted in this process with the settings of the trained run."""
-    config, _ = load_config(trained_run)
+    config = describe_run(trained_run).config
     scout = PatchScout(config)
     assert scout.fit(sample_data) is scout
     return scout

@@ -451,4 +451,4 @@ def test_every_error_is_a_users(run):
     assert issubclass(InputNotFoundError, InputError)
     (run / "config.json").unlink()
     with pytest.raises(FileNotFoundError):
-        load_config(run)
+        describe_run(run)
