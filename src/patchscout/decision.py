@@ -161,11 +161,13 @@ class ImageScores:
         defective: Of defective ones.
         kind: Whether the defective ones are new to the model, it was trained on them, or their
             defects are simulated; of the latter two nothing can be concluded for others.
+        of_test_images: Whether some are of the run's test images, which are then no test any more.
     """
 
     normal: tuple[Probability, ...] = ()
     defective: tuple[Probability, ...] = ()
     kind: DefectKind = "labeled"
+    of_test_images: bool = False
 
 
 class Decision(BaseModel):

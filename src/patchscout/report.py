@@ -90,6 +90,7 @@ def write_card(
     """
     record, decision = trained.record, trained.decision
     types = ", ".join(map(markdown_text, record.defect_types)) or "none"
+    took_part = "Test images" if trained.scores.of_test_images else "No test image"
     lines = [
         f"{CARD_START} for {markdown_name(record.category)}",
         "",
@@ -107,7 +108,7 @@ def write_card(
         "",
         f"An image is defective from a score of **{decision.threshold_probability:.3f}** on. Its"
         " outline holds the pixels whose probability is at least"
-        f" **{decision.pixel_threshold:.3f}**. No test image took part in the choice of either.",
+        f" **{decision.pixel_threshold:.3f}**. {took_part} took part in the choice of either.",
         "",
         *(f"- {line}" for line in promises(decision, trained.scores.kind)),
         "",
@@ -153,7 +154,7 @@ def _results(metrics: dict[str, Any]) -> list[str]:
         "",
         "### Decisions",
         "",
-        *(f"- {line}" for line in signed(metrics["decisions"])),
+        *(f"- {markdown_text(line)}" for line in signed(metrics["decisions"])),
         *_wrong_images(metrics["images"]),
         "",
         "By scores alone, of other budgets for good parts that are called defective:",
@@ -206,9 +207,7 @@ def signed(decisions: Mapping[str, Any]) -> list[str]:
     per_type = decisions["missed_per_type"]
     if len(per_type) > 1 and any(missed for missed, _ in per_type.values()):
         listed = (
-            f"{markdown_text(name)} {missed} of {count}"
-            for name, (missed, count) in per_type.items()
-            if missed
+            f"{name} {missed} of {count}" for name, (missed, count) in per_type.items() if missed
         )
         lines.append(f"Missed are {', '.join(listed)}.")
     return lines

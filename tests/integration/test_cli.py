@@ -514,12 +514,16 @@ def test_threshold_on_images_that_were_not_trained_on(run, sample_data, capsys):
     scout = PatchScout.load(run)
     scores = scout.trained.scores
     assert (len(scores.normal), len(scores.defective), scores.kind) == (2, 4, "new")
+    assert scores.of_test_images
     assert scores.normal[0] == pytest.approx(
         scout.predict(sample_data / "test" / "good" / "000.png").image_score
     )
     # Of 4 images none may be missed to promise anything: the smallest score is the threshold.
     assert scout.decision.image_threshold == min(scores.defective)
-    assert "With 95 % confidence at least 47 % of defective parts are" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "With 95 % confidence at least 47 % of defective parts are" in shown
+    assert f"{folders['--good']} holds test images of this run" in shown
+    assert "Test images took part in the choice" in (run / "README.md").read_text()
     content = (run / "config.json").read_bytes()
     trained_on = str(sample_data / "train" / "good")
     assert main(["threshold", str(run), "--quiet", "--good", trained_on]) == 2

@@ -78,8 +78,10 @@ def _new_scores(options: ThresholdArguments, stored: ImageScores) -> ImageScores
     if options.good is None and options.defective is None:
         return stored
     scout = PatchScout.load(options.run, device=options.device)
+    known = {path.resolve() for path in scout.images_of_split()}
     trained_on = {path.resolve() for path in scout.images_trained_on()}
     monitor = Monitor(quiet=options.quiet)
+    of_test_images = False
 
     def scores(folder: Path) -> tuple[float, ...]:
         paths = [path for path, _ in named_images((folder,), apart_from=options.run)]
@@ -89,6 +91,13 @@ def _new_scores(options: ThresholdArguments, stored: ImageScores) -> ImageScores
                 f"{seen} was trained on, so its score says nothing about new images. Name a folder"
                 " of others."
             )
+        nonlocal of_test_images
+        if not known.isdisjoint(path.resolve() for path in paths):
+            of_test_images = True
+            console.print(
+                f"{folder} holds test images of this run: what `evaluate` finds on them is too good"
+                " from now on."
+            )
         named = monitor.track(paths, f"scoring {folder.name}", len(paths), "image")
         return tuple(scout.predict(path).image_score for path in named)
 
@@ -97,4 +106,4 @@ def _new_scores(options: ThresholdArguments, stored: ImageScores) -> ImageScores
         new = replace(new, normal=scores(options.good))
     if options.defective is not None:
         new = replace(new, defective=scores(options.defective), kind="new")
-    return new
+    return replace(new, of_test_images=of_test_images)
