@@ -101,18 +101,19 @@ def find_regions(pred_mask: Mask, anomaly_map: AnomalyMap) -> list[Region]:
     if not pred_mask.any():
         return []
     pixels = pred_mask.astype(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=8)
+    count, found, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=8)
+    labels = np.asarray(found, dtype=np.int32)
     peaks = np.zeros(count, dtype=np.float32)
     np.maximum.at(peaks, labels[pred_mask], anomaly_map[pred_mask])
     lengths = [0.0] * count
     outlines, levels = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     for outline, (*_, parent) in zip(outlines, levels[0], strict=True):
         if parent < 0:  # around a region, not a hole in one
-            x, y = outline[0, 0]
-            lengths[labels[y, x]] = _length(outline)
+            x, y = outline[0, 0].tolist()
+            lengths[int(labels[y, x])] = _length(outline)
     regions = [
-        Region(*map(int, box), int(area), lengths[label], float(peaks[label]))
-        for label, (*box, area) in enumerate(stats)
+        Region(x, y, width, height, area, lengths[label], float(peaks[label]))
+        for label, (x, y, width, height, area) in enumerate(stats.tolist())
         if label > 0  # the background
     ]
     return sorted(regions, key=lambda region: (-region.area_px, region.y, region.x))

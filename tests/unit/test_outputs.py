@@ -227,6 +227,7 @@ def test_overwrite_replaces_what_was_written_before_and_nothing_else(tmp_path: P
         "overlays/c/3.png",
         "predictions.csv",
         "predictions.json",
+        "regions.csv",
     }
     assert not (tmp_path / "overlays/a").exists()
     assert len(json.loads((tmp_path / "predictions.json").read_text())) == 1

@@ -11,6 +11,7 @@ from pathlib import Path
 from patchscout.arguments import PredictArguments, parse
 from patchscout.checks import InputValueError, about
 from patchscout.commands.shell import console, named_images
+from patchscout.config import changed_settings
 from patchscout.data.images import read_image
 from patchscout.decision import Decision
 from patchscout.exported import ExportedModel

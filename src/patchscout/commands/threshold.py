@@ -81,7 +81,7 @@ def _new_scores(options: ThresholdArguments, stored: ImageScores) -> ImageScores
     known = {path.resolve() for path in scout.images_of_split()}
     trained_on = {path.resolve() for path in scout.images_trained_on()}
     monitor = Monitor(quiet=options.quiet)
-    of_test_images = False
+    of_test_images = stored.of_test_images and None in (options.good, options.defective)
 
     def scores(folder: Path) -> tuple[float, ...]:
         paths = [path for path, _ in named_images((folder,), apart_from=options.run)]
