@@ -162,14 +162,14 @@ def roc_picture(
     def place(point: tuple[float, float]) -> tuple[float, float]:
         return margin + length * point[0], side_px - margin - length * point[1]
 
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        draw.line([place((share, 0)), place((share, 1))], _FRAME)
-        draw.line([place((0, share)), place((1, share))], _FRAME)
-        x, y = place((share, 0))
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        draw.line([place((share, 0.0)), place((share, 1.0))], _FRAME)
+        draw.line([place((0.0, share)), place((1.0, share))], _FRAME)
+        x, y = place((share, 0.0))
         draw.text((x, y + 4), f"{100 * share:g} %", "black", font, anchor="ma")
-        x, y = place((0, share))
+        x, y = place((0.0, share))
         draw.text((x - 4, y), f"{100 * share:g}", "black", font, anchor="rm")
-    draw.line([place(point) for point in [(0, 0), *points]], (0, 90, 160), width=2)
+    draw.line([place(point) for point in [(0.0, 0.0), *points]], (0, 90, 160), width=2)
     if here is not None:
         x, y = place(here)
         draw.ellipse((x - 5, y - 5, x + 5, y + 5), fill=(220, 60, 0))
