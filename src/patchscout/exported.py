@@ -21,9 +21,11 @@ from jaxtyping import Bool, Float, UInt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from patchscout.checks import InputNotFoundError, InputValueError
+from patchscout.decision import Decision
 from patchscout.files.seal import BLANK_SEAL, check_seal, sha256
+from patchscout.prediction import Prediction, make_prediction
 from patchscout.text import shown
-from patchscout.types import Image, Prediction, make_prediction
+from patchscout.types import Image
 
 ExportFormat = Literal["onnx", "openvino"]
 PixelType = Literal["uint8", "uint16"]
@@ -31,7 +33,7 @@ PixelType = Literal["uint8", "uint16"]
 SUFFIXES: dict[ExportFormat, str] = {"onnx": ".onnx", "openvino": ".xml"}
 """What the file of each format ends in; OpenVINO keeps its weights beside it, in a `.bin` file."""
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 METADATA_KEY = "patchscout"
 """Under which a model file holds its facts, as JSON."""
 
@@ -39,7 +41,7 @@ OLDEST_VERSIONS = {"onnxruntime": "1.19", "openvino": "2025.1"}
 """Of the libraries, as in the package's extras; ONNX Runtime 1.19 is the first for NumPy 2."""
 
 INPUT_NAME = "image"
-OUTPUT_NAMES = ("anomaly_map", "pred_mask", "pred_score")
+OUTPUT_NAMES = ("anomaly_map", "pred_mask", "image_score")
 
 Pixels = UInt[np.ndarray, "batch height width 3"]
 Outputs = tuple[
@@ -61,7 +63,7 @@ class ModelFacts(BaseModel):
 
     Attributes:
         category: Name of the data set that it was trained on.
-        threshold: The decision threshold, in [0, 1].
+        decision: Thresholds, rules and probabilities.
         image_size: Height and width in pixels that it works at.
         pixel_type: What the values of an image must be.
         format_version: Of these facts.
@@ -72,7 +74,7 @@ class ModelFacts(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     category: str
-    threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    decision: Decision
     image_size: tuple[Side, Side]
     pixel_type: PixelType = "uint8"
     format_version: Annotated[int, Field(ge=FORMAT_VERSION, le=FORMAT_VERSION)] = FORMAT_VERSION
@@ -152,7 +154,7 @@ class ExportedModel:
         pixels = np.rint(image * largest).astype(self.facts.pixel_type)
         height, width = image.shape[:2]
         try:
-            anomaly_map, pred_mask, pred_score = self.run(pixels[None])
+            anomaly_map, pred_mask, image_score = self.run(pixels[None])
         except Exception as error:  # the libraries raise classes of their own
             raise InputValueError(
                 f"The exported model cannot score an image of {height} by {width} pixels"
@@ -163,11 +165,11 @@ class ExportedModel:
                 f"The exported model gives a map of shape {anomaly_map.shape} where"
                 f" {(1, height, width)} is expected. Export it again."
             )
-        found = make_prediction(anomaly_map[0], self.facts.threshold)
-        if pred_score[0] != found.pred_score or not np.array_equal(pred_mask[0], found.pred_mask):
+        found = make_prediction(anomaly_map[0], float(image_score[0]), self.facts.decision)
+        if not np.array_equal(pred_mask[0], found.pred_mask):
             raise InputValueError(
-                "The exported model gives a mask or a score that is not that of its anomaly map at"
-                f" the threshold {found.threshold:g}: it was changed. Export it again."
+                "The exported model gives a mask that is not that of its anomaly map at the"
+                f" threshold {found.decision.pixel_threshold:g}: it was changed. Export it again."
             )
         return found
 
@@ -239,8 +241,8 @@ def _read_openvino(path: Path, content: bytes, num_threads: int | None) -> tuple
 
     def run(pixels: Pixels) -> Outputs:
         results = compiled.create_infer_request().infer({INPUT_NAME: pixels})
-        anomaly_map, pred_mask, pred_score = (results[name].copy() for name in OUTPUT_NAMES)
-        return anomaly_map, pred_mask.astype(bool), pred_score
+        anomaly_map, pred_mask, image_score = (results[name].copy() for name in OUTPUT_NAMES)
+        return anomaly_map, pred_mask.astype(bool), image_score
 
     return run, facts
 

@@ -27,12 +27,13 @@ from patchscout.exported import (
 )
 from patchscout.files.seal import BLANK_SEAL, sealed, sha256
 
+DECISION = {"image_threshold": 0.7, "pixel_threshold": 0.5}
 FACTS = {
     "category": "bottle",
-    "threshold": 0.5,
+    "decision": DECISION,
     "image_size": [64, 96],
     "pixel_type": "uint8",
-    "format_version": 2,
+    "format_version": 3,
     "seal": BLANK_SEAL,
     "weights_sha256": None,
 }
@@ -59,12 +60,12 @@ def graph(scale=255.0, pixels=TensorProto.UINT8, renamed=False):
         helper.make_node("ReduceSum", ["some"], ["nothing"], keepdims=0),
         helper.make_node("Add", ["scaled", "nothing"], ["anomaly_map"]),
         helper.make_node("GreaterOrEqual", ["anomaly_map", "threshold"], ["pred_mask"]),
-        helper.make_node("ReduceMax", ["anomaly_map", "sides"], ["pred_score"], keepdims=0),
+        helper.make_node("ReduceMax", ["anomaly_map", "sides"], ["image_score"], keepdims=0),
     ]
     outputs = [
         helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, SIDES),
         helper.make_tensor_value_info("pred_mask", TensorProto.BOOL, SIDES),
-        helper.make_tensor_value_info("pred_score", TensorProto.FLOAT, ["batch"]),
+        helper.make_tensor_value_info("image_score", TensorProto.FLOAT, ["batch"]),
     ]
     image = helper.make_tensor_value_info("image", pixels, [*SIDES, 3])
     initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
@@ -106,7 +107,8 @@ def test_the_graph_of_these_tests_is_read_and_scores(path):
     expected = np.rint(IMAGE * 255).mean(axis=2) / 255
     np.testing.assert_allclose(found.anomaly_map, expected, atol=1e-6)
     np.testing.assert_array_equal(found.pred_mask, found.anomaly_map >= 0.5)
-    assert found.pred_score == found.anomaly_map.max()
+    assert found.image_score == found.anomaly_map.max()
+    assert found.is_anomalous == (found.image_score >= 0.7)
     assert model.facts.image_size == (64, 96)
 
 
@@ -141,17 +143,23 @@ def test_a_digest_that_was_taken_out_is_missed(path):
         ExportedModel.load(write(path, UNSEALED))
 
 
-@pytest.mark.parametrize(("version", "remedy"), [(1, "Export it again"), (3, "Update it")])
+@pytest.mark.parametrize(("version", "remedy"), [(2, "Export it again"), (4, "Update it")])
 def test_another_format_is_told(path, version, remedy):
     write(path, FACTS | {"format_version": version, "more": 1})
-    with pytest.raises(InputValueError, match=f"has format {version}; .* reads 2. {remedy}"):
+    with pytest.raises(InputValueError, match=f"has format {version}; .* reads 3. {remedy}"):
         ExportedModel.load(path)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("threshold", text) for text in ("NaN", "1e999", "true", '"0.5"', "-0.01", "1.01", "[]")),
+        *(("decision", text) for text in ("null", "0.5", "{}", '{"image_threshold": 0.5}')),
+        *(
+            ("decision", f'{{"image_threshold": 0.5, "pixel_threshold": {text}}}')
+            for text in ("NaN", "1e999", "true", '"0.5"', "-0.01", "1.01", "[]")
+        ),
+        ("decision", '{"image_threshold": 1.1, "pixel_threshold": 0.5}'),
+        ("decision", '{"image_threshold": 0.5, "pixel_threshold": 0.5, "asked": {"min_area": 3}}'),
         *(("image_size", text) for text in ("[63,64]", "[64]", "[64,4097]", "[64,96.5]", "null")),
         *(("image_size", text) for text in ("[true,64]", '["64",64]', "[1e99,64]")),
         *(("category", text) for text in ("3", "null", '["a"]')),
@@ -200,8 +208,12 @@ def test_a_map_that_is_none_is_an_error(path, scale, says):
 
 
 def test_a_threshold_that_is_not_the_one_in_the_graph_is_noticed(path):
-    model = ExportedModel.load(write(path, FACTS | {"threshold": 0.9}))
-    with pytest.raises(InputValueError, match="a mask or a score that is not that of its anomaly"):
+    model = ExportedModel.load(
+        write(path, FACTS | {"decision": DECISION | {"pixel_threshold": 0.9}})
+    )
+    with pytest.raises(
+        InputValueError, match=r"a mask that is not that of its anomaly map at the threshold 0\.9"
+    ):
         model.predict(IMAGE)
 
 
