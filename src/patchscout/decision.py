@@ -423,8 +423,8 @@ def promises(decision: Decision, kind: DefectKind) -> list[str]:
         most = decision.most_false_alarms
         lines.append(
             f"With 95 % confidence at most {percent(most, up=True)} of good parts are called"
-            f" defective: {decision.num_rejected} of {decision.num_good} good images were that the"
-            " model was not trained on."
+            f" defective: of {decision.num_good} good images that are new to the model"
+            f" {decision.num_rejected} are."
         )
         if asked.budget is not None and most > asked.budget:
             lines += _too_few("good", "below", decision.num_good, asked.budget)
@@ -439,7 +439,8 @@ def promises(decision: Decision, kind: DefectKind) -> list[str]:
         else:
             lines.append(
                 f"With 95 % confidence at least {percent(decision.least_detected)} of defective"
-                f" parts are detected: {found} defective images were that are new to the model."
+                f" parts are detected: of {decision.num_defective} defective images that are new to"
+                f" the model {decision.num_defective - decision.num_missed} are."
             )
             if asked.min_detected is not None and decision.least_detected < asked.min_detected:
                 lines += _too_few("defective", "above", decision.num_defective, asked.min_detected)

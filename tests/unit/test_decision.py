@@ -135,8 +135,8 @@ def test_what_is_promised_for_defects_depends_on_whether_they_are_new():
     assert promises(decision, "labeled")[-1].endswith("which promises nothing for others.")
     assert "20 of 20 simulated defects" in promises(decision, "simulated")[-1]
     assert promises(decision, "new")[-2:] == [
-        "With 95 % confidence at least 86 % of defective parts are detected: 20 of 20 defective"
-        " images were that are new to the model.",
+        "With 95 % confidence at least 86 % of defective parts are detected: of 20 defective images"
+        " that are new to the model 20 are.",
         "With 20 defective images no rate above 86 % can be promised; 59 are needed for 95 %, 39"
         " more.",
     ]

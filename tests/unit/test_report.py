@@ -86,7 +86,8 @@ def test_the_card_says_what_decides_and_what_it_promises(run):
     assert "An image is defective from a score of **0.321** on." in text
     assert "probability is at least **0.123**. No test image took part" in text
     assert (
-        "- With 95 % confidence at most 4.9 % of good parts are called defective: 0 of 60" in text
+        "- With 95 % confidence at most 4.9 % of good parts are called defective: of 60 good"
+        in text
     )
     assert "- 6 of 8 labeled images that the model was trained on are detected" in text
     assert "6 normal images and 8 labeled ones" in text
