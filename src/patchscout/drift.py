@@ -125,7 +125,8 @@ def measure(
     spread = small.max(axis=2) - small.min(axis=2)
     if inside is not None:
         chosen = cv2.resize(inside.astype(np.uint8), side, interpolation=cv2.INTER_NEAREST) > 0
-        grey, edges, spread = (values[chosen] for values in (grey, edges, spread))
+        if chosen.any():
+            grey, edges, spread = (values[chosen] for values in (grey, edges, spread))
     mean, deviation = float(grey.mean()) + SMALLEST, float(grey.std()) + SMALLEST
     return {
         "brightness": math.log(mean),

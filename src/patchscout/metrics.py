@@ -41,34 +41,33 @@ class MetricAccumulator:
         self._image_scores: dict[str, list[float]] = {}
 
     def update(
-        self, anomaly_map: np.ndarray, gt_mask: np.ndarray, pred_score: float, defect_type: str
+        self, anomaly_map: np.ndarray, gt_mask: np.ndarray, image_score: float, defect_type: str
     ) -> None:
         """Add one image.
 
         Args:
             anomaly_map: (height, width) scores, higher is more anomalous.
             gt_mask: (height, width) bool, True on anomalous pixels.
-            pred_score: The score of the image.
+            image_score: The score of the image.
             defect_type: `"good"` for a normal image; image figures go by this, not by the mask.
 
         Raises:
             InputValueError: If map and mask differ in size or a score is not a finite number.
         """
-        if not math.isfinite(pred_score):
-            raise InputValueError(f"`pred_score` must be a finite number; got {pred_score}.")
+        if not math.isfinite(image_score):
+            raise InputValueError(f"`image_score` must be a finite number; got {image_score}.")
         self._pixels.setdefault(defect_type, PixelPool()).add(anomaly_map, gt_mask)
-        self._image_scores.setdefault(defect_type, []).append(float(pred_score))
+        self._image_scores.setdefault(defect_type, []).append(float(image_score))
 
     def compute(self, threshold: float) -> dict[str, Any]:
         """Return all figures of the images so far.
 
         Args:
-            threshold: The decision threshold.
+            threshold: The pixel threshold.
 
         Returns:
-            `threshold`; `num_images` and, of these, `num_anomalous`; at the threshold,
-            `num_false_alarms`, the normal images whose score reaches it, and `num_missed`, the
-            anomalous ones whose score does not; the figures `pixel_auroc`, `pixel_ap`,
+            `pixel_threshold`; `num_images` and, of these, `num_anomalous`; the figures
+            `pixel_auroc`, `pixel_ap`,
             `pixel_f1_max`, `pixel_aupro`, `pixel_f1_at_threshold`, `image_auroc`, `image_ap` and
             `image_f1_max`, pooled over all images; and `per_defect_type`, which holds the same for
             the images of each type together with all normal ones. A figure that is not defined is
@@ -76,7 +75,7 @@ class MetricAccumulator:
         """
         defect_types = sorted(self._pixels.keys() - {NORMAL})
         return {
-            "threshold": float(threshold),
+            "pixel_threshold": float(threshold),
             **self._figures(defect_types, threshold),
             "per_defect_type": {
                 defect_type: self._figures([defect_type], threshold) for defect_type in defect_types
@@ -111,8 +110,6 @@ class MetricAccumulator:
         return {
             "num_images": len(normal) + len(anomalous),
             "num_anomalous": len(anomalous),
-            "num_false_alarms": int(np.count_nonzero(normal >= threshold)),
-            "num_missed": int(np.count_nonzero(~(anomalous >= threshold))),
             **{name: None if math.isnan(value) else value for name, value in figures.items()},
         }
 
