@@ -46,7 +46,8 @@ class DataSettings(Settings):
     defective: str | None = None
     """Folder of defective images; its sub-folders, if any, name the defect types."""
     masks: str | None = None
-    """Folder of mask images or LabelMe JSON files, or one COCO JSON file."""
+    """Folder of mask images or LabelMe JSON files, or one COCO JSON file; unset: masks lie beside
+    the defective images."""
     image_size: tuple[Side, Side] | None = None
     """Height and width in pixels that images are resized to, multiples of 16; unset: chosen from
     the shape of the normal images and the thickness of the labeled defects."""

@@ -146,7 +146,11 @@ class _LabelMeShape(BaseModel):
 
 
 def read_mask(sample: Sample, image_size: tuple[int, int]) -> Mask:
-    """Return the mask of a sample whose image has `image_size` (height, width); empty if normal."""
+    """Return the mask of a sample whose image has `image_size` (height, width); empty if normal.
+
+    The sample must have a mask, see `Sample.has_mask`.
+    """
+    assert sample.has_mask, f"the mask of {sample.image_path} is not known"
     if sample.mask is None:
         return np.zeros(image_size, bool)
     return sample.mask.read(image_size)
