@@ -15,9 +15,9 @@ from patchscout.checks import InputValueError
 from patchscout.config import DataSettings
 from patchscout.data.annotation_file import AnnotatedMask, read_annotation_file
 from patchscout.data.annotations import LINE_WIDTH_PX, MaskFile, read_turned_mask
+from patchscout.data.check import check_dataset
 from patchscout.data.labelme import LabelMeFile
-from patchscout.data.layout import check_dataset, read_dataset
-from patchscout.monitor import Monitor
+from patchscout.data.layout import read_dataset
 from patchscout.types import Sample
 
 SIZE = (60, 80)
@@ -137,6 +137,25 @@ TILTED = [(30.0, 10.0), (50.0, 30.0), (40.0, 40.0), (20.0, 20.0)]
 def test_shapes_of_labelme(tmp_path, shapes, expected):
     mask = labelme(tmp_path, *shapes).read(SIZE)
     np.testing.assert_array_equal(mask, expected)
+
+
+LABELME_MASK = (
+    "iVBORw0KGgoAAAANSUhEUgAAABUAAAAVCAAAAACMfPpKAAAAR0lEQVR4nKWQMQ4AIAgDW///Z1xEsQiLneByAQLw"
+    "Cr2w2DGw0/NiToZC2KI5Q1XAaldVwOq535SJsZ6gMrttVLX77+b5npgJxU0LIlb/HFwAAAAASUVORK5CYII="
+)
+LABELME_6_3_1 = """{"version": "6.3.1", "flags": {}, 
+"shapes": [{"label": "crack", "points": [[10.0, 10.0], [60.0, 10.0], [60.0, 50.0], [10.0, 50.0]], 
+"shape_type": "polygon", "group_id": null, "description": "", "flags": {}, "mask": null}, 
+{"label": "_background_", "points": [[30.0, 20.0], [50.0, 40.0]], 
+"shape_type": "mask", "mask": "MASK", "group_id": null, "description": "", "flags": {}}], 
+"imagePath": "hole.png", "imageData": null, "imageHeight": 60, "imageWidth": 80}"""
+
+
+def test_a_file_that_labelme_wrote(tmp_path):
+    (tmp_path / "hole.json").write_text(LABELME_6_3_1.replace("MASK", LABELME_MASK))
+    expected = rectangle(10, 10, 60, 50)
+    expected[20:41, 30:51] &= np.hypot(*(np.mgrid[:21, :21] - 10)) >= 9.3
+    np.testing.assert_array_equal(LabelMeFile(tmp_path / "hole.json").read(SIZE), expected)
 
 
 @pytest.mark.parametrize("width", [1.0, 4.0, 7.5])
@@ -276,9 +295,13 @@ def test_an_image_without_annotations_is_not_given_those_of_its_namesake(tmp_pat
         read_annotation_file(source).find(PurePosixPath("a.png"))
 
 
-def test_names_fit_in_whichever_form_of_unicode(tmp_path):
-    source = write_coco(tmp_path, [coco_image(1, "u\u0308.png")], [coco_polygon(1, 1, BIG)])
-    np.testing.assert_array_equal(draw_from(source, "\u00fc.png"), filled(BIG))
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [("u\u0308.png", "\u00fc.png"), ("images\\4\\cb0618f0-part_7.PNG", "bad/part_7.png")],
+)
+def test_names_fit_as_systems_and_tools_change_them(tmp_path, written, name):
+    source = write_coco(tmp_path, [coco_image(1, written)], [coco_polygon(1, 1, BIG)])
+    np.testing.assert_array_equal(draw_from(source, name), filled(BIG))
 
 
 def region(name, label="stain", **attributes):
@@ -417,19 +440,17 @@ def test_annotations_of_the_stored_image_are_turned_with_it(tmp_path, orientatio
         read_turned_mask(Sample(image, "hole", other))
 
 
-def test_turned_annotations_are_told_once(tmp_path, capsys):
+def test_turned_annotations_are_told_once(tmp_path):
     (tmp_path / "ok").mkdir()
     for name, orientation in (("a", 6), ("b", 8), ("c", 3), ("d", 1)):
         turned_image(tmp_path, orientation, f"bad/{name}.jpg")
         labelme(tmp_path / "bad", shape(WEDGE))
         (tmp_path / "bad/0.json").rename(tmp_path / f"bad/{name}.json")
-    turned_image(tmp_path, 3, "ok/0.jpg")
-    turned_image(tmp_path, 3, "ok/1.jpg")
-    check_dataset(read_dataset(tmp_path, "ok", "bad", "bad"), Monitor(quiet=False))
-    out, err = capsys.readouterr()
-    lines = [line for line in (out + err).splitlines() if "EXIF" in line]
-    assert len(lines) == 2
-    assert lines[0].startswith("2 annotations are for the image as it is stored")
-    assert "bad/a.jpg: turned with it" in lines[0]
-    assert lines[1].startswith("1 annotated images, such as ")
-    assert "bad/c.jpg, are turned or mirrored" in lines[1]
+    for name in "01":
+        turned_image(tmp_path, 3, f"ok/{name}.jpg")
+    findings = check_dataset(read_dataset(tmp_path, "ok", "bad", "bad"))
+    turned, in_doubt = [line for line in findings.warnings if "EXIF" in line]
+    assert turned.startswith("2 annotations are made for images as they are stored, which EXIF tu")
+    assert "(bad/a.jpg, bad/b.jpg). They are turned too" in turned
+    assert in_doubt.startswith("1 annotated images are turned or mirrored by EXIF")
+    assert "(bad/c.jpg). Their annotations are taken as made upright" in in_doubt

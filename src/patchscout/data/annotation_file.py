@@ -11,6 +11,7 @@ from patchscout.checks import InputValueError
 from patchscout.data.annotations import LINE_WIDTH_PX, AnnotatedImage, image_key
 from patchscout.data.coco import parse_coco
 from patchscout.data.json_files import read_json_object
+from patchscout.data.names import NameIndex
 from patchscout.data.via import is_via, parse_via
 from patchscout.text import shown
 from patchscout.types import NORMAL, Mask
@@ -64,8 +65,12 @@ class AnnotationFile:
                 by_name[name].append(key)
         return by_name
 
+    @cached_property
+    def _names(self) -> NameIndex:
+        return NameIndex(self.images)
+
     def find(self, relative_path: PurePosixPath) -> str | None:
-        """Return the key of an image, by its relative path, else by its base name.
+        """Return the key of an image: by its relative path, by its base name, by what tools add.
 
         An image that is listed without annotations is not found, but stands in for no other.
 
@@ -77,7 +82,7 @@ class AnnotationFile:
         best = [key for key in matches if key == str(wanted)] or [
             key for key in matches if PurePosixPath(key).parts[-len(wanted.parts) :] == wanted.parts
         ]
-        matches = best or matches
+        matches = best or matches or self._named_alike(wanted)
         if len(matches) > 1:
             raise InputValueError(
                 f"{relative_path} fits {len(matches)} images of {self.path}, such as "
@@ -85,6 +90,10 @@ class AnnotationFile:
                 "with the folder that the image lies in."
             )
         return matches[0] if matches and self.images[matches[0]].annotations else None
+
+    def _named_alike(self, wanted: PurePosixPath) -> list[str]:
+        match = self._names.match(str(wanted))
+        return [match] if match else []
 
     def defect_type(self, key: str) -> str:
         """Return the label of the largest annotation of an image that is a defect, else `defect`.

@@ -189,10 +189,13 @@ def read_turned_mask(sample: Sample) -> tuple[Mask, bool | None]:
     too. A half turn, a mirror image or a square leaves the size as it is: there the answer is None,
     and the mask is taken as upright.
 
+    The sample must have a mask, see `Sample.has_mask`.
+
     Raises:
         InputNotFoundError: The image or the annotation is missing.
         InputValueError: They do not fit each other, or are beyond the limits.
     """
+    assert sample.has_mask, f"the mask of {sample.image_path} is not known"
     image_size, orientation = read_orientation(sample.image_path)
     if sample.mask is None:
         return np.zeros(image_size, bool), False
@@ -203,14 +206,14 @@ def read_turned_mask(sample: Sample) -> tuple[Mask, bool | None]:
     except SizeError as error:
         if not has_two_sizes or error.size != (width, height):
             raise
-        return oriented(sample.mask.read(error.size), orientation), True
+        return oriented(sample.mask.read((width, height)), orientation), True
     return mask, False if has_two_sizes or orientation == 1 else None
 
 
 class SizeError(InputValueError):
     """An annotation is made for an image of another `size` (height, width)."""
 
-    def __init__(self, message: str, size: tuple[int, int]) -> None:
+    def __init__(self, message: str, size: tuple[int, int] | None = None) -> None:
         super().__init__(message)
         self.size = size
 
