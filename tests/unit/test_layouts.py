@@ -10,9 +10,9 @@ from PIL import Image as PillowImage
 
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.data.annotations import LabelMePolygons, MaskFile
+from patchscout.data.check import check_dataset
 from patchscout.data.coco import CocoMask
 from patchscout.data.folder import read_folders
-from patchscout.data.check import check_dataset
 from patchscout.data.layout import read_dataset
 from patchscout.data.split import draw_split
 
