@@ -143,11 +143,11 @@ LABELME_MASK = (
     "iVBORw0KGgoAAAANSUhEUgAAABUAAAAVCAAAAACMfPpKAAAAR0lEQVR4nKWQMQ4AIAgDW///Z1xEsQiLneByAQLw"
     "Cr2w2DGw0/NiToZC2KI5Q1XAaldVwOq535SJsZ6gMrttVLX77+b5npgJxU0LIlb/HFwAAAAASUVORK5CYII="
 )
-LABELME_6_3_1 = """{"version": "6.3.1", "flags": {}, 
-"shapes": [{"label": "crack", "points": [[10.0, 10.0], [60.0, 10.0], [60.0, 50.0], [10.0, 50.0]], 
-"shape_type": "polygon", "group_id": null, "description": "", "flags": {}, "mask": null}, 
-{"label": "_background_", "points": [[30.0, 20.0], [50.0, 40.0]], 
-"shape_type": "mask", "mask": "MASK", "group_id": null, "description": "", "flags": {}}], 
+LABELME_6_3_1 = """{"version": "6.3.1", "flags": {},
+"shapes": [{"label": "crack", "points": [[10.0, 10.0], [60.0, 10.0], [60.0, 50.0], [10.0, 50.0]],
+"shape_type": "polygon", "group_id": null, "description": "", "flags": {}, "mask": null},
+{"label": "_background_", "points": [[30.0, 20.0], [50.0, 40.0]],
+"shape_type": "mask", "mask": "MASK", "group_id": null, "description": "", "flags": {}}],
 "imagePath": "hole.png", "imageData": null, "imageHeight": 60, "imageWidth": 80}"""
 
 

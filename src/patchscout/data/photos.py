@@ -207,15 +207,20 @@ def check_has_images(found: Photos, where: str, expected: str) -> None:
         )
 
 
-def left_out_lines(left_out: LeftOut, root: Path = Path()) -> list[str]:
-    """Return how many files are left out for each reason, with the first one, relative to `root`.
+def left_out_lines(left_out: LeftOut, root: Path | None = None) -> list[str]:
+    """Return how many files are left out for each reason, with the first one.
+
+    Args:
+        left_out: The files.
+        root: What they are shown relative to; unset: they are shown as they are.
 
     Example:
         >>> left_out_lines({"hidden": [Path("a/.b.png"), Path("a/.c.png")]}, Path("a"))
         ['2 hidden (.b.png, ...)']
     """
     return [
-        f"{len(files)} {reason} ({relative_path(files[0], root)}{', ...' * (len(files) > 1)})"
+        f"{len(files)} {reason} ({relative_path(files[0], root) if root else files[0]}"
+        f"{', ...' * (len(files) > 1)})"
         for reason, files in left_out.items()
         if files
     ]

@@ -47,24 +47,28 @@ def list_files(
     left_out = {} if left_out is None else left_out
     top = Path(os.path.realpath(folder))
     excluded = {Path(os.path.realpath(path)) for path in apart_from} - {top}
-    visited = {top}
+    visited: set[Path] = set()
     waiting, links = [folder], list[Path]()
     while waiting or links:
         # Links come last, so that a folder is known by its own path where it has one.
-        for path, is_a_folder, is_link in _scan((waiting or links).pop()):
+        current = waiting.pop() if waiting else links.pop(links.index(min(links)))
+        real = Path(os.path.realpath(current))
+        if real in excluded:
+            continue
+        if real in visited or (real != top and top.is_relative_to(real)):
+            left_out.setdefault("links to what is searched anyway", []).append(current)
+            continue
+        if real != top and os.path.isfile(current / MANIFEST):  # noqa: PTH113 - never raises
+            left_out.setdefault("folders that PatchScout wrote", []).append(current)
+            continue
+        visited.add(real)
+        for path, is_a_folder, is_link in _scan(current):
             if path.name.startswith("."):
                 if path.name not in (MANIFEST, ".DS_Store"):
                     left_out.setdefault("hidden", []).append(path)
             elif not is_a_folder:
                 files.append(path)
-            elif (real := Path(os.path.realpath(path))) in excluded:
-                continue
-            elif real in visited or (is_link and top.is_relative_to(real)):
-                left_out.setdefault("links to what is searched anyway", []).append(path)
-            elif os.path.isfile(path / MANIFEST):  # noqa: PTH113 - never raises
-                left_out.setdefault("folders that PatchScout wrote", []).append(path)
             else:
-                visited.add(real)
                 (links if is_link else waiting).append(path)
     return sorted(files)
 
