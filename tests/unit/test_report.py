@@ -3,6 +3,7 @@
 import csv
 import io
 from dataclasses import replace
+from typing import Any
 
 from markdown_it import MarkdownIt
 from PIL import Image as PillowImage
