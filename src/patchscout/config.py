@@ -47,9 +47,12 @@ class DataSettings(Settings):
     defective: str | None = None
     """Folder of defective images; its sub-folders, if any, name the defect types."""
     masks: str | None = None
-    """Folder of mask images or LabelMe JSON files, or one COCO JSON file."""
+    """Folder of mask images or LabelMe JSON files, or one COCO or VIA JSON file; unset: masks lie
+    beside the defective images."""
+    line_width_px: Annotated[float, Field(gt=0, le=1000)] = 3.0
+    """How wide annotated lines and points are, in pixels of the image as annotated."""
     roi: str | None = None
-    """Region of interest: a mask image, white inside, or polygons as a LabelMe or COCO file."""
+    """Region of interest: a mask image, white inside, or polygons as LabelMe, COCO or VIA."""
     ignore: str | None = None
     """What is left out of it: a mask image, white where nothing is looked at, or polygons."""
     image_size: tuple[Side, Side] | None = None

@@ -249,7 +249,7 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_setting_names_are_those_of_the_command_line():
     names = setting_names()
     assert {"seed", "data.image_size", "predictor.sees"} <= set(names)
-    assert len(names) == len(set(names)) < 40
+    assert len(names) == len(set(names)) < 42
     assert not {"data", "predictor"} & set(names)
 
 

@@ -293,7 +293,7 @@ def test_a_library_too_old_is_not_even_loaded(tmp_path, monkeypatch):
     for found in ("1.9.2", "1.18.1", "1.19.0", "2.0"):
         monkeypatch.setattr(exported, "version", lambda _, found=found: found)
         if found in ("1.19.0", "2.0"):
-            assert ExportedModel.load(path).facts.threshold == 0.5
+            assert ExportedModel.load(path).facts.decision.pixel_threshold == 0.5
             continue
         monkeypatch.setattr(exported, "import_module", pytest.fail)
         says = rf"onnxruntime of version 1\.19 or newer; {found} is installed\. Install .*\[onnx\]"

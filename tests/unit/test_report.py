@@ -3,6 +3,7 @@
 import csv
 import io
 from dataclasses import replace
+from typing import Any
 
 from markdown_it import MarkdownIt
 from PIL import Image as PillowImage
@@ -29,7 +30,7 @@ ROW = dict(zip(FIGURES, FIGURES_OF_A_ROW, strict=True)) | {
 }
 GOOD = {"num_images": 190, "num_wrong": 36, "share": 36 / 190, "interval": [0.1364, 0.2526]}
 DEFECTIVE = {"num_images": 3, "num_wrong": 1, "share": 1 / 3, "interval": [0.0084, 0.9057]}
-METRICS = ROW | {
+METRICS: dict[str, Any] = ROW | {
     "pixel_threshold": 0.5,
     "evaluation_size": [64, 64],
     "per_defect_type": {"stain": ROW | {"num_anomalous": 1, "pixel_auroc": 0.12}},

@@ -10,10 +10,11 @@ from typing import TypeVar
 import numpy as np
 
 from patchscout.checks import InputError, InputValueError
-from patchscout.data.annotations import LabelMePolygons, read_mask
-from patchscout.data.coco import CocoMask, read_coco
+from patchscout.data.annotation_file import AnnotatedMask, read_annotation_file
+from patchscout.data.annotations import read_mask
 from patchscout.data.images import read_image, read_size, resize_nearest
 from patchscout.data.json_files import read_json_object
+from patchscout.data.labelme import LabelMeFile
 from patchscout.monitor import Monitor
 from patchscout.types import Dataset, Mask, MaskSource, Sample, Split
 
@@ -30,7 +31,7 @@ def read_region(
 
     Args:
         root: The folder that paths are relative to.
-        roi: A mask image that is white inside, or polygons as a LabelMe or COCO file.
+        roi: A mask image that is white inside, or polygons as a LabelMe, COCO or VIA file.
         ignore: The same of what is left out.
         samples: All images.
 
@@ -72,16 +73,17 @@ def _read(path: Path, size: tuple[int, int]) -> Mask:
 
 
 def _polygons(path: Path) -> MaskSource:
-    """Return the polygons of a LabelMe file, or of the only image in a COCO file."""
-    if "annotations" not in read_json_object(path, "a LabelMe or COCO file"):
-        return LabelMePolygons(path)
-    images = [number for number, found in read_coco(path).annotations.items() if found]
-    if len(images) != 1:
+    """Return the polygons of a LabelMe file, or of the only image in a COCO or VIA file."""
+    if "shapes" in read_json_object(path, "a LabelMe, COCO or VIA file"):
+        return LabelMeFile(path)
+    images = read_annotation_file(path).images
+    annotated = [key for key, image in images.items() if image.annotations]
+    if len(annotated) != 1:
         raise InputValueError(
-            f"{path} has annotations of {len(images)} images. Expected those of one, which hold for"
-            " all images; export that one alone."
+            f"{path} has annotations of {len(annotated)} images. Expected those of one, which hold"
+            " for all images; export that one alone."
         )
-    return CocoMask(path, images[0])
+    return AnnotatedMask(path, annotated[0])
 
 
 def _check_shape(shape: tuple[int, ...], name: str, path: Path, image_path: Path) -> None:
@@ -124,4 +126,5 @@ def limited(images: Group, region: Mask | None, monitor: Monitor) -> Group:
 
 
 def _shows_defect(sample: Sample) -> bool:
-    return bool(read_mask(sample, read_size(sample.image_path)).any())
+    """Return whether a defect is inside; one whose mask is not known may be."""
+    return not sample.has_mask or bool(read_mask(sample).any())

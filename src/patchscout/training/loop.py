@@ -18,7 +18,7 @@ from patchscout.devices import full_precision
 from patchscout.interrupts import heed_again
 from patchscout.monitor import Monitor
 from patchscout.training.calibration import Choice, choose_threshold, hold_out
-from patchscout.training.colors import color_statistics, tell_if_dark
+from patchscout.training.colors import color_statistics
 from patchscout.training.environment import Geometry, PatchEnvironment
 from patchscout.training.feature_cache import FeatureCache
 from patchscout.training.policy_gradient import PolicySettings
@@ -84,7 +84,6 @@ def _train(
     observer.channel_mean, observer.channel_std = color_statistics(normal, loader)
     loader.limit_to(normal[0].region, observer.channel_mean)
     segmenter.region = loader.region
-    tell_if_dark(observer.channel_mean, observer.channel_std, monitor)
 
     cache = FeatureCache(normal, loader, observer, config.data.cache_mib)
     autoencoders = ProfileTrainer(
