@@ -190,6 +190,11 @@ class Segmenter(nn.Module):
             found = (found + self._score(images.flip(-1), lighting).flip(-1)) / 2
         return found
 
+    def through(self, profile: LossProfile) -> Segmenter:
+        """Return the model with another loss profile."""
+        settings = {"flip_tta": self.flip_tta, "novelty_weight": self.novelty_weight}
+        return Segmenter(self.observer, profile, self.predictor, **settings).eval()
+
     def _score(self, images: Images, lighting: Lighting | None) -> Probability:
         features = self.profile.standardized(self.observer.features(images, lighting))
         profiles = self.profile(features)
