@@ -41,6 +41,7 @@ LOG_FILE = "metrics.jsonl"
 CARD_FILE = "README.md"
 PICTURE_FILE = "examples.png"
 DECISIONS_FILE, ROC_FILE, ROC_PICTURE_FILE = "decisions.csv", "roc.csv", "roc.png"
+ODD_MASKS_FILE = "masks-to-check.png"
 RUN_FILES = (
     CONFIG_FILE,
     MODEL_FILE,
@@ -52,6 +53,7 @@ RUN_FILES = (
     DECISIONS_FILE,
     ROC_FILE,
     ROC_PICTURE_FILE,
+    ODD_MASKS_FILE,
 )
 """All that training and evaluation may write to a run folder, but for what TensorBoard reads."""
 

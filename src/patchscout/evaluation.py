@@ -44,6 +44,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score test images, decide on them as `predict` does, and return the metrics over them.
 
+    Images without a mask take part in the figures of images, not in those of pixels.
+
     Args:
         score: Returns the anomaly map of an image of any size, at the working size, in [0, 1].
         samples: Test images.
@@ -69,7 +71,7 @@ def evaluate(
         compare_size = own_size if size == "native" else image_size
         accumulator.update(
             own_map if size == "native" else resize_map(working_map, image_size),
-            resized_mask(sample, compare_size),
+            resized_mask(sample, compare_size) if sample.has_mask else None,
             found.image_score,
             sample.defect_type,
         )

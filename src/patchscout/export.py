@@ -45,7 +45,11 @@ SMALLEST_RANGE = 0.01
 """Maps that vary by less are taken to vary by this much, of rounding in the layers before."""
 
 OPSET = 18
-"""Version of the ONNX operators."""
+"""Version of the ONNX operators that PyTorch writes."""
+
+OLDEST_OPSET = 15
+"""The first that has all operators of the default model as they are used; ONNX Runtime 1.10 has
+it. Older ones lack `Shape` of single sides."""
 
 
 @dataclass(frozen=True)
@@ -221,9 +225,9 @@ def _largest(expected: AnomalyMap, found: AnomalyMap, image: str) -> tuple[float
 
 def _write_onnx(model: DeployableModel, facts: ModelFacts, path: Path) -> None:
     library("onnxruntime", "onnx")
-    program = _onnx(model, facts)
-    program.model.metadata_props[METADATA_KEY] = facts.model_dump_json()
-    path.write_bytes(sealed(program.model_proto.SerializeToString()))
+    proto = _onnx(model, facts)
+    library("onnx", "onnx").helper.set_model_props(proto, {METADATA_KEY: facts.model_dump_json()})
+    path.write_bytes(sealed(proto.SerializeToString()))
 
 
 def _onnx(model: DeployableModel, facts: ModelFacts) -> Any:
@@ -235,7 +239,7 @@ def _onnx(model: DeployableModel, facts: ModelFacts) -> Any:
     sizes = {0: Dim("batch"), 1: Dim("height"), 2: Dim("width")}
     with torch.no_grad():
         program = torch.export.export(model, (example,), dynamic_shapes=(sizes,))
-    return torch.onnx.export(
+    exported = torch.onnx.export(
         program,
         dynamo=True,
         opset_version=OPSET,
@@ -243,11 +247,41 @@ def _onnx(model: DeployableModel, facts: ModelFacts) -> Any:
         output_names=OUTPUT_NAMES,
         verbose=False,
     )
+    assert exported is not None
+    return for_older_runtimes(exported.model_proto)
+
+
+def for_older_runtimes(model: Any) -> Any:
+    """Return an ONNX model in the oldest versions of operators and format that can express it.
+
+    What PyTorch says of its own in nodes, which needs a newer format, is left out.
+    """
+    onnx = library("onnx", "onnx")
+    for node in model.graph.node:
+        for setting in list(node.attribute):
+            # Without effect where axes are given, and in the way of the converter.
+            if setting.name == "noop_with_empty_axes" and len(node.input) == 2:
+                node.attribute.remove(setting)
+    no_operator = (
+        RuntimeError,
+        onnx.version_converter.ConvertError,
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+    )
+    for opset in range(OLDEST_OPSET, OPSET + 1):
+        try:
+            older = onnx.version_converter.convert_version(model, opset)
+            older.ir_version = onnx.helper.find_min_ir_version_for(older.opset_import)
+            onnx.checker.check_model(older, full_check=True)
+        except no_operator:
+            continue
+        return older
+    raise AssertionError(f"not even ONNX operators of version {OPSET} can express the model")
 
 
 def _write_openvino(model: DeployableModel, facts: ModelFacts, path: Path) -> None:
     openvino = library("openvino", "openvino")
-    onnx_model = _onnx(model, facts).model_proto.SerializeToString()
+    onnx_model = _onnx(model, facts).SerializeToString()
     converted = openvino.Core().read_model(model=onnx_model)
 
     def save() -> None:

@@ -10,7 +10,9 @@ import html
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,6 +36,9 @@ SUFFIXES: dict[ExportFormat, str] = {"onnx": ".onnx", "openvino": ".xml"}
 FORMAT_VERSION = 3
 METADATA_KEY = "patchscout"
 """Under which a model file holds its facts, as JSON."""
+
+OLDEST_VERSIONS = {"onnxruntime": "1.19", "openvino": "2025.1"}
+"""Of the libraries, as in the package's extras; ONNX Runtime 1.19 is the first for NumPy 2."""
 
 INPUT_NAME = "image"
 OUTPUT_NAMES = ("anomaly_map", "pred_mask", "image_score")
@@ -153,8 +158,7 @@ class ExportedModel:
         except Exception as error:  # the libraries raise classes of their own
             raise InputValueError(
                 f"The exported model cannot score an image of {height} by {width} pixels"
-                f" ({type(error).__name__}: {str(error)[:120]}). Export it again, or score smaller"
-                " images."
+                f" ({_reason(error)}). Export it again, or score smaller images."
             ) from error
         if anomaly_map.shape != (1, height, width):
             raise InputValueError(
@@ -170,6 +174,10 @@ class ExportedModel:
         return found
 
 
+_LOCATION = re.compile(rb"[\0\x08]location")
+"""The key under which ONNX names a file of weights, after its length as Protobuf encodes it."""
+
+
 def _read_onnx(path: Path, content: bytes, num_threads: int | None) -> tuple[Run, ModelFacts]:
     onnxruntime = library("onnxruntime", "onnx")
     options = onnxruntime.SessionOptions()
@@ -178,11 +186,12 @@ def _read_onnx(path: Path, content: bytes, num_threads: int | None) -> tuple[Run
         options.intra_op_num_threads = num_threads
     # Threads that wait leave their cores to others.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Weights in other files, which no digest covers, are looked for where nothing can be.
-    nowhere = f"{path}/"
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", nowhere
-    )
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # no other is checked
+    if _LOCATION.search(content):
+        raise InputValueError(
+            f"{path} keeps weights in other files, which are not read. Expected a model that"
+            " `patchscout export` wrote."
+        )
     try:
         session = onnxruntime.InferenceSession(
             content, options, providers=onnxruntime.get_available_providers()
@@ -193,7 +202,7 @@ def _read_onnx(path: Path, content: bytes, num_threads: int | None) -> tuple[Run
             for ports in (session.get_inputs(), session.get_outputs())
         )
     except Exception as error:  # the library raises classes of its own
-        raise _damaged(path, error) from error
+        raise _refused(path, onnxruntime, error) from error
     facts = ModelFacts.from_json(text, path)
     _check_graph(path, facts, inputs, outputs)
 
@@ -227,7 +236,7 @@ def _read_openvino(path: Path, content: bytes, num_threads: int | None) -> tuple
             for ports in (compiled.inputs, compiled.outputs)
         )
     except Exception as error:
-        raise _damaged(path, error) from error
+        raise _refused(path, openvino, error) from error
     _check_graph(path, facts, inputs, outputs)
 
     def run(pixels: Pixels) -> Outputs:
@@ -303,34 +312,54 @@ def library(name: str, extra: str) -> Any:
     """Return a library that only some model files need.
 
     Raises:
-        InputNotFoundError: If it is not installed.
+        InputNotFoundError: If it is not installed, too old or does not fit what else is.
     """
+    remedy = f"Install it with `pip install -U 'patchscout[{extra}]'`."
+    with suppress(PackageNotFoundError):  # builds for other devices have other names
+        found, oldest = version(name), OLDEST_VERSIONS.get(name, "0")
+        if _numbers(found) < _numbers(oldest):  # loading it can crash
+            raise InputNotFoundError(
+                f"A model of this format needs the library {name} of version {oldest} or newer;"
+                f" {found} is installed. {remedy}"
+            )
     try:
         return import_module(name)
     except ImportError as error:
+        is_missing = isinstance(error, ModuleNotFoundError) and error.name == name
+        state = "is not installed" if is_missing else f"cannot be loaded ({_reason(error)})"
         raise InputNotFoundError(
-            f"A model of this format needs the library {name}, which is not installed."
-            f" Install it with `pip install 'patchscout[{extra}]'`."
+            f"A model of this format needs the library {name}, which {state}. {remedy}"
         ) from error
 
 
-def _damaged(path: Path, error: Exception) -> InputValueError:
+def _numbers(of: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", of)[:2]]
+
+
+def _refused(path: Path, library: Any, error: Exception) -> InputValueError:
+    """Return what to say of a file that a library cannot read, with all of its reason."""
+    name = library.__name__
     return InputValueError(
-        f"{path} cannot be read as a model ({type(error).__name__}: {str(error)[:120]})."
-        " Export it again."
+        f"{path} cannot be read as a model by {name} {library.__version__} ({_reason(error)})."
+        f" PatchScout needs {name} {OLDEST_VERSIONS[name]} or newer: update an older one with"
+        f" `pip install -U {name}`. Else export the model again."
     )
+
+
+def _reason(error: Exception) -> str:
+    return shown(f"{type(error).__name__}: {error}", longest=2000)
 
 
 def _not_ours(path: Path, text: str, error: ValidationError) -> InputValueError:
     first = error.errors(include_input=False, include_url=False)[0]
     try:
-        version = json.loads(text)["format_version"]
+        written = json.loads(text)["format_version"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        version = FORMAT_VERSION
-    if type(version) is int and version != FORMAT_VERSION:
-        remedy = "Update it" if version > FORMAT_VERSION else "Export it again"
+        written = FORMAT_VERSION
+    if type(written) is int and written != FORMAT_VERSION:
+        remedy = "Update it" if written > FORMAT_VERSION else "Export it again"
         return InputValueError(
-            f"{path} has format {shown(version)}; this PatchScout reads {FORMAT_VERSION}. {remedy}."
+            f"{path} has format {shown(written)}; this PatchScout reads {FORMAT_VERSION}. {remedy}."
         )
     place = ".".join(map(str, first["loc"]))
     return InputValueError(

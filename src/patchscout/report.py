@@ -55,7 +55,7 @@ def write_picture(scout: PatchScout, samples: Sequence[Sample], path: Path) -> N
         rows.append(
             SheetRow(
                 image=image,
-                gt_mask=resized_mask(sample, image.shape[:2]),
+                gt_mask=resized_mask(sample, image.shape[:2]) if sample.has_mask else None,
                 anomaly_map=found.anomaly_map,
                 overlay=overlay(
                     image, found.anomaly_map, found.pred_mask, found.decision.pixel_threshold
@@ -152,6 +152,7 @@ def _results(metrics: dict[str, Any]) -> list[str]:
         "|---|" + "---|" * len(FIGURES),
         *(f"| {name} | {' | '.join(_cells(row))} |" for name, row in rows),
         "",
+        *([without_masks(metrics), ""] if metrics["num_without_mask"] else []),
         "### Decisions",
         "",
         *(f"- {markdown_text(line)}" for line in signed(metrics["decisions"])),
@@ -261,7 +262,8 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
         box=box.SIMPLE_HEAD,
         padding=0,
         show_edge=False,
-        caption=f"F1@t: at the stored pixel threshold {metrics['pixel_threshold']:.3f}",
+        caption=f"F1@t: at the stored pixel threshold {metrics['pixel_threshold']:.3f}."
+        f" {without_masks(metrics)}".rstrip(),
         caption_justify="left",
     )
     table.add_column("\ndefect type")
@@ -277,6 +279,16 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
         table.add_section()
     table.add_row("all", str(metrics["num_anomalous"]), *_cells(metrics), style="bold")
     return table
+
+
+def without_masks(metrics: Mapping[str, Any]) -> str:
+    """Return a sentence on the defective images without masks, if there are any."""
+    count = metrics.get("num_without_mask", 0)
+    if not count:
+        return ""
+    if count == metrics["num_anomalous"]:
+        return "No defective image has a mask: there are figures of images only."
+    return f"Pixel figures leave out {count} defective images without a mask."
 
 
 def _cells(figures: Mapping[str, Any]) -> list[str]:

@@ -27,8 +27,9 @@ from patchscout.checks import InputError, InputValueError
 from patchscout.cli import COMMANDS, main
 from patchscout.config import file_config, setting_names
 from patchscout.data.annotations import MaskFile
+from patchscout.data.check import check_dataset
 from patchscout.data.images import read_image, read_size, to_image
-from patchscout.data.layout import check_dataset, read_dataset
+from patchscout.data.layout import read_dataset
 from patchscout.decision import Decision
 from patchscout.exported import METADATA_KEY, ExportedModel, ModelFacts
 from patchscout.files.seal import BLANK_SEAL

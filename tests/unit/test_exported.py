@@ -4,6 +4,7 @@ import json
 import random
 import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,16 @@ import openvino
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from patchscout import exported
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.exported import METADATA_KEY, SUFFIXES, ExportedModel
+from patchscout.export import for_older_runtimes
+from patchscout.exported import (
+    METADATA_KEY,
+    OLDEST_VERSIONS,
+    SUFFIXES,
+    ExportedModel,
+    library,
+)
 from patchscout.files.seal import BLANK_SEAL, sealed, sha256
 
 DECISION = {"image_threshold": 0.7, "pixel_threshold": 0.5}
@@ -31,6 +40,7 @@ FACTS = {
 UNSEALED = FACTS | {"seal": ""}
 IMAGE = np.random.default_rng(0).random((30, 40, 3), np.float32)
 FORMATS = ["onnx", "openvino"]
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 SIDES = ["batch", "height", "width"]
 
 
@@ -226,8 +236,91 @@ def test_no_other_file_is_read(tmp_path, monkeypatch, location):
     monkeypatch.chdir(tmp_path)
     for path in (Path("model.onnx"), tmp_path / "model.onnx"):
         write(path, model=model)
-        with pytest.raises(InputValueError, match="cannot be read as a model"):
+        with pytest.raises(InputValueError, match=r"model\.onnx keeps weights in other files"):
             ExportedModel.load(path)
+
+
+@pytest.mark.parametrize(("has_newer_operator", "opset"), [(False, 15), (True, 17)])
+def test_operators_and_format_are_the_oldest_that_serve(tmp_path, has_newer_operator, opset):
+    model = graph()
+    model.ir_version = 10
+    mean, total = model.graph.node[1], model.graph.node[3]
+    mean.attribute.append(helper.make_attribute("noop_with_empty_axes", 0))
+    mean.metadata_props.add(key="stack_trace", value="/home/someone/model.py")
+    if has_newer_operator:
+        model.graph.initializer.append(numpy_helper.from_array(np.ones(5, np.float32), "ones"))
+        total.CopyFrom(helper.make_node("ReduceSum", ["level"], ["nothing"], keepdims=0))
+        model.graph.node.insert(
+            3, helper.make_node("LayerNormalization", ["some", "ones"], ["level"])
+        )
+    older = for_older_runtimes(model)
+    assert (older.opset_import[0].version, older.ir_version) == (opset, 8)
+    assert b"someone" not in older.SerializeToString()
+    found, expected = (
+        ExportedModel.load(write(tmp_path / f"{number}.onnx", model=one)).predict(IMAGE)
+        for number, one in enumerate((older, graph()))
+    )
+    np.testing.assert_array_equal(found.anomaly_map, expected.anomaly_map)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"ir_version": 99}, r"\w+: .*Unsupported model IR version: 99, max .* version: \d+"),
+        (
+            {"opset": 99},
+            r"\w+: .*official released onnx opset versions\. Opset 99 .*is till opset",
+        ),
+    ],
+)
+def test_a_library_too_old_is_told_with_all_of_its_reason_and_what_to_do(tmp_path, change, reason):
+    model = graph()
+    model.ir_version = change.get("ir_version", 8)
+    model.opset_import[0].version = change.get("opset", 18)
+    path, version = write(tmp_path / "model.onnx", model=model), onnxruntime.__version__
+    with pytest.raises(InputValueError) as caught:
+        ExportedModel.load(path)
+    assert re.fullmatch(
+        rf"{path} cannot be read as a model by onnxruntime {version} \({reason}.*\)\. PatchScout"
+        r" needs onnxruntime 1\.19 or newer: update an older one with `pip install -U"
+        r" onnxruntime`\. Else export the model again\.",
+        str(caught.value),
+    )
+
+
+def test_a_library_too_old_is_not_even_loaded(tmp_path, monkeypatch):
+    path = write(tmp_path / "model.onnx")
+    for found in ("1.9.2", "1.18.1", "1.19.0", "2.0"):
+        monkeypatch.setattr(exported, "version", lambda _, found=found: found)
+        if found in ("1.19.0", "2.0"):
+            assert ExportedModel.load(path).facts.decision.pixel_threshold == 0.5
+            continue
+        monkeypatch.setattr(exported, "import_module", pytest.fail)
+        says = rf"onnxruntime of version 1\.19 or newer; {found} is installed\. Install .*\[onnx\]"
+        with pytest.raises(InputNotFoundError, match=says):
+            ExportedModel.load(path)
+        monkeypatch.undo()
+
+
+def test_the_oldest_versions_are_those_of_the_extras():
+    extras = tomllib.loads(PYPROJECT.read_text())["project"]["optional-dependencies"]
+    for name, version in OLDEST_VERSIONS.items():
+        assert f"{name}>={version}" in extras[name.removesuffix("runtime")]
+
+
+def test_a_library_that_does_not_load_is_not_called_missing(tmp_path, monkeypatch):
+    (tmp_path / "unfitting.py").write_text("raise ImportError('compiled for NumPy 1')")
+    (tmp_path / "lacking.py").write_text("import nothing_of_this_name")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, says in (
+        ("absent", "which is not installed. Install it with `pip install -U 'patchscout[onnx]'`"),
+        ("unfitting", "which cannot be loaded (ImportError: compiled for NumPy 1). Install it"),
+        ("lacking", "which cannot be loaded (ModuleNotFoundError: No module named 'nothing_of"),
+    ):
+        with pytest.raises(
+            InputNotFoundError, match=re.escape(f"needs the library {name}, {says}")
+        ):
+            library(name, "onnx")
 
 
 def test_threads_of_onnx_runtime_wait_asleep(tmp_path, monkeypatch):

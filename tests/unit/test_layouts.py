@@ -1,6 +1,7 @@
 """Folders become data sets without reading an image; what is missing is said in one line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,12 @@ import pytest
 from PIL import Image as PillowImage
 
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.data.annotations import LabelMePolygons, MaskFile
-from patchscout.data.coco import CocoMask
+from patchscout.data.annotation_file import AnnotatedMask
+from patchscout.data.annotations import MaskFile
+from patchscout.data.check import check_dataset
 from patchscout.data.folder import read_folders
-from patchscout.data.layout import check_dataset, read_dataset
+from patchscout.data.labelme import LabelMeFile
+from patchscout.data.layout import read_dataset
 from patchscout.data.split import draw_split
 
 BOX = [1, 1, 5, 1, 5, 4, 1, 4]
@@ -60,7 +63,7 @@ def test_mvtec_layout(mvtec):
     masks = mvtec / "ground_truth"
     assert [(s.defect_type, s.image_path.name, s.mask) for s in dataset.anomalous] == [
         ("crack", "007.bmp", MaskFile(masks / "crack/007.PNG")),
-        ("crack", "008.png", LabelMePolygons(masks / "crack/008.json")),
+        ("crack", "008.png", LabelMeFile(masks / "crack/008.json")),
         ("hole", "000.png", MaskFile(masks / "hole/000_mask.png")),
     ]
 
@@ -113,21 +116,31 @@ def test_mvtec_layout_without_defective_images(tmp_path):
         read_dataset(tmp_path)
 
 
-def test_masks_that_are_all_missing(mvtec):
-    (mvtec / "ground_truth").rename(mvtec / "masks")
-    message = r"No labeled defects: masks are missing for all 3 .* Looked in .*ground_truth for"
-    with pytest.raises(InputNotFoundError, match=message):
-        read_dataset(mvtec)
+def masks_of(dataset):
+    return {s.image_path.name: s.mask is not None for s in dataset.anomalous}
 
 
-def test_a_single_missing_mask(mvtec):
+def test_images_without_masks_are_tested_on_only(mvtec):
     (mvtec / "ground_truth/hole/000_mask.png").unlink()
-    message = (
-        r"The mask of .*test.hole.000\.png is missing\. "
-        r"Looked in .*ground_truth for .*hole.000_mask\.png, 000\.png or 000\.json; add it"
+    dataset = read_dataset(mvtec)
+    assert masks_of(dataset) == {"007.bmp": True, "008.png": True, "000.png": False}
+    assert dataset.looked_in == f"{mvtec / 'ground_truth'} for " + (
+        "hole/000_mask.png, hole/000.png or hole/000.json"
     )
-    with pytest.raises(InputNotFoundError, match=message):
-        read_dataset(mvtec)
+    split = draw_split(dataset, labeled_per_type=1)
+    assert [s.image_path.name for s in split.labeled] == ["007.bmp"]
+    assert {s.image_path.name for s in split.test} == {"000.png", "008.png"}
+
+
+def test_no_mask_at_all(mvtec):
+    for path in (mvtec / "ground_truth").rglob("*.*"):
+        path.unlink()
+    with pytest.raises(InputNotFoundError, match=r"for all 3 .* Looked in .*ground_truth for cra"):
+        read_dataset(mvtec)  # masks are expected where there is a folder of them
+    assert not any(masks_of(read_dataset(mvtec, needs_labels=False)).values())
+    shutil.rmtree(mvtec / "ground_truth")
+    split = draw_split(read_dataset(mvtec))
+    assert (split.labeled, len(split.test)) == ((), 4)
 
 
 def test_three_folders(folders):
@@ -138,7 +151,7 @@ def test_three_folders(folders):
         (folders / "ok").iterdir()
     )
     assert [(s.defect_type, s.image_path.name, s.mask) for s in dataset.anomalous] == [
-        ("crack", "a.jpg", LabelMePolygons(folders / "masks/crack/a.json")),
+        ("crack", "a.jpg", LabelMeFile(folders / "masks/crack/a.json")),
         ("hole", "a.png", MaskFile(folders / "masks/hole/a_mask.png")),
         ("hole", "b.png", MaskFile(folders / "masks/hole/b.tif")),
     ]
@@ -161,7 +174,7 @@ def test_flat_folder_with_masks_beside_the_images(tmp_path):
     dataset = read_dataset(tmp_path, "ok", "bad", "bad")
     assert [(s.defect_type, s.image_path.name, s.mask) for s in dataset.anomalous] == [
         ("defect", "a.png", MaskFile(tmp_path / "bad/a_mask.png")),
-        ("defect", "b.jpg", LabelMePolygons(tmp_path / "bad/b.json")),
+        ("defect", "b.jpg", LabelMeFile(tmp_path / "bad/b.json")),
     ]
 
 
@@ -185,9 +198,6 @@ def test_three_folders_that_do_not_fit(folders):
         InputNotFoundError, match=r"masks are missing for all 3 .* Looked in .*empty"
     ):
         read_dataset(folders, "ok", "bad", "empty")
-    (folders / "masks/hole/b.tif").unlink()
-    with pytest.raises(InputNotFoundError, match=r"The mask of .*bad.hole.b\.png is missing"):
-        read_dataset(folders, "ok", "bad", "masks")
     touch(folders, "bad/good/0.png")
     with pytest.raises(InputValueError, match=r"has a sub-folder `good`. Expected defective"):
         read_dataset(folders, "ok", "bad", "masks")
@@ -211,9 +221,9 @@ def test_coco_file_by_path_or_base_name(folders):
     coco = write_coco(folders / "coco.json", files, [(0, 1, 5), (1, 1, 5), (2, 2, 5)])
     dataset = read_dataset(folders, "ok", "bad", "coco.json")
     assert [(s.defect_type, s.image_path.name, s.mask) for s in dataset.anomalous] == [
-        ("crack", "a.jpg", CocoMask(coco, 2)),
-        ("hole", "a.png", CocoMask(coco, 0)),
-        ("hole", "b.png", CocoMask(coco, 1)),
+        ("crack", "a.jpg", AnnotatedMask(coco, "crack/a.jpg")),
+        ("hole", "a.png", AnnotatedMask(coco, "images/hole/a.png")),
+        ("hole", "b.png", AnnotatedMask(coco, "b.png")),
     ]
 
 
@@ -228,9 +238,8 @@ def test_flat_folder_takes_the_category_of_the_largest_annotation(tmp_path):
     ("file_names", "annotated", "error", "message"),
     [
         (["x.png"], [0], InputNotFoundError, r"No labeled defects: .* all 4 .* Looked in .*coco"),
-        (["b.png", "hole/a.png"], [0], InputNotFoundError, r"The mask of .*crack.a\.jpg and of 2"),
-        (["b.png"], [0], InputNotFoundError, r"Looked in .*coco\.json .* `file_name` crack/a\.jpg"),
-        (["x/a.jpg", "y/a.jpg"], [0, 1], InputValueError, r"crack/a\.jpg fits 2 images of .*json"),
+        (["b.png"], [], InputNotFoundError, r"Looked in .*coco\.json .* the name crack/a\.jpg"),
+        (["x/a.jpg", "y/a.jpg"], [0, 1], InputValueError, r"crack/a\.jpg fits .*x/a\.jpg and y/a"),
         (["a.jpg", "a.png"], [0, 1], InputValueError, r"crack.a\.png and .*hole.a\.png both fit"),
     ],
 )

@@ -31,7 +31,7 @@ FindDefects = Callable[[Image], Prediction]
 def run(arguments: list[str]) -> int:
     """Find defects in images, and write what was found."""
     options = parse(PredictArguments, arguments, "patchscout predict")
-    images = named_images(options.images, apart_from=options.out)
+    images = named_images(options.images, options.out, quiet=options.quiet)
     reads = [options.model, *(path for path, _ in images)]
     keep_freed_memory()
     monitor = Monitor(quiet=options.quiet)

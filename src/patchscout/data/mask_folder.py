@@ -2,88 +2,165 @@
 
 from __future__ import annotations
 
+import difflib
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from patchscout.checks import InputNotFoundError
-from patchscout.data.annotations import LabelMePolygons, MaskFile
-from patchscout.data.images import IMAGE_SUFFIXES
+from patchscout.data.annotations import LINE_WIDTH_PX, MaskFile
+from patchscout.data.images import is_image_name
+from patchscout.data.labelme import LabelMeFile
+from patchscout.data.names import NameIndex
+from patchscout.data.photos import (
+    Key,
+    Photos,
+    key_of,
+    looks_like_mask,
+    mask_name,
+    without_image_folders,
+)
 from patchscout.data.walk import is_folder, list_files
-from patchscout.types import MaskSource, Sample
-
-MASK_ENDING = "_mask"
-"""What may follow the image's name in the name of its mask."""
+from patchscout.types import LeftOut, MaskSource, Sample
 
 
 class MaskFolder:
     """A folder of masks; each is named after its image, in the same sub-folder.
 
-    For `scratch/007.png` these are tried in turn: `scratch/007_mask.*`, `scratch/007.*` with the
-    ending of an image, and LabelMe's `scratch/007.json`.
+    For `scratch/007.png` these are tried in turn: `scratch/007_mask.*` or another ending that
+    `photos.mask_name` knows, `scratch/007.*` with the suffix of an image, and LabelMe's
+    `scratch/007.json`. Sub-folders called `masks`, `images` or the like do not count, nor do the
+    Unicode form, the case and what other tools add to names, see `NameIndex`.
+
+    Args:
+        path: The folder.
+        photos: Files that are no masks, though they may lie in it.
+        line_width_px: How wide lines and points in LabelMe files are.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        photos: Collection[Path] = (),
+        line_width_px: float = LINE_WIDTH_PX,
+    ) -> None:
         self.path = path
+        self._line_width_px = line_width_px
+        self._photos = set(photos)
+        self.used: set[Path] = set()
 
     @cached_property
-    def _files(self) -> dict[Path, Path]:
-        """All files below the folder, by relative path with the suffix in lower case."""
-        files = reversed(list_files(self.path)) if is_folder(self.path) else ()
-        return {self._key(file.relative_to(self.path)): file for file in files}
+    def _files(self) -> dict[Key, list[tuple[int, Path]]]:
+        """All files that may be masks by what their images would be called, with their rank."""
+        files: dict[Key, list[tuple[int, Path]]] = defaultdict(list)
+        for file in list_files(self.path) if is_folder(self.path) else ():
+            relative = file.relative_to(self.path)
+            is_json = file.suffix.lower() == ".json"
+            if file in self._photos or not (is_json or is_image_name(file)):
+                continue
+            name = mask_name(relative)
+            if name and name.has_ending and not is_json:
+                files[without_image_folders(name.key)].append((0, file))
+            key = name.key if name and not name.has_ending else key_of(relative)
+            files[without_image_folders(key)].append((2 if is_json else 1, file))
+        return files
 
-    @staticmethod
-    def _key(relative: Path) -> Path:
-        return relative.with_suffix(relative.suffix.lower())
+    @property
+    def unused(self) -> list[Path]:
+        """The files of images that are the mask of no image that was looked up."""
+        files = {file for found in self._files.values() for _, file in found}
+        return sorted(file for file in files - self.used if is_image_name(file))
 
-    def find(self, image_path: Path, relative: Path) -> MaskSource | None:
+    def find(self, relative: Path) -> MaskSource | None:
         """Return where the mask of an image is, or None.
 
         Args:
-            image_path: The image, which is never taken for its own mask.
-            relative: Its path below the folder of images, such as `scratch/007.png`.
+            relative: The image's path below the folder of images, such as `scratch/007.png`.
         """
-        stem = relative.parent / relative.stem
-        for ending in (MASK_ENDING, ""):
-            for suffix in IMAGE_SUFFIXES:
-                file = self._files.get(Path(f"{stem}{ending}{suffix}"))
-                if file is not None and file != image_path:
-                    return MaskFile(file)
-        file = self._files.get(Path(f"{stem}.json"))
-        return LabelMePolygons(file) if file is not None else None
+        folders, stem = without_image_folders(key_of(relative))
+        found = self._files.get((folders, stem)) or self._files_named_alike(folders, stem)
+        if not found:
+            return None
+        found.sort()
+        best = [file for rank, file in found if rank == found[0][0]]
+        masks = best[:1] if len(best) == 1 else [file for file in best if looks_like_mask(file)]
+        file = (masks or best)[0]
+        self.used.add(file)
+        is_json = file.suffix.lower() == ".json"
+        return LabelMeFile(file, self._line_width_px) if is_json else MaskFile(file)
 
-    def label(self, images: dict[Path, str], images_root: Path) -> tuple[Sample, ...]:
-        """Return the images, which show defects, with their masks.
+    @cached_property
+    def _names(self) -> dict[tuple[str, ...], tuple[dict[str, str], NameIndex]]:
+        """By folder: the names in lower case, each with the one it is of, and all by their forms.
 
-        Args:
-            images: The defect type of each image path.
-            images_root: The folder that corresponds to this one.
-
-        Raises:
-            InputNotFoundError: A mask, or every one, is missing.
+        Where names differ by case alone, the first stands for all.
         """
-        samples = {
-            image_path: Sample(
-                image_path, defect_type, self.find(image_path, image_path.relative_to(images_root))
-            )
-            for image_path, defect_type in images.items()
+        names: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for folders, stem in self._files:
+            names[folders].append(stem)
+        return {
+            folders: ({stem.casefold(): stem for stem in reversed(stems)}, NameIndex(stems))
+            for folders, stems in names.items()
         }
-        missing = [path for path, sample in samples.items() if sample.mask is None]
-        if missing:
-            stem = self.path / missing[0].relative_to(images_root).with_suffix("")
-            expected = f"{stem}{MASK_ENDING}.png, {stem.name}.png or {stem.name}.json"
-            raise masks_missing(missing, len(samples), f"{self.path} for {expected}")
-        return tuple(samples.values())
 
+    def _files_named_alike(self, folders: tuple[str, ...], stem: str) -> list[tuple[int, Path]]:
+        """Return the masks whose name differs as systems and other tools change names."""
+        if folders not in self._names:
+            return []
+        in_lower_case, index = self._names[folders]
+        match = in_lower_case.get(stem.casefold()) or index.match(stem)
+        return self._files[folders, match] if match else []
 
-def masks_missing(missing: list[Path], num_images: int, looked_in: str) -> InputNotFoundError:
-    """Return the error that says which of `num_images` defective images have no mask."""
-    if len(missing) == num_images:
-        return InputNotFoundError(
-            f"No labeled defects: masks are missing for all {num_images} defective images in "
-            f"{missing[0].parent}. Looked in {looked_in}; add the masks or check the path."
+    def looked_for(self, relative: Path) -> str:
+        """Return what was looked for in vain, and the name there that is nearest to it."""
+        stem = relative.with_suffix("").as_posix()
+        names = difflib.get_close_matches(
+            stem, [file.relative_to(self.path).as_posix() for file in self.unused], n=1
         )
-    others = f" and of {len(missing) - 1} more images" if len(missing) > 1 else ""
+        there = f" (the nearest there is {names[0]})" if names else ""
+        return f"{self.path} for {stem}_mask.png, {stem}.png or {stem}.json{there}"
+
+
+def label_images(
+    images: dict[Path, str], images_root: Path, folders: Sequence[MaskFolder], found: Photos
+) -> tuple[tuple[Sample, ...], str, LeftOut]:
+    """Return images that show defects with their masks, as far as there are any.
+
+    Args:
+        images: The defect type of each image path.
+        images_root: The folder that corresponds to those of masks.
+        folders: Folders of masks; the first that has one counts.
+        found: What else lies among the images.
+
+    Returns:
+        The images; where the first missing mask was looked for, if one is missing; and the files
+        that are not used.
+    """
+    samples, missing = [], []
+    for image_path, defect_type in images.items():
+        relative = image_path.relative_to(images_root)
+        mask = next((mask for folder in folders if (mask := folder.find(relative))), None)
+        samples.append(Sample(image_path, defect_type, mask))
+        missing += [relative] if mask is None else []
+    looked_in = folders[0].looked_for(missing[0]) if missing else ""
+    left_out = left_out_of_defective(found, {file for folder in folders for file in folder.used})
+    unused = {file for f in folders if f.path != images_root for file in f.unused}
+    return tuple(samples), looked_in, {**left_out, "masks that fit no image": sorted(unused)}
+
+
+def left_out_of_defective(found: Photos, used: set[Path]) -> LeftOut:
+    """Return what is left out of a folder of defective images, of whose files some are masks."""
+    left_out = {
+        reason: [f for f in files if f not in used] for reason, files in found.left_out.items()
+    }
+    return {**left_out, "masks not used": [file for file in found.masks if file not in used]}
+
+
+def masks_missing(samples: Sequence[Sample], looked_in: str) -> InputNotFoundError:
+    """Return the error that none of the defective images has a mask."""
     return InputNotFoundError(
-        f"The mask of {missing[0]}{others} is missing. Looked in {looked_in}; add it or remove "
-        "the image."
+        f"No labeled defects: masks are missing for all {len(samples)} defective images in "
+        f"{samples[0].image_path.parent}. Looked in {looked_in}; add the masks, check the path, or "
+        "train without labels: `labeled_per_type` 0."
     )
