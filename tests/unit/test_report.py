@@ -62,7 +62,7 @@ SIGNED = [
     "Of 190 good parts 36 are called defective (18.9 %, 95 % interval 13.6 % to 25.3 %). At most"
     " 4.9 % were promised, which does not hold here.",
     "Of 3 defective parts 1 are missed (33.3 %, 95 % interval 0.8 % to 90.6 %).",
-    "Missed are *dent* (1 of 1).",
+    "Missed are 1 of 1 *dent*.",
 ]
 DECISION = Decision(
     image_threshold=0.321,
@@ -115,7 +115,7 @@ def test_the_card_has_what_a_person_signs(run):
     assert signed(METRICS["decisions"]) == SIGNED
     text = card(run, METRICS)
     assert all(f"- {line}" in text for line in SIGNED[:2])
-    assert "- Missed are &#42;dent&#42; (1 of 1)." in text
+    assert "- Missed are 1 of 1 &#42;dent&#42;." in text
     assert "The worst of 37 wrong decisions:" in text
     assert "| missed | a&#124;b.png | &#42;dent&#42; | 0.250 |" in text
     assert text.count("| rejected | &#61;good") == 10
