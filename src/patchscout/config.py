@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from patchscout.checks import InputValueError, nearest
 from patchscout.data.yaml_files import read_yaml
+from patchscout.decision import DecisionSettings
 from patchscout.files.seal import check_seal
 from patchscout.text import short_repr, shown
 
@@ -46,8 +47,10 @@ class DataSettings(Settings):
     defective: str | None = None
     """Folder of defective images; its sub-folders, if any, name the defect types."""
     masks: str | None = None
-    """Folder of mask images or LabelMe JSON files, or one COCO JSON file; unset: masks lie beside
-    the defective images."""
+    """Folder of mask images or LabelMe JSON files, or one COCO or VIA JSON file; unset: masks lie
+    beside the defective images."""
+    line_width_px: Annotated[float, Field(gt=0, le=1000)] = 3.0
+    """How wide annotated lines and points are, in pixels of the image as annotated."""
     image_size: tuple[Side, Side] | None = None
     """Height and width in pixels that images are resized to, multiples of 16; unset: chosen from
     the shape of the normal images and the thickness of the labeled defects."""
@@ -199,6 +202,7 @@ class Config(Settings):
     sampler: SamplerSettings = SamplerSettings()
     predictor: PredictorSettings = PredictorSettings()
     views: ViewSettings = ViewSettings()
+    decision: DecisionSettings = DecisionSettings()
     paper: PaperSettings = PaperSettings()
 
     @model_validator(mode="after")
@@ -274,6 +278,19 @@ def parse_config(data: Any, source: str = "the settings") -> Config:
         return Config.model_validate(data)
     except ValidationError as error:
         raise InputValueError(f"{first_problem(error)} (in {source})") from None
+
+
+def changed_settings(asked: DecisionSettings, **given: Any) -> DecisionSettings:
+    """Return the settings of a decision with others that are given; None leaves one as it is.
+
+    Raises:
+        InputValueError: If one is out of range; the message names it.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    try:
+        return DecisionSettings.model_validate(asked.model_dump() | given)
+    except ValidationError as error:
+        raise InputValueError(f"{first_problem(error)}.") from None
 
 
 def read_config_file(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from patchscout.checks import InputError
-from patchscout.data.annotations import read_mask
+from patchscout.data.annotations import read_turned_mask
 from patchscout.data.image_files import decode, open_image
 from patchscout.data.images import ImageFacts, read_facts
 from patchscout.data.photos import MASKS_BESIDE_NORMAL, left_out_lines, looks_like_mask
@@ -65,6 +65,8 @@ def inspect(dataset: Dataset, monitor: Monitor | None = None) -> Findings:
     findings = Findings()
     num_masks = 0
     of_one_color: list[Path] = []
+    turned: list[Path] = []
+    in_doubt: list[Path] = []
     for sample in (monitor or Monitor()).track(
         samples, "checking the images", len(samples), "image"
     ):
@@ -73,7 +75,10 @@ def inspect(dataset: Dataset, monitor: Monitor | None = None) -> Findings:
             findings.facts[facts] += 1
             if sample.mask is not None:
                 num_masks += 1
-                if _marks_most(read_mask(sample, facts.size)):
+                mask, was_turned = read_turned_mask(sample)
+                if was_turned is not False:
+                    (turned if was_turned else in_doubt).append(sample.image_path)
+                if _marks_most(mask):
                     findings.odd_masks.append(sample)
             elif not sample.is_anomalous and _may_be_mask(sample.image_path, facts):
                 of_one_color.append(sample.image_path)
@@ -102,6 +107,19 @@ def inspect(dataset: Dataset, monitor: Monitor | None = None) -> Findings:
             marking,
             "masks beside normal images mark something",
             "Move these images to the defective ones, or correct the masks",
+        ),
+        _listed(
+            dataset,
+            turned,
+            "annotations are made for images as they are stored, which EXIF turns",
+            "They are turned too",
+        ),
+        _listed(
+            dataset,
+            in_doubt,
+            "annotated images are turned or mirrored by EXIF, which does not change their size",
+            "Their annotations are taken as made upright, as most tools show images; where that is "
+            "wrong, save the images without EXIF",
         ),
         None if findings.problems else _dark([sample.image_path for sample in chosen]),
     ]
@@ -185,7 +203,7 @@ def _most_common(counts: Counter[str]) -> str:
 def _format_of(sample: Sample) -> str:
     """Return what kind of annotation a mask comes from."""
     words = re.findall("[A-Z][a-z]*", type(sample.mask).__name__)
-    known = {"MaskFile": "mask images", "LabelMePolygons": "LabelMe", "CocoMask": "COCO"}
+    known = {"MaskFile": "mask images", "LabelMeFile": "LabelMe", "AnnotatedMask": "COCO or VIA"}
     return known.get("".join(words), " ".join(words))
 
 

@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.data.coco import CocoMask, ImageId, read_coco
+from patchscout.data.annotation_file import AnnotatedMask, read_annotation_file
+from patchscout.data.annotations import LINE_WIDTH_PX
 from patchscout.data.mask_folder import (
     MaskFolder,
     label_images,
@@ -22,6 +23,7 @@ from patchscout.data.photos import (
     left_out_of_normal,
 )
 from patchscout.data.walk import is_folder, status_of
+from patchscout.text import shown
 from patchscout.types import NORMAL, Dataset, LeftOut, Sample
 
 TEST_FRACTION = 0.2
@@ -39,6 +41,7 @@ def read_folders(
     *,
     seed: int = 42,
     needs_labels: bool = True,
+    line_width_px: float = LINE_WIDTH_PX,
 ) -> Dataset:
     """List the images of three paths, or of normal ones alone.
 
@@ -47,11 +50,12 @@ def read_folders(
         normal: Folder of normal images, of which `seed` draws a fifth for testing; at least one
             is left on each side, where there are two.
         defective: Folder of defective images, in one sub-folder per defect type, or all in it.
-        masks: Folder of mask images or LabelMe files, see `MaskFolder`; or one COCO JSON file;
-            unset: they lie beside the images. Of images in no sub-folder, the defect type is then
-            the category of the largest annotation, else `defect`.
+        masks: Folder of mask images or LabelMe files, see `MaskFolder`; or one COCO or VIA JSON
+            file; unset: they lie beside the images. Of images in no sub-folder, the defect type is
+            then that of the largest annotation, else `defect`.
         seed: Decides which normal images are kept for testing.
         needs_labels: Whether it is an error that `masks` has none that fits.
+        line_width_px: How wide annotated lines and points are.
 
     Raises:
         InputNotFoundError: A path is missing, or all masks are where a path to them is given.
@@ -69,7 +73,7 @@ def read_folders(
     anomalous, looked_in, left_out = (), "", {}
     layout = f"normal images in {normal}"
     if defective is not None:
-        anomalous, looked_in, left_out = _defective(paths)
+        anomalous, looked_in, left_out = _defective(paths, line_width_px)
         beside = f"masks in {masks}" if masks is not None else "masks beside them"
         layout += f", defective ones in {defective}, {beside}"
     if masks is not None and needs_labels and not any(sample.mask for sample in anomalous):
@@ -93,7 +97,9 @@ def _divide(images: list[Path], seed: int) -> tuple[tuple[Sample, ...], tuple[Sa
     return train, tuple(Sample(images[i]) for i in sorted(drawn))
 
 
-def _defective(paths: dict[str, Path]) -> tuple[tuple[Sample, ...], str, LeftOut]:
+def _defective(
+    paths: dict[str, Path], line_width_px: float
+) -> tuple[tuple[Sample, ...], str, LeftOut]:
     """Return the defective images, where masks were looked for in vain, and what is left out."""
     root = paths["defective"]
     found = find_photos(root, apart_from=paths.values())
@@ -110,33 +116,37 @@ def _defective(paths: dict[str, Path]) -> tuple[tuple[Sample, ...], str, LeftOut
     )
     masks_path = paths.get("masks", root)
     if is_folder(masks_path):
-        return label_images(images, root, [MaskFolder(masks_path, found.images)], found)
-    samples, looked_in = _label_from_coco(images, root, masks_path)
+        folder = MaskFolder(masks_path, found.images, line_width_px)
+        return label_images(images, root, [folder], found)
+    samples, looked_in = _label_from_file(images, root, masks_path, line_width_px)
     return samples, looked_in, left_out_of_defective(found, {masks_path})
 
 
-def _label_from_coco(
-    images: dict[Path, str], folder: Path, coco_path: Path
+def _label_from_file(
+    images: dict[Path, str], folder: Path, annotations_path: Path, line_width_px: float
 ) -> tuple[tuple[Sample, ...], str]:
-    """Return the images with their masks in a COCO file, and what was looked for in vain."""
-    coco = read_coco(coco_path)
+    """Return the images with their masks in one file, and what was looked for in vain."""
+    annotations = read_annotation_file(annotations_path)
     samples, looked_in = [], ""
-    claimed: dict[ImageId, Path] = {}
+    claimed: dict[str, Path] = {}
     for image_path, folder_type in images.items():
         relative = image_path.relative_to(folder)
-        image_id = coco.find(PurePosixPath(relative.as_posix()))
-        if image_id is None:
+        key = annotations.find(PurePosixPath(relative.as_posix()))
+        if key is None:
             samples.append(Sample(image_path, folder_type))
             looked_in = looked_in or (
-                f"{coco_path} for annotations of an image with `file_name` {relative.as_posix()}"
+                f"{annotations_path} for annotations of an image with the name "
+                f"{relative.as_posix()}"
             )
             continue
-        if (other := claimed.setdefault(image_id, image_path)) != image_path:
+        if (other := claimed.setdefault(key, image_path)) != image_path:
             raise InputValueError(
-                f"{other} and {image_path} both fit one image of {coco_path}. Expected one for "
-                "each; give `file_name` with the folder that the image lies in."
+                f"{other} and {image_path} both fit one image of {annotations_path}, {shown(key)}. "
+                "Expected one for each; give the names in it with the folder that the image lies "
+                "in."
             )
         is_flat = defect_type_of(relative) is None
-        defect_type = coco.largest_category(image_id) if is_flat else folder_type
-        samples.append(Sample(image_path, defect_type, CocoMask(coco_path, image_id)))
+        defect_type = annotations.defect_type(key) if is_flat else folder_type
+        mask = AnnotatedMask(annotations_path, key, line_width_px)
+        samples.append(Sample(image_path, defect_type, mask))
     return tuple(samples), looked_in

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from patchscout.checks import InputNotFoundError, InputValueError
+from patchscout.data.annotations import LINE_WIDTH_PX
 from patchscout.data.folder import read_folders
 from patchscout.data.mask_folder import MaskFolder, label_images, masks_missing
 from patchscout.data.photos import (
@@ -27,6 +28,7 @@ def read_dataset(
     *,
     seed: int = 42,
     needs_labels: bool = True,
+    line_width_px: float = LINE_WIDTH_PX,
 ) -> Dataset:
     """List the images of a folder; of them only those are read whose names leave it open.
 
@@ -34,9 +36,10 @@ def read_dataset(
         root: A category in MVTec AD layout, or the folder that the three paths are relative to.
         normal: Folder of normal images, where the layout is another one.
         defective: Folder of defective images.
-        masks: Folder of masks or LabelMe files, or one COCO JSON file.
+        masks: Folder of masks or LabelMe files, or one COCO or VIA JSON file.
         seed: Decides which normal images of another layout are kept for testing.
         needs_labels: Whether there must be labeled defects; if not, `normal` is enough.
+        line_width_px: How wide lines and points in annotations are, in pixels of the images.
 
     Raises:
         InputNotFoundError: Folders or masks are missing.
@@ -60,7 +63,15 @@ def read_dataset(
             " and your rights."
         ) from error
     if normal is not None and (defective is not None or (masks is None and not needs_labels)):
-        return read_folders(root, normal, defective, masks, seed=seed, needs_labels=needs_labels)
+        return read_folders(
+            root,
+            normal,
+            defective,
+            masks,
+            seed=seed,
+            needs_labels=needs_labels,
+            line_width_px=line_width_px,
+        )
     paths = {"normal": normal, "defective": defective, "masks": masks}
     absent = [f"`{field}`" for field, path in paths.items() if path is None]
     if len(absent) < len(paths):
@@ -74,10 +85,10 @@ def read_dataset(
             f"{root} has no known layout: looked for {root / 'train' / NORMAL} (MVTec AD). "
             f"{_categories_below(root)}"
         )
-    return _read_mvtec(root, needs_labels)
+    return _read_mvtec(root, needs_labels, line_width_px)
 
 
-def _read_mvtec(root: Path, needs_labels: bool) -> Dataset:
+def _read_mvtec(root: Path, needs_labels: bool, line_width_px: float) -> Dataset:
     """List the images of one category in MVTec AD layout.
 
     Masks are in `ground_truth`, or beside the images; see `MaskFolder`.
@@ -101,7 +112,10 @@ def _read_mvtec(root: Path, needs_labels: bool) -> Dataset:
         found = find_photos(test, apart_from=[test / NORMAL])
         types = {path: defect_type_of(path.relative_to(test)) for path in found.images}
         images = {path: name for path, name in types.items() if name is not None}
-        folders = [MaskFolder(ground_truth), MaskFolder(test, found.images)]
+        folders = [
+            MaskFolder(ground_truth, line_width_px=line_width_px),
+            MaskFolder(test, found.images, line_width_px),
+        ]
         anomalous, looked_in, left_out = label_images(images, test, folders, found)
         parts += [left_out, {"in no folder of a defect type": [*(types.keys() - images.keys())]}]
     if needs_labels and not anomalous:

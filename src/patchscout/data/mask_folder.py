@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from patchscout.checks import InputNotFoundError
-from patchscout.data.annotations import LabelMePolygons, MaskFile
+from patchscout.data.annotations import LINE_WIDTH_PX, MaskFile
 from patchscout.data.images import is_image_name
+from patchscout.data.labelme import LabelMeFile
 from patchscout.data.names import NameIndex
 from patchscout.data.photos import (
     Key,
@@ -35,10 +36,17 @@ class MaskFolder:
     Args:
         path: The folder.
         photos: Files that are no masks, though they may lie in it.
+        line_width_px: How wide lines and points in LabelMe files are.
     """
 
-    def __init__(self, path: Path, photos: Collection[Path] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        photos: Collection[Path] = (),
+        line_width_px: float = LINE_WIDTH_PX,
+    ) -> None:
         self.path = path
+        self._line_width_px = line_width_px
         self._photos = set(photos)
         self.used: set[Path] = set()
 
@@ -79,7 +87,8 @@ class MaskFolder:
         masks = best[:1] if len(best) == 1 else [file for file in best if looks_like_mask(file)]
         file = (masks or best)[0]
         self.used.add(file)
-        return LabelMePolygons(file) if file.suffix.lower() == ".json" else MaskFile(file)
+        is_json = file.suffix.lower() == ".json"
+        return LabelMeFile(file, self._line_width_px) if is_json else MaskFile(file)
 
     @cached_property
     def _names(self) -> dict[tuple[str, ...], tuple[dict[str, str], NameIndex]]:
