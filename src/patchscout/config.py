@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from patchscout.checks import InputValueError, nearest
 from patchscout.data.yaml_files import read_yaml
+from patchscout.decision import DecisionSettings
 from patchscout.files.seal import check_seal
 from patchscout.text import short_repr, shown
 
@@ -201,6 +202,7 @@ class Config(Settings):
     sampler: SamplerSettings = SamplerSettings()
     predictor: PredictorSettings = PredictorSettings()
     views: ViewSettings = ViewSettings()
+    decision: DecisionSettings = DecisionSettings()
     paper: PaperSettings = PaperSettings()
 
     @model_validator(mode="after")
@@ -276,6 +278,19 @@ def parse_config(data: Any, source: str = "the settings") -> Config:
         return Config.model_validate(data)
     except ValidationError as error:
         raise InputValueError(f"{first_problem(error)} (in {source})") from None
+
+
+def changed_settings(asked: DecisionSettings, **given: Any) -> DecisionSettings:
+    """Return the settings of a decision with others that are given; None leaves one as it is.
+
+    Raises:
+        InputValueError: If one is out of range; the message names it.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    try:
+        return DecisionSettings.model_validate(asked.model_dump() | given)
+    except ValidationError as error:
+        raise InputValueError(f"{first_problem(error)}.") from None
 
 
 def read_config_file(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from patchscout.checkpoint import (
     SPLIT_FILE,
     RunCompletion,
     RunFolder,
+    Trained,
     TrainingRecord,
     load_model,
     write_run,
@@ -27,6 +28,7 @@ from patchscout.data.images import to_image
 from patchscout.data.layout import read_dataset
 from patchscout.data.loader import resized_mask
 from patchscout.data.split import draw_split, images_of_split, parse_split, split_json
+from patchscout.decision import Decision, decide, image_score
 from patchscout.devices import choose_device
 from patchscout.evaluation import EvaluationSize, evaluate
 from patchscout.export import Parity, export_model
@@ -35,10 +37,11 @@ from patchscout.files.output_folder import replaced_files
 from patchscout.inference import Scorer, resize_map
 from patchscout.monitor import Monitor
 from patchscout.paper import fit as paper
+from patchscout.prediction import Prediction, make_prediction
 from patchscout.training.adaptation import adapt
 from patchscout.training.loop import train
 from patchscout.training.working_size import without_vanished
-from patchscout.types import Dataset, Image, Prediction, Split, make_prediction
+from patchscout.types import Dataset, Image, Split
 from patchscout.visualize import SheetRow, contact_sheet
 
 MOST_ODD_MASKS = 4
@@ -67,7 +70,7 @@ class PatchScout:
         self.dataset: Dataset | None = None
         self._segmenter: nn.Module | None = None
         self._scorer: Scorer | None = None
-        self._record: TrainingRecord | None = None
+        self._trained: Trained | None = None
         self.identity: str | None = None
         self._loaded_from: Path | None = None
         self._split_json: bytes | None = None
@@ -104,24 +107,23 @@ class PatchScout:
         self.config = config
         self.dataset, self.split = dataset, split
         self._split_json = split_json(split, dataset.root)
-        self._segmenter = self._record = self._scorer = None
+        self._segmenter = self._trained = self._scorer = None
         self._loaded_from = self.identity = None
         if result is None:
             return self
         self._segmenter = result.segmenter
-        self._record = TrainingRecord(
+        record = TrainingRecord(
             category=dataset.name,
             defect_types=tuple(sorted({sample.defect_type for sample in split.labeled})),
             num_normal=len(split.train_normal),
             num_labeled=len(split.labeled),
-            threshold=result.choice.threshold,
-            threshold_f1=result.choice.f1,
-            num_normal_scored=result.choice.num_normal,
-            num_false_alarms=result.choice.num_false_alarms,
             num_steps=result.num_steps,
             seconds=round(time.monotonic() - started, 1),
             is_complete=result.is_complete,
         )
+        scores = result.choice.scores
+        decision = decide(scores, result.choice.threshold, config.decision)
+        self._trained = Trained(record, decision, scores)
         return self
 
     def prepare(
@@ -208,7 +210,8 @@ class PatchScout:
         return evaluate(
             self._score,
             split.test,
-            self.threshold,
+            self.decision,
+            self.trained.scores,
             self.config.data.working_size,
             monitor or Monitor(),
             size,
@@ -242,6 +245,10 @@ class PatchScout:
         """
         return images_of_split(self._known_split(), self._split_path)
 
+    def images_trained_on(self) -> list[Path]:
+        """Return the images that the model was trained on, likewise."""
+        return images_of_split(self._known_split(), self._split_path, trained_on=True)
+
     def export(
         self,
         path: str | Path,
@@ -254,8 +261,8 @@ class PatchScout:
         """Write the model as one file that other runtimes read, see `ExportedModel`.
 
         It takes images as arrays (batch, height, width, 3), RGB, and gives for each the anomaly
-        map and the mask at its own size and the score: resizing, normalization and threshold are
-        inside.
+        map and the mask at its own size and the score: resizing, normalization and the pixel
+        threshold are inside. What decides on the score is in its facts.
 
         Args:
             path: The file, ending in `.onnx` or `.xml` as the format wants it. One that is there is
@@ -275,7 +282,7 @@ class PatchScout:
         path = Path(path)
         facts = ModelFacts(
             category=self.record.category,
-            threshold=self.threshold,
+            decision=self.decision,
             image_size=self.config.data.working_size,
             pixel_type=pixel_type,
         )
@@ -308,10 +315,10 @@ class PatchScout:
 
     def write(self, folder: Path) -> None:
         """Write config, split and (if trained) model into a folder that holds none yet."""
-        trained = None
-        if self._segmenter is not None and self._record is not None:
-            trained = self._segmenter, self._record
-        write_run(folder, self.config, self._split_json, trained)
+        model = None
+        if self._segmenter is not None and self._trained is not None:
+            model = self._segmenter, self._trained
+        write_run(folder, self.config, self._split_json, model)
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto") -> PatchScout:
@@ -329,7 +336,7 @@ class PatchScout:
         chosen = choose_device(device)
         run = load_model(folder, chosen)
         scout = cls(run.config.model_copy(update={"device": str(chosen)}))
-        scout._segmenter, scout._record = run.segmenter, run.record
+        scout._segmenter, scout._trained = run.segmenter, run.trained
         scout._split_json, scout.identity = run.split, run.identity
         scout._loaded_from = folder
         return scout
@@ -347,16 +354,21 @@ class PatchScout:
         return self._segmenter
 
     @property
-    def record(self) -> TrainingRecord:
-        """What is known of how the model came about."""
-        if self._record is None:
+    def trained(self) -> Trained:
+        """What is known of the model."""
+        if self._trained is None:
             raise _untrained()
-        return self._record
+        return self._trained
 
     @property
-    def threshold(self) -> float:
-        """The decision threshold, in [0, 1]."""
-        return self.record.threshold
+    def record(self) -> TrainingRecord:
+        """How the model came about."""
+        return self.trained.record
+
+    @property
+    def decision(self) -> Decision:
+        """When an image is defective: thresholds, rules, and what they promise."""
+        return self.trained.decision
 
     @property
     def _split_path(self) -> Path:
@@ -396,8 +408,10 @@ class PatchScout:
                 yield array
 
         return [
-            make_prediction(resize_map(anomaly_map, own_sizes[number]), self.threshold)
-            for number, anomaly_map in enumerate(self._score.many(arrays()))
+            make_prediction(
+                resize_map(working_map, own_sizes[number]), image_score(working_map), self.decision
+            )
+            for number, working_map in enumerate(self._score.many(arrays()))
         ]
 
     @property

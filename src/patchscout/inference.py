@@ -15,11 +15,7 @@ from patchscout.data.images import resize, resize_image
 from patchscout.data.loader import to_tensor
 from patchscout.devices import full_precision
 from patchscout.networks.tiles import segment
-from patchscout.types import AnomalyMap, Image, check_probabilities
-
-WorkingMap = Float[np.ndarray, "working_height working_width"]
-"""An anomaly map at the size that the model works at."""
-
+from patchscout.types import AnomalyMap, Image, WorkingMap, check_probabilities
 
 MAX_BATCH, BATCH_PIXELS = 16, 16 * 256**2
 """Images that a GPU scores at a time, if there are so many: no more of either, so that large ones

@@ -193,6 +193,7 @@ def write_coco(tmp_path, images, annotations, names=("stain",)):
 
 def draw_from(source, name, size=SIZE):
     key = read_annotation_file(source).find(PurePosixPath(name))
+    assert key is not None
     return AnnotatedMask(source, key).read(size)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from patchscout.curves import Curve, PixelPool
+from patchscout.decision import ImageScores, image_score
 from patchscout.monitor import Monitor
 from patchscout.networks.tiles import segment
 from patchscout.training.views import ViewSource
@@ -36,6 +37,7 @@ class Choice(NamedTuple):
         f1: Its pixel F1 on the images that it was chosen on.
         num_normal: How many of them are normal.
         num_false_alarms: How many of these it calls defective.
+        scores: The image scores to make a decision on.
         is_complete: False if Ctrl-C left some out.
     """
 
@@ -43,6 +45,7 @@ class Choice(NamedTuple):
     f1: float
     num_normal: int
     num_false_alarms: int
+    scores: ImageScores = ImageScores()
     is_complete: bool = True
 
 
@@ -102,7 +105,7 @@ def choose_threshold(segmenter: nn.Module, views: ViewSource, monitor: Monitor) 
     try:
         for image, mask in monitor.track(images, "choosing the threshold", total, "image"):
             score(image, mask)
-        return scored.lowest_good_threshold()
+        choice = scored.lowest_good_threshold()
     except KeyboardInterrupt:
         if not scored.pixels.num_regions:
             score(*views.defects(1)[0])
@@ -110,7 +113,10 @@ def choose_threshold(segmenter: nn.Module, views: ViewSource, monitor: Monitor) 
             f"Stopped while the threshold was chosen: it is chosen on {scored.num_images} of"
             f" {total} images."
         )
-        return scored.lowest_good_threshold()._replace(is_complete=False)
+        choice = scored.lowest_good_threshold()._replace(is_complete=False)
+    kind = "labeled" if views.labeled else "simulated"
+    scores = ImageScores(tuple(scored.normal), tuple(scored.defective), kind)
+    return choice._replace(scores=scores)
 
 
 class ScoredPixels:
@@ -119,18 +125,24 @@ class ScoredPixels:
     Attributes:
         pixels: All of them.
         peaks: The largest score of each normal image.
+        normal: The image scores of the normal images.
+        defective: Those of the others.
         num_images: How many images they are of.
     """
 
     def __init__(self) -> None:
         self.pixels = PixelPool()
         self.peaks: list[np.float32] = []
+        self.normal: list[float] = []
+        self.defective: list[float] = []
         self.num_images = 0
 
     def add(self, anomaly_map: AnomalyMap, mask: Mask) -> None:
         """Add an image."""
         self.pixels.add(anomaly_map, mask)
         self.num_images += 1
+        scores = self.defective if mask.any() else self.normal
+        scores.append(image_score(anomaly_map))
         if not mask.any():
             self.peaks.append(np.float32(anomaly_map.max()))
 
