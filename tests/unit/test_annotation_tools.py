@@ -396,6 +396,22 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path, repeated):
         LabelMeFile(path).read(SIZE)
 
 
+@pytest.mark.parametrize("name", ["0 (2).json", "other.json"])
+def test_two_labelme_files_for_one_image_are_refused(tmp_path, name):
+    for folder in ("ok", "bad"):
+        for image in ("0.png", "1.png"):
+            turned_image(tmp_path, 1, f"{folder}/{image}")
+            content = {"imagePath": f"..\\img\\{image}", "shapes": [shape(BIG)]}
+            (tmp_path / folder / image).with_suffix(".json").write_text(json.dumps(content))
+    for shapes in ([], [shape(SMALL)]):
+        found = read_dataset(tmp_path, "ok", "bad", "bad").anomalous
+        assert [sample.mask.path.name for sample in found] == ["0.json", "1.json"]
+        content = {"imagePath": "0.png", "shapes": shapes}
+        (tmp_path / "bad" / name).write_text(json.dumps(content))
+    with pytest.raises(InputValueError, match=r"0\.json and .* both annotate 0\.png"):
+        read_dataset(tmp_path, "ok", "bad", "bad")
+
+
 WEDGE = [(5.0, 5.0), (70.0, 10.0), (20.0, 50.0)]
 
 

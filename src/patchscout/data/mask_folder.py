@@ -8,10 +8,10 @@ from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from patchscout.checks import InputNotFoundError
+from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.data.annotations import LINE_WIDTH_PX, MaskFile
 from patchscout.data.images import is_image_name
-from patchscout.data.labelme import LabelMeFile
+from patchscout.data.labelme import LabelMeFile, image_name
 from patchscout.data.names import NameIndex
 from patchscout.data.photos import (
     Key,
@@ -22,6 +22,7 @@ from patchscout.data.photos import (
     without_image_folders,
 )
 from patchscout.data.walk import is_folder, list_files
+from patchscout.text import shown
 from patchscout.types import LeftOut, MaskSource, Sample
 
 
@@ -49,6 +50,7 @@ class MaskFolder:
         self._line_width_px = line_width_px
         self._photos = set(photos)
         self.used: set[Path] = set()
+        self._labelme_files: dict[Key, Path] = {}
 
     @cached_property
     def _files(self) -> dict[Key, list[tuple[int, Path]]]:
@@ -87,8 +89,26 @@ class MaskFolder:
         masks = best[:1] if len(best) == 1 else [file for file in best if looks_like_mask(file)]
         file = (masks or best)[0]
         self.used.add(file)
-        is_json = file.suffix.lower() == ".json"
-        return LabelMeFile(file, self._line_width_px) if is_json else MaskFile(file)
+        if file.suffix.lower() != ".json":
+            return MaskFile(file)
+        self._labelme_files[folders, relative.name] = file
+        return LabelMeFile(file, self._line_width_px)
+
+    def check_one_file_each(self) -> None:
+        """Refuse a LabelMe file that is for an image whose annotations were found in another.
+
+        Raises:
+            InputValueError: There is one; it names both.
+        """
+        files = {file for found in self._files.values() for _, file in found}
+        for file in sorted(files - self.used) if self._labelme_files else ():
+            if file.suffix.lower() == ".json" and (name := image_name(file)):
+                folders, _ = without_image_folders(key_of(file.relative_to(self.path)))
+                if (other := self._labelme_files.get((folders, name))) is not None:
+                    raise InputValueError(
+                        f"{other} and {file} both annotate {shown(name)}. Expected one LabelMe "
+                        "file for an image; put the shapes of both into the first, or remove one."
+                    )
 
     @cached_property
     def _names(self) -> dict[tuple[str, ...], tuple[dict[str, str], NameIndex]]:
@@ -143,6 +163,8 @@ def label_images(
         mask = next((mask for folder in folders if (mask := folder.find(relative))), None)
         samples.append(Sample(image_path, defect_type, mask))
         missing += [relative] if mask is None else []
+    for folder in folders:
+        folder.check_one_file_each()
     looked_in = folders[0].looked_for(missing[0]) if missing else ""
     left_out = left_out_of_defective(found, {file for folder in folders for file in folder.used})
     unused = {file for f in folders if f.path != images_root for file in f.unused}
