@@ -46,7 +46,9 @@ class DataSettings(Settings):
     defective: str | None = None
     """Folder of defective images; its sub-folders, if any, name the defect types."""
     masks: str | None = None
-    """Folder of mask images or LabelMe JSON files, or one COCO JSON file."""
+    """Folder of mask images or LabelMe JSON files, or one COCO or VIA JSON file."""
+    line_width_px: Annotated[float, Field(gt=0, le=1000)] = 3.0
+    """How wide annotated lines and points are, in pixels of the image as annotated."""
     image_size: tuple[Side, Side] | None = None
     """Height and width in pixels that images are resized to, multiples of 16; unset: chosen from
     the shape of the normal images and the thickness of the labeled defects."""

@@ -363,6 +363,7 @@ class PatchScout:
             settings.masks,
             seed=self.config.seed,
             needs_labels=self.config.labeled_per_type > 0,
+            line_width_px=settings.line_width_px,
         )
 
     def _predict_all(self, images: Iterable[object]) -> list[Prediction]:

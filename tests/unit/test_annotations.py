@@ -1,5 +1,7 @@
 """Masks from images, LabelMe and COCO come out as drawn; those that do not fit are refused."""
 
+import base64
+import io
 import json
 import os
 import time
@@ -10,11 +12,13 @@ import pytest
 from PIL import Image as PillowImage
 
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.data.annotations import LabelMePolygons, MaskFile, read_mask
-from patchscout.data.coco import CocoMask, read_coco
+from patchscout.data.annotation_file import AnnotatedMask, read_annotation_file
+from patchscout.data.annotations import MaskFile, read_mask
+from patchscout.data.labelme import LabelMeFile
 from patchscout.types import Sample
 
 SIZE = (40, 50)
+NAME = "scratch/007.png"
 SQUARE = np.zeros(SIZE, bool)
 SQUARE[5:20, 10:30] = True
 SQUARE_XY = [10, 5, 30, 5, 30, 20, 10, 20]
@@ -36,14 +40,24 @@ def save_mask(path, array, mode=None, **options):
 
 def labelme(path, shapes, size=SIZE):
     path.write_text(json.dumps({"shapes": shapes, "imageHeight": size[0], "imageWidth": size[1]}))
-    return LabelMePolygons(path)
+    return LabelMeFile(path)
+
+
+def mask_shape(pixels, far_corner=None, left_top=(0, 0), cut=0):
+    """Return a shape as LabelMe's AI draws it; the box holds its last row and column."""
+    file = io.BytesIO()
+    PillowImage.fromarray(pixels).save(file, "PNG")
+    size = np.subtract(pixels.shape[::-1], 1)
+    far_corner = np.add(left_top, size).tolist() if far_corner is None else far_corner
+    mask = base64.b64encode(file.getvalue()[: -cut or None]).decode()
+    return {"shape_type": "mask", "points": [list(left_top), list(far_corner)], "mask": mask}
 
 
 def coco(path, annotations, size=SIZE, **more):
-    image = {"id": 7, "file_name": "scratch/007.png", "height": size[0], "width": size[1]}
+    image = {"id": 7, "file_name": NAME, "height": size[0], "width": size[1]}
     content = {"images": [image], "annotations": annotations, "categories": [], **more}
     path.write_text(json.dumps(content))
-    return CocoMask(path, 7)
+    return AnnotatedMask(path, NAME)
 
 
 def test_mask_files_of_every_kind(tmp_path):
@@ -99,11 +113,11 @@ def test_mask_file_that_is_gone(tmp_path):
 
 
 def test_mask_of_a_normal_sample_is_empty(tmp_path):
-    assert not read_mask(Sample(tmp_path / "good.png"), SIZE).any()
+    image = save_mask(tmp_path / "a.png", SQUARE).path
+    mask = read_mask(Sample(image))
+    assert (mask.shape, mask.any()) == (SIZE, False)
     source = save_mask(tmp_path / "mask.png", SQUARE)
-    np.testing.assert_array_equal(
-        read_mask(Sample(tmp_path / "a.png", "hole", source), SIZE), SQUARE
-    )
+    np.testing.assert_array_equal(read_mask(Sample(image, "hole", source)), SQUARE)
 
 
 def test_labelme_shapes(tmp_path):
@@ -127,10 +141,16 @@ def test_labelme_shapes(tmp_path):
         ([], r"007\.json is empty"),
         ([{"points": [[90, 90], [95, 90], [95, 95]]}], r"007\.json is empty"),
         (
-            [{"shape_type": "line", "points": [[1, 1], [2, 2]]}],
-            r"`shapes\[0\]` is a line of 2 points.* again",
+            [{"points": POINTS}, {"shape_type": "cuboid", "label": "dent", "points": POINTS}],
+            r"007\.json: `shapes\[1\]` \(dent\) is a cuboid of 4 points, which is not read",
         ),
-        ([{"points": [[1, 1], [2, 2]]}], "is a polygon of 2 points"),
+        ([{"points": [[1, 1], [2, 2]]}], "is a polygon of 2 points, which has no area. Remove"),
+        ([{"shape_type": "mask", "points": [[1, 1], [2, 2]]}], "a mask without its pixels in `mas"),
+        ([mask_shape(SQUARE, (9, 9))], "`mask` of 50 x 40 pixels for a box of 10 x 10"),
+        ([mask_shape(np.ones((41, 50), bool))], "`mask` of 50 x 41 pixels, larger than the image"),
+        ([mask_shape(SQUARE) | {"mask": "iVBORw0K"}], r"a `mask` that is no PNG image \(cannot"),
+        ([mask_shape(SQUARE) | {"mask": "#"}], r"a `mask` that is no PNG image"),
+        ([mask_shape(SQUARE, cut=20)], r"a damaged `mask`"),
         ([{"points": [[1], [2, 2]]}], r"`shapes\[0\]`: `points` must be a list of x, y pairs"),
         ([{}], r"`shapes\[0\]`: `points` is missing"),
         (["polygon"], r"`shapes\[0\]`: it must be an object .* got polygon"),
@@ -150,7 +170,7 @@ def test_labelme_file_for_another_size(tmp_path):
 
 
 @pytest.mark.parametrize("content", ['{"shapes": [', "", "\x00\xff"])
-@pytest.mark.parametrize("source", [LabelMePolygons, lambda path: CocoMask(path, 1)])
+@pytest.mark.parametrize("source", [LabelMeFile, lambda path: AnnotatedMask(path, NAME)])
 def test_broken_json_is_one_line(tmp_path, content, source):
     path = tmp_path / "broken.json"
     path.write_bytes(content.encode("latin-1"))
@@ -198,10 +218,22 @@ def test_coco_annotations_are_united(tmp_path):
     ("annotations", "message"),
     [
         ([], r"image scratch/007\.png\) is empty"),
-        ([{"image_id": 7, "id": 3}], "cannot be drawn .* mend annotation 3"),
-        ([{"image_id": 7, "segmentation": [[1, 2, 3]]}], "cannot be drawn"),
-        ([{"image_id": 7, "segmentation": [[1, 2, 3, 4]]}], "needs three points"),
-        ([{"image_id": 7, "segmentation": {"size": [9, 9], "counts": [81]}}], "RLE of 9 x 9"),
+        ([{"image_id": 7, "id": 3}], r"image scratch/007\.png\) is empty"),
+        (
+            [{"image_id": 7, "id": 3, "bbox": [1, 2, 3, 4], "segmentation": []}],
+            r"007\.png\): annotation 3 has a box and no `segmentation`; .* polygon or a mask",
+        ),
+        ([{"image_id": 7, "bbox": [1, 2, 3, 4]}], r"`annotations\[0\]` has a box and no `segm"),
+        ([{"image_id": 7, "id": 3, "area": 5}], "annotation 3 has an `area` and no `segmentation`"),
+        ([{"image_id": 7, "segmentation": [[1, 2, 3]]}], "a polygon that cannot be drawn"),
+        (
+            [{"image_id": 7, "segmentation": [[1, 2, 3, 4]]}],
+            "a polygon of 2 points, which has no area",
+        ),
+        (
+            [{"image_id": 7, "segmentation": {"size": [9, 9], "counts": [81]}}],
+            "an RLE that is made for 9 x 9",
+        ),
         ([{"image_id": 7, "segmentation": {"size": SIZE, "counts": [9]}}], "RLE of 9 pixels"),
         ([{"image_id": 7, "segmentation": {"size": SIZE, "counts": "\u2603"}}], "the character"),
         ([{"image_id": 7, "segmentation": {"size": SIZE, "counts": "P"}}], "within a number"),
@@ -248,7 +280,7 @@ def test_coco_fields_of_odd_types(tmp_path, change, message):
         ([{"id": 7, "file_name": "a", "height": 10**30}], r"`height` must be a whole number of pi"),
         (
             [{"id": 7, "file_name": name} for name in "ab"],
-            r"`images\[1\]`: `id` 7 is the one of ano",
+            r"`images\[1\]`: `id` 7 is that of a and of b, so .* Give each an `id` of its own",
         ),
     ],
 )
@@ -268,19 +300,20 @@ def test_coco_files_as_wide_as_the_tools_that_write_them(tmp_path):
             "bbox": [0, 0, 9, 9, 45.0],
             "score": 1e999,
         },
-        {"image_id": image_id, "segmentation": [], "category_id": None, "area": 5},
+        {"image_id": image_id, "segmentation": [], "category_id": None, "area": 0},
     ]
     categories = [{"id": "x", "name": 3}]
     coco(tmp_path / "a.json", annotations, images=images, categories=categories)
-    mask = CocoMask(tmp_path / "a.json", image_id).read(SIZE)
+    mask = AnnotatedMask(tmp_path / "a.json", "a.png").read(SIZE)
     np.testing.assert_array_equal(mask, SQUARE)
-    assert read_coco(tmp_path / "a.json").largest_category(image_id) == "defect"
+    assert read_annotation_file(tmp_path / "a.json").defect_type("a.png") == "defect"
     coco(
         tmp_path / "b.json",
         [{"image_id": "7.0", "segmentation": [SQUARE_XY]}],
         images=[{"id": "7.0", "file_name": "a.png"}],
     )
-    np.testing.assert_array_equal(CocoMask(tmp_path / "b.json", "7.0").read(SIZE), SQUARE)
+    source = AnnotatedMask(tmp_path / "b.json", "a.png")
+    np.testing.assert_array_equal(source.read(SIZE), SQUARE)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +332,7 @@ def test_coco_files_as_wide_as_the_tools_that_write_them(tmp_path):
     ],
 )
 def test_runs_that_do_not_fit(tmp_path, counts, message):
-    with pytest.raises(InputValueError, match=message + ".*mend annotation number 1 of it"):
+    with pytest.raises(InputValueError, match=r"`annotations\[0\]` cannot be drawn .*" + message):
         rle(tmp_path / "a.json", counts, SIZE)
 
 
@@ -320,7 +353,9 @@ def test_runs_that_do_not_fit(tmp_path, counts, message):
 )
 def test_outlines_that_do_not_fit(tmp_path, polygon, message):
     annotation = {"image_id": 7, "id": 3, "segmentation": [SQUARE_XY, polygon]}
-    with pytest.raises(InputValueError, match=f"a polygon {message}.*; got .*annotation 3"):
+    with pytest.raises(
+        InputValueError, match=f"annotation 3 has a polygon .*: it {message}.*; got "
+    ):
         coco(tmp_path / "a.json", [annotation]).read(SIZE)
     shapes = [{"points": POINTS}, {"points": polygon}]
     with pytest.raises(InputValueError, match=rf"`shapes\[1\]`: `points` {message}.*; got "):
@@ -369,9 +404,9 @@ def test_file_names_that_are_not_utf8(tmp_path):
     source = coco(
         tmp_path / "a.json", [{"image_id": 7, "segmentation": [SQUARE_XY]}], images=images
     )
-    assert read_coco(source.path).find(PurePosixPath(name)) == 7
-    np.testing.assert_array_equal(source.read(SIZE), SQUARE)
-    source = coco(tmp_path / "b.json", [], images=images)
+    assert read_annotation_file(source.path).find(PurePosixPath(name)) == name
+    np.testing.assert_array_equal(AnnotatedMask(source.path, name).read(SIZE), SQUARE)
+    source = AnnotatedMask(coco(tmp_path / "b.json", [], images=images).path, name)
     with pytest.raises(InputValueError, match=r"image scratch/.udcff.udce9\.png\) is empty"):
         source.read(SIZE)
 
@@ -380,15 +415,16 @@ def test_a_category_called_like_normal_images_is_refused(tmp_path):
     annotation = {"image_id": 7, "category_id": 1, "segmentation": [SQUARE_XY]}
     source = coco(tmp_path / "a.json", [annotation], categories=[{"id": 1, "name": "good"}])
     with pytest.raises(InputValueError, match=r"a category `good`.*007\.png.* another name"):
-        read_coco(source.path).largest_category(7)
+        read_annotation_file(source.path).defect_type(NAME)
 
 
 def test_an_image_is_found_among_many_at_once(tmp_path):
     images = [{"id": i, "file_name": f"part{i}/image.png"} for i in range(2_000)]
     annotations = [{"image_id": i} for i in range(2_000)]
-    found = read_coco(coco(tmp_path / "a.json", annotations, images=images).path)
+    found = read_annotation_file(coco(tmp_path / "a.json", annotations, images=images).path)
     start = time.process_time()
-    assert [found.find(PurePosixPath(f"part{i}/image.png")) for i in range(2000)] == [*range(2000)]
+    names = [image["file_name"] for image in images]
+    assert [found.find(PurePosixPath(name)) for name in names] == names
     assert time.process_time() - start < 1
     with pytest.raises(InputValueError, match=r"other/image\.png fits 2000 images of .*a\.json"):
         found.find(PurePosixPath("other/image.png"))
@@ -403,8 +439,8 @@ def test_coco_file_for_another_size(tmp_path):
 def test_coco_file_is_parsed_once_until_it_changes(tmp_path):
     path = tmp_path / "a.json"
     coco(path, [{"image_id": 7, "segmentation": [SQUARE_XY]}])
-    first = read_coco(path)
-    assert read_coco(path) is first
+    first = read_annotation_file(path)
+    assert read_annotation_file(path) is first
     coco(path, [])
     os.utime(path, ns=(1, 1))
-    assert not read_coco(path).annotations[7]
+    assert not read_annotation_file(path).images[NAME].annotations

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image as PillowImage
 
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.data.annotations import LabelMePolygons, MaskFile
-from patchscout.data.coco import CocoMask
+from patchscout.data.annotation_file import AnnotatedMask
+from patchscout.data.annotations import MaskFile
 from patchscout.data.folder import read_folders
+from patchscout.data.labelme import LabelMeFile
 from patchscout.data.layout import check_dataset, read_dataset
 from patchscout.data.split import draw_split
 
@@ -60,7 +61,7 @@ def test_mvtec_layout(mvtec):
     masks = mvtec / "ground_truth"
     assert [(s.defect_type, s.image_path.name, s.mask) for s in dataset.anomalous] == [
         ("crack", "007.bmp", MaskFile(masks / "crack/007.PNG")),
-        ("crack", "008.png", LabelMePolygons(masks / "crack/008.json")),
+        ("crack", "008.png", LabelMeFile(masks / "crack/008.json")),
         ("hole", "000.png", MaskFile(masks / "hole/000_mask.png")),
     ]
 
@@ -138,7 +139,7 @@ def test_three_folders(folders):
         (folders / "ok").iterdir()
     )
     assert [(s.defect_type, s.image_path.name, s.mask) for s in dataset.anomalous] == [
-        ("crack", "a.jpg", LabelMePolygons(folders / "masks/crack/a.json")),
+        ("crack", "a.jpg", LabelMeFile(folders / "masks/crack/a.json")),
         ("hole", "a.png", MaskFile(folders / "masks/hole/a_mask.png")),
         ("hole", "b.png", MaskFile(folders / "masks/hole/b.tif")),
     ]
@@ -161,7 +162,7 @@ def test_flat_folder_with_masks_beside_the_images(tmp_path):
     dataset = read_dataset(tmp_path, "ok", "bad", "bad")
     assert [(s.defect_type, s.image_path.name, s.mask) for s in dataset.anomalous] == [
         ("defect", "a.png", MaskFile(tmp_path / "bad/a_mask.png")),
-        ("defect", "b.jpg", LabelMePolygons(tmp_path / "bad/b.json")),
+        ("defect", "b.jpg", LabelMeFile(tmp_path / "bad/b.json")),
     ]
 
 
@@ -211,9 +212,9 @@ def test_coco_file_by_path_or_base_name(folders):
     coco = write_coco(folders / "coco.json", files, [(0, 1, 5), (1, 1, 5), (2, 2, 5)])
     dataset = read_dataset(folders, "ok", "bad", "coco.json")
     assert [(s.defect_type, s.image_path.name, s.mask) for s in dataset.anomalous] == [
-        ("crack", "a.jpg", CocoMask(coco, 2)),
-        ("hole", "a.png", CocoMask(coco, 0)),
-        ("hole", "b.png", CocoMask(coco, 1)),
+        ("crack", "a.jpg", AnnotatedMask(coco, "crack/a.jpg")),
+        ("hole", "a.png", AnnotatedMask(coco, "images/hole/a.png")),
+        ("hole", "b.png", AnnotatedMask(coco, "b.png")),
     ]
 
 
@@ -229,8 +230,13 @@ def test_flat_folder_takes_the_category_of_the_largest_annotation(tmp_path):
     [
         (["x.png"], [0], InputNotFoundError, r"No labeled defects: .* all 4 .* Looked in .*coco"),
         (["b.png", "hole/a.png"], [0], InputNotFoundError, r"The mask of .*crack.a\.jpg and of 2"),
-        (["b.png"], [0], InputNotFoundError, r"Looked in .*coco\.json .* `file_name` crack/a\.jpg"),
-        (["x/a.jpg", "y/a.jpg"], [0, 1], InputValueError, r"crack/a\.jpg fits 2 images of .*json"),
+        (["b.png"], [0], InputNotFoundError, r"Looked in .*coco\.json .* the name crack/a\.jpg"),
+        (
+            ["x/a.jpg", "y/a.jpg"],
+            [0, 1],
+            InputValueError,
+            r"crack/a\.jpg fits 2 images .*x/a\.jpg and y/a",
+        ),
         (["a.jpg", "a.png"], [0, 1], InputValueError, r"crack.a\.png and .*hole.a\.png both fit"),
     ],
 )

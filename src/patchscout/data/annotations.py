@@ -1,27 +1,30 @@
-"""Masks from mask images and from LabelMe polygons, checked to fit their image."""
+"""Masks from mask images and from shapes in annotation files, checked to fit their image."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, PlainValidator
+from pydantic import PlainValidator
 
 from patchscout.checks import InputValueError
-from patchscout.data.drawing import FARTHEST_PX, Circle, Polygon, Shape, draw_shapes
-from patchscout.data.images import read_image
-from patchscout.data.json_files import (
-    Side,
-    Text,
-    number_array,
-    parse_entry,
-    read_json_object,
-)
+from patchscout.data.drawing import FARTHEST_PX, Hole, Shape, draw_shapes
+from patchscout.data.image_files import SWAPS_SIDES, oriented
+from patchscout.data.images import read_image, read_orientation
+from patchscout.data.json_files import number_array
 from patchscout.text import shown
 from patchscout.types import Mask, Sample
+
+LINE_WIDTH_PX = 3.0
+"""How wide lines and points are, which have no area of their own, unless told otherwise."""
+
+_NO_DEFECT = ("background", "ignore", "ignored")
+"""Labels of shapes that are cut out, whatever their case and the underscores around them."""
 
 
 @dataclass(frozen=True)
@@ -81,81 +84,144 @@ Corners = Annotated[np.ndarray, PlainValidator(read_corners)]
 """An outline in a JSON file."""
 
 
+def image_key(file_name: str) -> str:
+    r"""Return the name of an image in an annotation file, in the one form that names are compared.
+
+    Example:
+        >>> image_key(".\\bad//a\u0301.png") == "bad/\u00e1.png"
+        True
+    """
+    return str(PurePosixPath(unicodedata.normalize("NFC", file_name).replace("\\", "/")))
+
+
 @dataclass(frozen=True)
-class LabelMePolygons:
-    """A LabelMe file: the mask is the union of its polygons, rectangles and circles.
+class Annotation:
+    """What a file says of one place of an image.
 
     Attributes:
-        path: The JSON file. The names of its labels do not matter.
+        name: What errors call it, such as `annotation 3`.
+        label: The name of its defect type, if there is one.
+        area: In square pixels, as far as it is known.
+        shapes: Given the size of the image (height, width) and the width of lines in pixels, what
+            it outlines; a ValueError says, after the name, what is wrong with it.
     """
 
-    path: Path
+    name: str
+    label: str | None
+    area: float
+    shapes: Callable[[tuple[int, int], float], Sequence[Shape]]
 
-    def read(self, image_size: tuple[int, int]) -> Mask:
-        """Return the mask of an image of `image_size` (height, width).
+    @property
+    def is_hole(self) -> bool:
+        """Whether it marks what is no defect, as LabelMe's `_background_` and `__ignore__` do."""
+        return self.label is not None and self.label.strip(" _").casefold() in _NO_DEFECT
+
+
+@dataclass(frozen=True)
+class AnnotatedImage:
+    """What an annotation file says of one image.
+
+    Attributes:
+        file_name: The image's name in it.
+        height: In pixels; None where it is not told.
+        width: Likewise.
+        annotations: In the order of the file.
+    """
+
+    file_name: str
+    height: int | None
+    width: int | None
+    annotations: tuple[Annotation, ...] = ()
+
+    def draw(self, image_size: tuple[int, int], line_width_px: float, source: str) -> Mask:
+        """Return the mask of the image, of `image_size` (height, width); see `draw_shapes`.
 
         Raises:
-            InputNotFoundError: There is no such file.
-            InputValueError: It is no LabelMe file, of another size, marks nothing, or is beyond
-                the limits.
+            InputValueError: It is of another size, an annotation cannot be drawn, nothing is
+                marked, or the limits are exceeded; the message begins with `source`.
         """
-        content = read_json_object(self.path, "a LabelMe file")
-        labelme = parse_entry(_LabelMe, content, str(self.path), _LABELME)
-        check_size((labelme.imageHeight, labelme.imageWidth), image_size, self.path)
-        shapes = [self._shape(value, i) for i, value in enumerate(labelme.shapes)]
-        return check_not_empty(draw_shapes(shapes, image_size, self.path), self.path)
-
-    def _shape(self, value: object, index: int) -> Shape:
-        """Return what an entry of `shapes` outlines."""
-        where = f"{self.path}: `shapes[{index}]`"
-        entry = parse_entry(_LabelMeShape, value, where, _LABELME)
-        kind, points = entry.shape_type or "polygon", entry.points
-        if kind == "polygon" and len(points) >= 3:
-            return Polygon(points)
-        if kind == "rectangle" and len(points) in (2, 4):  # two corners, or since 2024 all four
-            (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
-            corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-            return Polygon(np.array(corners))
-        if kind == "circle" and len(points) == 2:  # the center and a point on the edge
-            x, y = points[0].tolist()
-            return Circle((x, y), float(np.hypot(*(points[1] - points[0]))))
-        raise InputValueError(f"{where} is a {shown(kind)} of {len(points)} points. {_LABELME}")
+        check_size((self.height, self.width), image_size, source)
+        shapes: list[Shape | Hole] = []
+        for annotation in self.annotations:
+            try:
+                drawn = annotation.shapes(image_size, line_width_px)
+            except SizeError as error:
+                raise SizeError(
+                    f"{source}: {annotation.name} {error.args[0]}", error.size
+                ) from None
+            except ValueError as error:
+                raise InputValueError(f"{source}: {annotation.name} {error}") from error
+            shapes += map(Hole, drawn) if annotation.is_hole else drawn
+        return check_not_empty(draw_shapes(shapes, image_size, source), source)
 
 
-_LABELME = (
-    "Expected a LabelMe file with shapes of type polygon, rectangle or circle; outline the defect "
-    "again with one of these."
-)
+def united(one: AnnotatedImage, other: AnnotatedImage, where: str) -> AnnotatedImage:
+    """Return two entries for one image as one.
+
+    Raises:
+        InputValueError: They are for images of two sizes; the message begins with `where`.
+    """
+    sides = zip((one.width, one.height), (other.width, other.height), strict=True)
+    if any(None not in pair and pair[0] != pair[1] for pair in sides):
+        raise InputValueError(
+            f"{where} {shown(one.file_name)} is there twice, with {one.width} x {one.height} and "
+            f"{other.width} x {other.height} pixels. Expected one image of a name; give "
+            "the names with their folders."
+        )
+    return replace(
+        one,
+        height=one.height or other.height,
+        width=one.width or other.width,
+        annotations=(*one.annotations, *other.annotations),
+    )
 
 
-class _LabelMe(BaseModel):
-    """A LabelMe file, as far as it is used."""
-
-    shapes: list[Any]
-    imageHeight: Side | None = None  # noqa: N815 - LabelMe's own name
-    imageWidth: Side | None = None  # noqa: N815
+def read_mask(sample: Sample) -> Mask:
+    """Return the mask of a sample, upright as its image; empty if normal."""
+    return read_turned_mask(sample)[0]
 
 
-class _LabelMeShape(BaseModel):
-    """An entry of `shapes`, as far as it is used."""
+def read_turned_mask(sample: Sample) -> tuple[Mask, bool | None]:
+    """Return the mask of a sample, and whether it had to be turned as EXIF turns its image.
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    Most tools show an image upright and write coordinates as shown. An annotation for the sides of
+    the image as it is stored, the other way round, was made without looking at EXIF; it is turned
+    too. A half turn, a mirror image or a square leaves the size as it is: there the answer is None,
+    and the mask is taken as upright.
 
-    points: Corners
-    shape_type: Text | None = None
-
-
-def read_mask(sample: Sample, image_size: tuple[int, int]) -> Mask:
-    """Return the mask of a sample whose image has `image_size` (height, width); empty if normal."""
+    Raises:
+        InputNotFoundError: The image or the annotation is missing.
+        InputValueError: They do not fit each other, or are beyond the limits.
+    """
+    image_size, orientation = read_orientation(sample.image_path)
     if sample.mask is None:
-        return np.zeros(image_size, bool)
-    return sample.mask.read(image_size)
+        return np.zeros(image_size, bool), False
+    height, width = image_size
+    has_two_sizes = orientation in SWAPS_SIDES and height != width
+    try:
+        mask = sample.mask.read(image_size)
+    except SizeError as error:
+        if not has_two_sizes or error.size != (width, height):
+            raise
+        return oriented(sample.mask.read(error.size), orientation), True
+    return mask, False if has_two_sizes or orientation == 1 else None
+
+
+class SizeError(InputValueError):
+    """An annotation is made for an image of another `size` (height, width)."""
+
+    def __init__(self, message: str, size: tuple[int, int]) -> None:
+        super().__init__(message)
+        self.size = size
 
 
 def check_size(
     size: tuple[int | None, int | None], image_size: tuple[int, int], source: object
 ) -> None:
     """Refuse an annotation made for an image of another size than `image_size` (height, width).
+
+    Raises:
+        SizeError: They differ.
 
     Args:
         size: (height, width); None for what it does not tell.
@@ -166,9 +232,10 @@ def check_size(
         own if told is None else told for told, own in zip(size, image_size, strict=True)
     )
     if (height, width) != image_size:
-        raise InputValueError(
+        raise SizeError(
             f"{source} is made for {width} x {height} pixels (width x height); its image has "
-            f"{image_size[1]} x {image_size[0]}. Annotate the image at its own size."
+            f"{image_size[1]} x {image_size[0]}. Annotate the image at its own size.",
+            (height, width),
         )
 
 

@@ -1,18 +1,25 @@
-"""Masks from one COCO JSON file: polygons and run-length encodings, compressed or not."""
+"""COCO's annotation files: polygons and run-length encodings, compressed or not."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, PlainValidator
 
 from patchscout.checks import InputValueError
-from patchscout.data.annotations import check_not_empty, check_size, read_corners
-from patchscout.data.drawing import Polygon, Runs, Shape, draw_shapes
+from patchscout.data.annotations import (
+    AnnotatedImage,
+    Annotation,
+    check_size,
+    image_key,
+    read_corners,
+    united,
+)
+from patchscout.data.drawing import Polygon, Runs, Shape
 from patchscout.data.json_files import (
     Identifier,
     Number,
@@ -20,58 +27,12 @@ from patchscout.data.json_files import (
     Text,
     number_array,
     parse_entry,
-    read_json_object,
 )
 from patchscout.limits import current_limits
 from patchscout.text import shown
-from patchscout.types import NORMAL, Mask
-
-ImageId = int | str
 
 _MOST_GROUPS = 7
 """Groups of 5 bits that a number in a compressed encoding may have: no image has 2^34 pixels."""
-
-
-@dataclass(frozen=True)
-class CocoMask:
-    """The union of all annotations of one image in a COCO file.
-
-    Attributes:
-        path: The JSON file, parsed once and kept for the next image.
-        image_id: The `id` of the image in it.
-    """
-
-    path: Path
-    image_id: ImageId
-
-    def read(self, image_size: tuple[int, int]) -> Mask:
-        """Return the mask of an image of `image_size` (height, width).
-
-        Raises:
-            InputNotFoundError: There is no such file.
-            InputValueError: It is no COCO file, does not fit the image, marks nothing, or is beyond
-                the limits.
-        """
-        coco = read_coco(self.path)
-        image = coco.images.get(self.image_id)
-        if image is None:
-            raise InputValueError(
-                f"{self.path} has no image {shown(self.image_id)} any more. {_COCO}"
-            )
-        source = f"{self.path} (image {shown(image.file_name)})"
-        check_size((image.height, image.width), image_size, source)
-        shapes: list[Shape] = []
-        for number, annotation in enumerate(coco.annotations[self.image_id], 1):
-            try:
-                shapes += segmentation_shapes(annotation.segmentation, image_size)
-            except ValueError as error:
-                name = f"number {number} of it" if annotation.id is None else shown(annotation.id)
-                raise InputValueError(
-                    f"{source} has an annotation that cannot be drawn ({error}). Expected polygons "
-                    f"or RLE in `segmentation`; mend annotation {name}."
-                ) from error
-        return check_not_empty(draw_shapes(shapes, image_size, source), source)
-
 
 _COCO = "Expected a COCO file with `images` and `annotations`; export it again as COCO JSON."
 
@@ -84,7 +45,7 @@ class _Coco(BaseModel):
     categories: list[Any] = []
 
 
-class CocoImage(BaseModel):
+class _Image(BaseModel):
     """An entry of `images`, as far as it is used."""
 
     id: Identifier
@@ -107,7 +68,7 @@ Box = Annotated[list[float], PlainValidator(_box)]
 """A box, empty where a tool does not know it, or with an angle after its size."""
 
 
-class CocoAnnotation(BaseModel):
+class _Annotation(BaseModel):
     """An entry of `annotations`, as far as it is used.
 
     Its `segmentation` is looked at when the image is drawn, as there are formats for other uses.
@@ -143,131 +104,119 @@ class _Rle(BaseModel):
     counts: Any
 
 
-@dataclass(frozen=True)
-class CocoFile:
-    """A parsed COCO file: its images and categories by id, its annotations by image id."""
-
-    path: Path
-    images: dict[ImageId, CocoImage]
-    annotations: dict[ImageId, list[CocoAnnotation]]
-    categories: dict[ImageId, str]
-
-    @cached_property
-    def _by_name(self) -> dict[tuple[str, ...], list[tuple[ImageId, tuple[str, ...]]]]:
-        """The annotated images, id and path, by base name, and by folder and base name."""
-        by_name: dict[tuple[str, ...], list[tuple[ImageId, tuple[str, ...]]]] = {}
-        for image_id, found in self.annotations.items():
-            if found:
-                name = self.images[image_id].file_name.replace("\\", "/")
-                parts = PurePosixPath(name).parts
-                for key in {parts[-1:], parts[-2:]}:
-                    by_name.setdefault(key, []).append((image_id, parts))
-        return by_name
-
-    def find(self, relative_path: PurePosixPath) -> ImageId | None:
-        """Return the id of an annotated image, by its relative path, else by its base name.
-
-        Raises:
-            InputValueError: Only the base name fits, and it fits several images.
-        """
-        wanted = relative_path.parts
-        in_folder = self._by_name.get(wanted[-2:], [])
-        matches = [image_id for image_id, parts in in_folder if parts[-len(wanted) :] == wanted]
-        if not matches:
-            matches = [image_id for image_id, _ in self._by_name.get(wanted[-1:], [])]
-        if len(matches) > 1:
-            raise InputValueError(
-                f"{relative_path} fits {len(matches)} images of {self.path}. Expected one; give "
-                "`file_name` with the folder that the image lies in."
-            )
-        return matches[0] if matches else None
-
-    def largest_category(self, image_id: ImageId) -> str:
-        """Return the category name of the annotation with the largest area, else `defect`.
-
-        Raises:
-            InputValueError: It is the name of what has no defect.
-        """
-        largest = max(self.annotations[image_id], key=lambda annotation: annotation.size)
-        name = self.categories.get("" if largest.category_id is None else largest.category_id)
-        if name == NORMAL:
-            raise InputValueError(
-                f"{self.path} has a category `{NORMAL}`, as normal images are called, for a defect "
-                f"in {shown(self.images[image_id].file_name)}. Give the category another name."
-            )
-        return name or "defect"
-
-
-def read_coco(path: Path) -> CocoFile:
-    """Parse a COCO file; the last one is kept, and parsed anew once it has changed.
+def parse_coco(content: dict[str, Any], path: Path) -> dict[str, AnnotatedImage]:
+    """Return the images of a COCO file by their key; entries of one image are united.
 
     Raises:
-        InputNotFoundError: There is no such file.
-        InputValueError: It is no COCO file, or beyond the limits.
+        InputValueError: It is no COCO file, or one `id` is that of two images or categories, so
+            that it is not known which of them an annotation is for.
     """
-    try:
-        status = path.stat()
-    except (OSError, ValueError):
-        return _parse(path, 0, 0)  # which says what is wrong
-    return _parse(path, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=1)
-def _parse(path: Path, _mtime_ns: int, _size: int) -> CocoFile:
-    coco = parse_entry(_Coco, read_json_object(path, "a COCO file"), str(path), _COCO)
-    images: dict[ImageId, CocoImage] = {}
+    coco = parse_entry(_Coco, content, str(path), _COCO)
+    categories: dict[str, str] = {}
+    for i, value in enumerate(coco.categories):
+        where = f"{path}: `categories[{i}]`"
+        category = parse_entry(_Category, value, where, _COCO)
+        if categories.setdefault(category.id, category.name) != category.name:
+            raise _repeated(where, category.id, categories[category.id], category.name)
+    entries: dict[str, _Image] = {}
+    images: dict[str, AnnotatedImage] = {}
     for i, value in enumerate(coco.images):
         where = f"{path}: `images[{i}]`"
-        image = parse_entry(CocoImage, value, where, _COCO)
-        if images.setdefault(image.id, image).file_name != image.file_name:
-            raise InputValueError(
-                f"{where}: `id` {shown(image.id)} is the one of another image too. {_COCO}"
-            )
-    annotations: dict[ImageId, list[CocoAnnotation]] = {image_id: [] for image_id in images}
+        entry = parse_entry(_Image, value, where, _COCO)
+        key = image_key(entry.file_name)
+        if image_key(entries.setdefault(entry.id, entry).file_name) != key:
+            raise _repeated(where, entry.id, entries[entry.id].file_name, entry.file_name)
+        image = AnnotatedImage(entry.file_name, entry.height, entry.width)
+        images[key] = united(images.get(key, image), image, f"{where}:")
+    annotations: dict[str, list[Annotation]] = {key: [] for key in images}
     for i, value in enumerate(coco.annotations):
         where = f"{path}: `annotations[{i}]`"
-        annotation = parse_entry(CocoAnnotation, value, where, _COCO)
-        if annotation.image_id not in annotations:
+        entry = parse_entry(_Annotation, value, where, _COCO)
+        if entry.image_id not in entries:
             raise InputValueError(
-                f"{where}: `image_id` {shown(annotation.image_id)} is missing among the images. "
-                f"{_COCO}"
+                f"{where}: `image_id` {shown(entry.image_id)} is missing among the images. {_COCO}"
             )
-        annotations[annotation.image_id].append(annotation)
-    categories: dict[ImageId, str] = {}
-    for i, value in enumerate(coco.categories):
-        category = parse_entry(_Category, value, f"{path}: `categories[{i}]`", _COCO)
-        categories[category.id] = str(category.name)
-    return CocoFile(path, images, annotations, categories)
+        annotation = Annotation(
+            f"`annotations[{i}]`" if entry.id is None else f"annotation {shown(entry.id)}",
+            categories.get(entry.category_id or ""),
+            entry.size,
+            partial(_shapes, entry),
+        )
+        annotations[image_key(entries[entry.image_id].file_name)].append(annotation)
+    return {
+        key: replace(image, annotations=tuple(annotations[key])) for key, image in images.items()
+    }
 
 
-def segmentation_shapes(segmentation: Any, image_size: tuple[int, int]) -> list[Shape]:
+def _repeated(where: str, identifier: str, first: str, second: str) -> InputValueError:
+    """Return the error that two entries have one id, as where two files were put together."""
+    return InputValueError(
+        f"{where}: `id` {shown(identifier)} is that of {shown(first)} and of {shown(second)}, so "
+        "that it is not known which one its annotations are for. Give each an `id` of its own; "
+        "where files were joined, join them with a tool that numbers anew."
+    )
+
+
+def _shapes(
+    annotation: _Annotation, image_size: tuple[int, int], _line_width_px: float
+) -> list[Shape]:
     """Return what the `segmentation` of an annotation outlines: polygons, or runs of pixels.
-
-    Args:
-        segmentation: As JSON has it.
-        image_size: (height, width) of the image in pixels.
 
     Raises:
         ValueError: It does not fit the image or the format.
     """
-    if isinstance(segmentation, dict):
-        rle = parse_entry(_Rle, segmentation, "RLE", "Expected `size` and `counts`")
-        height, width = rle.size
-        if (height, width) != image_size:
-            raise ValueError(f"RLE of {width} x {height} pixels")
-        return [Runs(check_runs(rle.counts, height * width))]
+    shapes = [_shape(part, image_size) for part in _parts(annotation.segmentation)]
+    _, _, width, height, *_ = annotation.bbox or (0.0, 0.0, 0.0, 0.0)
+    if not shapes and (width > 0 or height > 0):
+        raise ValueError(
+            "has a box and no `segmentation`; a box is no outline, as most of its pixels may be "
+            "normal. Mark it with a polygon or a mask, or remove it."
+        )
+    if not shapes and annotation.area:
+        raise ValueError("has an `area` and no `segmentation`. Mark it with a polygon or a mask.")
+    return shapes
+
+
+def _parts(segmentation: Any) -> list[Any]:
+    """Return the outlines of a `segmentation`, which may be one of them itself.
+
+    VIA writes the coordinates of a polygon without the list of polygons around them.
+    """
+    if segmentation is None or isinstance(segmentation, dict):
+        return [segmentation] if segmentation else []
     if not isinstance(segmentation, list):
-        raise ValueError(f"`segmentation` must be polygons or RLE; got {shown(segmentation)}")
-    polygons: list[Shape] = []
-    for value in segmentation:
+        raise ValueError(f"has a `segmentation` that is no list or RLE: {shown(segmentation)}.")
+    is_outline = any(type(part) in (int, float) for part in segmentation) or (
+        len(segmentation) > 2
+        and all(type(part) is list and len(part) == 2 for part in segmentation)
+        and not any(type(number) is list for pair in segmentation for number in pair)
+    )
+    return [segmentation] if is_outline else [part for part in segmentation if part != []]
+
+
+def _shape(part: Any, image_size: tuple[int, int]) -> Shape:
+    """Return one outline of a `segmentation`."""
+    if isinstance(part, dict) and "counts" in part:
+        rle = parse_entry(
+            _Rle, part, "has an RLE that does not fit", "Expected `size` and `counts`."
+        )
+        check_size(rle.size, image_size, "has an RLE that")
         try:
-            points = read_corners(value)
+            return Runs(check_runs(rle.counts, image_size[0] * image_size[1]))
         except ValueError as error:
-            raise ValueError(f"a polygon {error}; got {shown(value)}") from error
-        if len(points) < 3:
-            raise ValueError("a polygon needs three points or more")
-        polygons.append(Polygon(points))
-    return polygons
+            raise ValueError(f"cannot be drawn ({error}). Mend it.") from error
+    try:
+        points = read_corners(part)
+    except ValueError as error:
+        raise ValueError(
+            f"has a polygon that cannot be drawn: it {error}; got {shown(part)}. Mend it."
+        ) from error
+    if len(points) < 3:
+        raise ValueError(
+            f"has a polygon of {len(points)} points, which has no area. Remove that part of its "
+            "`segmentation`."
+        )
+    return Polygon(points)
 
 
 def check_runs(counts: Any, num_pixels: int) -> np.ndarray:

@@ -17,6 +17,8 @@ FARTHEST_PX = 1e12
 
 _ON_CORNER_PX = 1e-12
 """A pixel's center nearer than this to a corner counts as inside."""
+_HALF_OPEN_PX = 1e-6
+"""Lines are moved by this up and left, so that of two pixels just half a width away one counts."""
 _AT_ONCE = 1 << 17
 """Crossings of edges with rows, or pixels of a circle's box, that are worked on at once."""
 
@@ -67,11 +69,75 @@ class Runs:
         return len(self.counts)
 
 
-Shape = Polygon | Circle | Runs
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A path of some width, its ends and bends round; a single point is a dot.
+
+    Attributes:
+        points_xy: (N, 2) points in pixels, (0, 0) being the corner of the first pixel.
+        width_px: A whole width marks as many pixels across a line along rows or columns.
+    """
+
+    points_xy: np.ndarray
+    width_px: float
+
+    @property
+    def num_points(self) -> int:
+        """How many points there are."""
+        return len(self.points_xy)
 
 
-def draw_shapes(shapes: Sequence[Shape], image_size: tuple[int, int], source: object) -> Mask:
+@dataclass(frozen=True, eq=False)
+class Bitmap:
+    """Pixels of a part of the image.
+
+    Attributes:
+        pixels: (height, width) bool.
+        left_top: Column and row of the first of them.
+    """
+
+    pixels: np.ndarray
+    left_top: tuple[int, int]
+    num_points: int = 2
+
+
+Shape = Polygon | Circle | Runs | Line | Bitmap
+
+
+@dataclass(frozen=True, eq=False)
+class Hole:
+    """A shape that is cut out: see `draw_shapes`."""
+
+    shape: Shape
+
+    @property
+    def num_points(self) -> int:
+        """How many points its outline has."""
+        return self.shape.num_points
+
+
+def ellipse(center_xy: tuple[float, float], radii: tuple[float, float], angle: float) -> Polygon:
+    """Return an ellipse as a polygon; at 1000 px across its edge is off by less than 0.02 px.
+
+    Args:
+        center_xy: In pixels.
+        radii: Along its own two axes, in pixels.
+        angle: From the x axis to the first of these, towards the y axis, in radians.
+    """
+    turn = np.linspace(0, 2 * np.pi, 360, endpoint=False)
+    along, across = radii[0] * np.cos(turn), radii[1] * np.sin(turn)
+    x = along * np.cos(angle) - across * np.sin(angle)
+    y = along * np.sin(angle) + across * np.cos(angle)
+    return Polygon(np.stack([x, y], axis=1) + center_xy)
+
+
+def draw_shapes(
+    shapes: Sequence[Shape | Hole], image_size: tuple[int, int], source: object
+) -> Mask:
     """Return the union of shapes: the pixels whose center lies in one of them, or on its edge.
+
+    A hole is cut out of what comes before it; a shape after it may mark an island in it again. One
+    that nothing comes before is cut out of what comes after it, where that covers all of it.
 
     Args:
         shapes: What lies outside of the image is cut off.
@@ -93,25 +159,54 @@ def draw_shapes(shapes: Sequence[Shape], image_size: tuple[int, int], source: ob
             f"{source} has outlines of {num_points:,} points or runs; at most {limit:,} are drawn "
             "for one image. Outline it more coarsely, or raise `--limits.points`."
         )
-    canvas = _Canvas(image_size, source)
+    end = time.monotonic() + current_limits().seconds
+    canvas = _Canvas(image_size, source, end)
+    early: list[Shape] = []
+
+    def hole_mask(shape: Shape) -> Mask:
+        hole = _Canvas(image_size, source, end)
+        hole.fill(shape)
+        return hole.mask()
+
     for shape in shapes:
-        if isinstance(shape, Polygon):
-            canvas.fill_polygon(shape.points_xy)
-        elif isinstance(shape, Circle):
-            canvas.fill_circle(shape.center_xy, shape.radius)
-        else:
-            canvas.fill_runs(shape.counts)
-    return canvas.mask()
+        if not isinstance(shape, Hole):
+            canvas.fill(shape)
+        elif not canvas.cut(hole_mask(shape.shape)):
+            early.append(shape.shape)
+    mask = canvas.mask()
+    for shape in [shape for shape in early if mask[hole_mask(shape)].all()]:
+        mask &= ~hole_mask(shape)
+    return mask
 
 
 class _Canvas:
     """A mask that shapes are drawn into, until the time is over."""
 
-    def __init__(self, image_size: tuple[int, int], source: object) -> None:
+    def __init__(self, image_size: tuple[int, int], source: object, end: float) -> None:
         self._rows = np.zeros(image_size, bool)
         self._columns: np.ndarray | None = None  # (width, height), for runs that go down columns
         self._source = source
-        self._end = time.monotonic() + current_limits().seconds
+        self._end = end
+
+    def fill(self, shape: Shape) -> None:
+        """Mark a shape."""
+        if isinstance(shape, Polygon):
+            self.fill_polygon(shape.points_xy)
+        elif isinstance(shape, Circle):
+            self.fill_circle(shape.center_xy, shape.radius)
+        elif isinstance(shape, Line):
+            self.fill_line(shape.points_xy, shape.width_px)
+        elif isinstance(shape, Bitmap):
+            self.fill_bitmap(shape.pixels, shape.left_top)
+        else:
+            self.fill_runs(shape.counts)
+
+    def cut(self, hole: Mask) -> bool:
+        """Unmark the pixels of a hole; return whether any was marked."""
+        self._rows, self._columns = self.mask(), None
+        was_marked = bool(self._rows[hole].any())
+        self._rows &= ~hole
+        return was_marked
 
     def mask(self) -> Mask:
         """Return what has been drawn."""
@@ -187,6 +282,30 @@ class _Canvas:
             self._check_time()
             near = vertical[start : start + step, None] + horizontal < 1
             box[start : start + step] |= near
+
+    def fill_line(self, points_xy: np.ndarray, width_px: float) -> None:
+        """Mark the pixels whose center is nearer to a path than half its width."""
+        points = points_xy - _HALF_OPEN_PX
+        half = width_px / 2
+        size = self._rows.shape[::-1]
+        for x, y in points[((points > -half) & (points < np.add(size, half))).all(axis=1)].tolist():
+            self.fill_circle((x, y), half)
+        starts, steps = points[:-1], np.diff(points, axis=0)
+        lengths = np.hypot(steps[:, 0], steps[:, 1])
+        low, high = np.minimum(starts, points[1:]), np.maximum(starts, points[1:])
+        seen = (lengths > 0) & ((high > -half) & (low < np.add(size, half))).all(axis=1)
+        aside = half * steps[seen][:, ::-1] * (-1, 1) / lengths[seen, None]
+        a, b = starts[seen], points[1:][seen]
+        for corners in np.stack([a - aside, b - aside, b + aside, a + aside], axis=1):
+            self.fill_polygon(corners)
+
+    def fill_bitmap(self, pixels: np.ndarray, left_top: tuple[int, int]) -> None:
+        """Mark pixels of a part of the image."""
+        self._check_time()
+        left, top = left_top
+        pixels = pixels[max(-top, 0) :, max(-left, 0) :]
+        part = self._rows[max(top, 0) :, max(left, 0) :][: pixels.shape[0], : pixels.shape[1]]
+        part |= pixels[: part.shape[0], : part.shape[1]]
 
     def fill_runs(self, counts: np.ndarray) -> None:
         """Mark every other run of pixels, the first of them normal, column by column."""

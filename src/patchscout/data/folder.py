@@ -7,10 +7,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.data.coco import CocoMask, ImageId, read_coco
+from patchscout.data.annotation_file import AnnotatedMask, read_annotation_file
+from patchscout.data.annotations import LINE_WIDTH_PX
 from patchscout.data.images import find_images
 from patchscout.data.mask_folder import MASK_ENDING, MaskFolder, masks_missing
 from patchscout.data.walk import is_folder, list_folder, status_of
+from patchscout.text import shown
 from patchscout.types import NORMAL, Dataset, Sample
 
 TEST_FRACTION = 0.2
@@ -27,6 +29,7 @@ def read_folders(
     masks: str | Path | None = None,
     *,
     seed: int = 42,
+    line_width_px: float = LINE_WIDTH_PX,
 ) -> Dataset:
     """List the images of three paths, or of normal ones alone; no image is read.
 
@@ -36,9 +39,10 @@ def read_folders(
             is left on each side, where there are two.
         defective: Folder of defective images, in one sub-folder per defect type, or all in it.
         masks: Folder of mask images (`<stem>_mask.*` or `<stem>.*`) or LabelMe files, in the same
-            sub-folders as the images; or one COCO JSON file. Of images in no sub-folder, the
-            defect type is then the category of the largest annotation, else `defect`.
+            sub-folders as the images; or one COCO or VIA JSON file. Of images in no sub-folder,
+            the defect type is then that of the largest annotation, else `defect`.
         seed: Decides which normal images are kept for testing.
+        line_width_px: How wide annotated lines and points are.
 
     Raises:
         InputNotFoundError: A path or a mask is missing.
@@ -59,9 +63,9 @@ def read_folders(
         _check_exists("masks", masks_path, root)
         images = _defective_images(defective_path, apart_from=(normal_path, masks_path))
         if is_folder(masks_path):
-            anomalous = MaskFolder(masks_path).label(images, defective_path)
+            anomalous = MaskFolder(masks_path, line_width_px).label(images, defective_path)
         else:
-            anomalous = _label_from_coco(images, defective_path, masks_path)
+            anomalous = _label_from_file(images, defective_path, masks_path, line_width_px)
     return Dataset(root.resolve().name, root, *_divide(normal_images, seed), anomalous)
 
 
@@ -105,26 +109,30 @@ def _defective_images(folder: Path, apart_from: tuple[Path, ...]) -> dict[Path, 
     return images
 
 
-def _label_from_coco(images: dict[Path, str], folder: Path, coco_path: Path) -> tuple[Sample, ...]:
-    """Return the images with their masks in a COCO file."""
-    coco = read_coco(coco_path)
+def _label_from_file(
+    images: dict[Path, str], folder: Path, annotations_path: Path, line_width_px: float
+) -> tuple[Sample, ...]:
+    """Return the images with their masks in a file that annotates all of them."""
+    annotations = read_annotation_file(annotations_path)
     samples, missing = [], []
-    claimed: dict[ImageId, Path] = {}
+    claimed: dict[str, Path] = {}
     for image_path, folder_type in images.items():
-        image_id = coco.find(PurePosixPath(image_path.relative_to(folder).as_posix()))
-        if image_id is None:
+        key = annotations.find(PurePosixPath(image_path.relative_to(folder).as_posix()))
+        if key is None:
             missing.append(image_path)
             continue
-        if (other := claimed.setdefault(image_id, image_path)) != image_path:
+        if (other := claimed.setdefault(key, image_path)) != image_path:
             raise InputValueError(
-                f"{other} and {image_path} both fit one image of {coco_path}. Expected one for "
-                "each; give `file_name` with the folder that the image lies in."
+                f"{other} and {image_path} both fit one image of {annotations_path}, {shown(key)}. "
+                "Expected one for each; give the names in it with the folder that the image lies "
+                "in."
             )
         is_flat = image_path.parent == folder
-        defect_type = coco.largest_category(image_id) if is_flat else folder_type
-        samples.append(Sample(image_path, defect_type, CocoMask(coco_path, image_id)))
+        defect_type = annotations.defect_type(key) if is_flat else folder_type
+        mask = AnnotatedMask(annotations_path, key, line_width_px)
+        samples.append(Sample(image_path, defect_type, mask))
     if missing:
         name = missing[0].relative_to(folder).as_posix()
-        looked_in = f"{coco_path} for annotations of an image with `file_name` {name}"
+        looked_in = f"{annotations_path} for annotations of an image with the name {name}"
         raise masks_missing(missing, len(images), looked_in)
     return tuple(samples)

@@ -25,7 +25,8 @@ from patchscout.limits import current_limits
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 _EXPECTED = "Expected a PNG, JPEG, BMP or TIFF image"
-_SWAPS_SIDES = (5, 6, 7, 8)  # orientations that include a quarter turn
+SWAPS_SIDES = (5, 6, 7, 8)
+"""EXIF orientations that include a quarter turn."""
 _PNG_DEPTH_OFFSET = 24  # of the bit depth in a PNG file, whose header chunk comes first
 _MOST_SCANS = 1000  # of a JPEG file: 20 s at 64 megapixels; programs write about ten
 
@@ -55,6 +56,12 @@ class ImageFile:
         It is looked up once: where EXIF is damaged Pillow answers otherwise the second time.
         """
         return 1 if self.page else _orientation(self.picture)
+
+    @property
+    def stored_orientation(self) -> int:
+        """The EXIF orientation, whoever turns the image."""
+        tag = self.page and self.page.tags.get(tiff_files.ORIENTATION)
+        return int(tag.value) if tag else self.orientation
 
 
 class _TimedFile(io.BufferedReader):
@@ -107,7 +114,7 @@ def open_image(path: Path) -> Iterator[ImageFile]:
 def upright_size(image: ImageFile) -> tuple[int, int]:
     """Return (height, width) in pixels with the EXIF orientation applied."""
     width, height = image.picture.size
-    turned = image.orientation in _SWAPS_SIDES
+    turned = image.orientation in SWAPS_SIDES
     return (width, height) if turned else (height, width)
 
 
@@ -162,7 +169,7 @@ def eight_bit(picture: PillowImage.Image) -> np.ndarray:
 
 def oriented(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Undo the EXIF orientation of an (H, W) or (H, W, C) array."""
-    if orientation in _SWAPS_SIDES:
+    if orientation in SWAPS_SIDES:
         pixels = pixels.swapaxes(0, 1)
     rows = -1 if orientation in (3, 4, 7, 8) else 1
     columns = -1 if orientation in (2, 3, 6, 7) else 1

@@ -54,6 +54,12 @@ def read_size(path: str | Path) -> tuple[int, int]:
         return upright_size(image)
 
 
+def read_orientation(path: str | Path) -> tuple[tuple[int, int], int]:
+    """Return what `read_size` does, and the EXIF orientation, 1 to 8, that was applied."""
+    with open_image(Path(path)) as image:
+        return upright_size(image), image.stored_orientation
+
+
 def read_image(path: str | Path, *, background: float = 1.0) -> Image:
     """Read an image file as it is meant to be seen, the EXIF orientation applied.
 

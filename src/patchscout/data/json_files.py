@@ -6,6 +6,7 @@ import json
 import math
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -53,13 +54,28 @@ def parse_json_object(data: bytes, path: Path, what: str) -> dict[str, Any]:
     """Read the content of a JSON file that holds one object, see `read_json_object`."""
     _check_depth(data, path)
     try:
-        content = json.loads(data.decode("utf-8-sig"))
+        content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=partial(_object, path))
+    except InputValueError:
+        raise
     except (RecursionError, ValueError) as error:
         raise _not_readable(path, what, error) from error
     if not isinstance(content, dict):
         raise InputValueError(
             f"{path} holds a JSON {type(content).__name__}. Expected {what}; export it again."
         )
+    return content
+
+
+def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, refused where of two values under one key the first would be lost."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        for key, value in pairs:
+            if content[key] != value:
+                raise InputValueError(
+                    f"{path} has the key {shown(key)!r} twice in one object, with the values "
+                    f"{shown(value, 40)} and {shown(content[key], 40)}. Remove one of them."
+                )
     return content
 
 
@@ -171,11 +187,11 @@ def _side(value: Any) -> int:
     return whole
 
 
-def _identifier(value: Any) -> int | str:
+def _identifier(value: Any) -> str:
     whole = value if isinstance(value, str) else _whole(value)
     if whole is None:
         raise ValueError("must be a whole number or a text")
-    return whole
+    return str(whole)
 
 
 def _text(value: Any) -> str:
@@ -189,7 +205,7 @@ Number = Annotated[float, PlainValidator(_number)]
 """A finite number."""
 Side = Annotated[int, PlainValidator(_side)]
 """Width or height in pixels."""
-Identifier = Annotated[int | str, PlainValidator(_identifier)]
-"""What tells an entry from others."""
+Identifier = Annotated[str, PlainValidator(_identifier)]
+"""What tells an entry from others: tools write one number as 7, 7.0 or "7"."""
 Text = Annotated[str, PlainValidator(_text)]
 """Any text, a file name that is not UTF-8 included."""

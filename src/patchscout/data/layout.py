@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.data.annotations import read_mask
+from patchscout.data.annotations import LINE_WIDTH_PX, read_turned_mask
 from patchscout.data.folder import read_folders
-from patchscout.data.images import find_images, read_size
+from patchscout.data.images import find_images
 from patchscout.data.mask_folder import MaskFolder
 from patchscout.data.walk import is_folder, list_folder
 from patchscout.monitor import Monitor
@@ -23,6 +23,7 @@ def read_dataset(
     *,
     seed: int = 42,
     needs_labels: bool = True,
+    line_width_px: float = LINE_WIDTH_PX,
 ) -> Dataset:
     """List the images of a folder; no image is read.
 
@@ -30,9 +31,10 @@ def read_dataset(
         root: A category in MVTec AD layout, or the folder that the three paths are relative to.
         normal: Folder of normal images, where the layout is another one.
         defective: Folder of defective images.
-        masks: Folder of masks or LabelMe files, or one COCO JSON file.
+        masks: Folder of masks or LabelMe files, or one COCO or VIA JSON file.
         seed: Decides which normal images of another layout are kept for testing.
         needs_labels: Whether there must be labeled defects; if not, `normal` is enough.
+        line_width_px: How wide lines and points in annotations are, in pixels of the images.
 
     Raises:
         InputNotFoundError: Folders or masks are missing.
@@ -58,7 +60,7 @@ def read_dataset(
     paths = {"normal": normal, "defective": defective, "masks": masks}
     absent = [f"`{field}`" for field, path in paths.items() if path is None]
     if normal is not None and (not absent or (len(absent) == 2 and not needs_labels)):
-        return read_folders(root, normal, defective, masks, seed=seed)
+        return read_folders(root, normal, defective, masks, seed=seed, line_width_px=line_width_px)
     if len(absent) < len(paths):
         raise InputValueError(
             f"{' and '.join(absent)} must be given too: a folder that is not in MVTec AD layout is "
@@ -70,10 +72,10 @@ def read_dataset(
             f"{root} has no known layout: looked for {root / 'train' / NORMAL} (MVTec AD). "
             f"{_categories_below(root)}"
         )
-    return _read_mvtec(root, needs_labels)
+    return _read_mvtec(root, needs_labels, line_width_px)
 
 
-def _read_mvtec(root: Path, needs_labels: bool) -> Dataset:
+def _read_mvtec(root: Path, needs_labels: bool, line_width_px: float) -> Dataset:
     """List the images of one category in MVTec AD layout; no image is read.
 
     Masks are `ground_truth/<type>/<stem>_mask.png`, `<stem>.png`, or LabelMe's `<stem>.json`.
@@ -102,7 +104,7 @@ def _read_mvtec(root: Path, needs_labels: bool) -> Dataset:
         root=root,
         train_normal=tuple(map(Sample, train_normal)),
         test_normal=tuple(map(Sample, test_normal)),
-        anomalous=MaskFolder(root / "ground_truth").label(anomalous, test),
+        anomalous=MaskFolder(root / "ground_truth", line_width_px).label(anomalous, test),
     )
 
 
@@ -129,8 +131,25 @@ def check_dataset(dataset: Dataset, monitor: Monitor | None = None) -> None:
     """
     samples = (*dataset.train_normal, *dataset.test_normal, *dataset.anomalous)
     monitor = monitor or Monitor()
+    turned: list[Path] = []
+    unknown: list[Path] = []
     for sample in monitor.track(samples, "checking the images", len(samples), "image"):
-        read_mask(sample, read_size(sample.image_path))
+        was_turned = read_turned_mask(sample)[1]
+        if was_turned is None:
+            unknown.append(sample.image_path)
+        elif was_turned:
+            turned.append(sample.image_path)
+    if turned:
+        monitor.say(
+            f"{len(turned)} annotations are for the image as it is stored, which EXIF turns, such "
+            f"as that of {turned[0]}: turned with it."
+        )
+    if unknown:
+        monitor.say(
+            f"{len(unknown)} annotated images, such as {unknown[0]}, are turned or mirrored by EXIF"
+            " in a way that leaves their size: taken as annotated upright. If a tool showed them "
+            "otherwise, their masks are wrong; save the images without EXIF and annotate those."
+        )
 
 
 def _categories_below(root: Path) -> str:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from patchscout.data.annotations import read_mask
-from patchscout.data.images import read_image, read_size, resize_image, resize_mask
+from patchscout.data.images import read_image, resize_image, resize_mask
 from patchscout.data.slots import FileSlots
 from patchscout.types import Mask, Sample
 
@@ -70,7 +70,7 @@ def resized_mask(sample: Sample, size: tuple[int, int]) -> Mask:
     """Return the mask of a sample at `size` (height, width); empty for a normal image."""
     if sample.mask is None:
         return np.zeros(size, bool)
-    return resize_mask(read_mask(sample, read_size(sample.image_path)), size)
+    return resize_mask(read_mask(sample), size)
 
 
 def to_tensor(image: Float[np.ndarray, "height width 3"]) -> Float[Tensor, "3 height width"]:

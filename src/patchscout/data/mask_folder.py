@@ -6,8 +6,9 @@ from functools import cached_property
 from pathlib import Path
 
 from patchscout.checks import InputNotFoundError
-from patchscout.data.annotations import LabelMePolygons, MaskFile
+from patchscout.data.annotations import LINE_WIDTH_PX, MaskFile
 from patchscout.data.images import IMAGE_SUFFIXES
+from patchscout.data.labelme import LabelMeFile
 from patchscout.data.walk import is_folder, list_files
 from patchscout.types import MaskSource, Sample
 
@@ -22,8 +23,9 @@ class MaskFolder:
     ending of an image, and LabelMe's `scratch/007.json`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, line_width_px: float = LINE_WIDTH_PX) -> None:
         self.path = path
+        self._line_width_px = line_width_px
 
     @cached_property
     def _files(self) -> dict[Path, Path]:
@@ -49,7 +51,7 @@ class MaskFolder:
                 if file is not None and file != image_path:
                     return MaskFile(file)
         file = self._files.get(Path(f"{stem}.json"))
-        return LabelMePolygons(file) if file is not None else None
+        return LabelMeFile(file, self._line_width_px) if file is not None else None
 
     def label(self, images: dict[Path, str], images_root: Path) -> tuple[Sample, ...]:
         """Return the images, which show defects, with their masks.

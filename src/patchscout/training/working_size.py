@@ -47,7 +47,7 @@ def choose_image_size(normal: Sequence[Sample], labeled: Sequence[Sample]) -> tu
     sizes = np.array([read_size(sample.image_path) for sample in chosen], float)
     shape = math.exp(float(np.median(np.log(sizes[:, 0] / sizes[:, 1]))))
     native = math.sqrt(float(np.median(sizes.prod(axis=1))))
-    thickness = [relative_thickness(read_mask(s, read_size(s.image_path))) for s in labeled]
+    thickness = [relative_thickness(read_mask(s)) for s in labeled]
     wanted = THIN_PX / float(np.quantile(thickness, 0.25)) if thickness else BASE_PX
     side = max(min(wanted, LARGEST_PX, native), BASE_PX)
     height, width = side * math.sqrt(shape), side / math.sqrt(shape)
