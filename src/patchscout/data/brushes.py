@@ -37,10 +37,10 @@ def parse_brushes(folder: Path) -> dict[str, AnnotatedImage]:
     annotations: dict[str, list[Annotation]] = {}
     for path, match in found:
         if match[1] not in names:
-            where = f"the JSON export of Label Studio in {folder} or {folder.parent}"
             raise InputValueError(
-                f"{path} tells the number of its task, {match[1]}, and not its image, which is not in "
-                f"{where}. Put the JSON or JSON-MIN export of the same tasks there."
+                f"{path} names task {match[1]} and not its image. Looked for it in JSON files "
+                f"of Label Studio in {folder} and {folder.parent}; put its JSON or JSON-MIN export "
+                "there."
             )
         several = len({other["label"] for _, other in found if other[1] == match[1]}) > 1
         area = float(read_marked(path).mask.sum()) if several else 0.0

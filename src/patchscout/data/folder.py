@@ -7,19 +7,17 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.data.annotation_file import AnnotatedMask, read_annotation_file
+from patchscout.data.annotation_file import AnnotatedMask, annotation_path, read_annotation_file
 from patchscout.data.annotations import LINE_WIDTH_PX
 from patchscout.data.images import find_images
-from patchscout.data.mask_folder import MASK_ENDING, MaskFolder, masks_missing
-from patchscout.data.walk import is_folder, list_folder, status_of
+from patchscout.data.mask_folder import FLAT_TYPE, MASK_ENDING, MaskFolder, masks_missing
+from patchscout.data.mask_images import MaskTypes
+from patchscout.data.walk import list_folder, status_of
 from patchscout.text import shown
 from patchscout.types import NORMAL, Dataset, Sample
 
 TEST_FRACTION = 0.2
 """Share of the normal images that are kept for testing."""
-
-FLAT_TYPE = "defect"
-"""The defect type of images that lie in no sub-folder and have no category."""
 
 
 def read_folders(
@@ -30,6 +28,7 @@ def read_folders(
     *,
     seed: int = 42,
     line_width_px: float = LINE_WIDTH_PX,
+    types: MaskTypes = (),
 ) -> Dataset:
     """List the images of three paths, or of normal ones alone; no image is read.
 
@@ -43,6 +42,7 @@ def read_folders(
             the defect type is then that of the largest annotation, else `defect`.
         seed: Decides which normal images are kept for testing.
         line_width_px: How wide annotated lines and points are.
+        types: What the values or colors of mask images stand for.
 
     Raises:
         InputNotFoundError: A path or a mask is missing.
@@ -62,10 +62,11 @@ def read_folders(
         _check_exists("defective", defective_path, root)
         _check_exists("masks", masks_path, root)
         images = _defective_images(defective_path, apart_from=(normal_path, masks_path))
-        if is_folder(masks_path):
-            anomalous = MaskFolder(masks_path, line_width_px).label(images, defective_path)
+        if (file := annotation_path(masks_path)) is None:
+            masks_in = MaskFolder(masks_path, line_width_px, types)
+            anomalous = masks_in.label(images, defective_path)
         else:
-            anomalous = _label_from_file(images, defective_path, masks_path, line_width_px)
+            anomalous = _label_from_file(images, defective_path, file, line_width_px)
     return Dataset(root.resolve().name, root, *_divide(normal_images, seed), anomalous)
 
 
@@ -114,6 +115,11 @@ def _label_from_file(
 ) -> tuple[Sample, ...]:
     """Return the images with their masks in a file that annotates all of them."""
     annotations = read_annotation_file(annotations_path)
+    if "" in annotations.images:
+        raise InputValueError(
+            f"{annotations_path} annotates one image, which it does not name. Give the folder that "
+            "it lies in, and name it after its image."
+        )
     samples, missing = [], []
     claimed: dict[str, Path] = {}
     for image_path, folder_type in images.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -242,32 +242,24 @@ def _tasks(path: Path, content: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 def _values(task: dict[str, Any], where: str) -> Iterator[tuple[dict[str, Any], str]]:
     """Yield the value of each region of a task, with the size of the image, and its label."""
     drawn = task.get("annotations", task.get("completions"))
+    results: list[tuple[int, dict[str, Any]]] = []
     if drawn is None:  # JSON-MIN: lists of values by the name of the tag in the labeling setup
-        lists = [value for value in task.values() if isinstance(value, list)]
-        results: Iterable[dict[str, Any]] = (
-            {"value": value, **value}
-            for values in lists
-            for value in values
-            if isinstance(value, dict)
-        )
-    else:
-        annotations = [
-            parse_entry(_Annotation, value, f"{where}: `annotations[{i}]`", _EXPECTED)
-            for i, value in enumerate(drawn if isinstance(drawn, list) else [drawn])
-        ]
-        results = (
-            result
-            for annotation in annotations
-            if not (annotation.was_cancelled or annotation.skipped)
-            for result in annotation.result or ()
-        )
-    for result in results:
-        value = result.get("value")
-        if isinstance(value, dict):
+        for values in task.values():
+            if isinstance(values, list):
+                results += [(0, {"value": value}) for value in values]
+    for i, value in enumerate(drawn if isinstance(drawn, list) else [drawn] if drawn else []):
+        annotation = parse_entry(_Annotation, value, f"{where}: `annotations[{i}]`", _EXPECTED)
+        if not (annotation.was_cancelled or annotation.skipped):
+            results += [(i, result) for result in annotation.result or ()]
+    regions: dict[Any, dict[str, Any]] = {}
+    for number, (i, result) in enumerate(results):
+        if isinstance(value := result.get("value"), dict):
             size = {k: result[k] for k in ("original_width", "original_height") if k in result}
-            labels = [v for k, v in value.items() if k.endswith("labels") and isinstance(v, list)]
-            label = next((name for names in labels for name in names if isinstance(name, str)), "")
-            yield {**value, **size}, label
+            # What several tags say of a region has one `id`, and repeats its outline.
+            regions.setdefault((i, str(result.get("id", number))), {}).update(value, **size)
+    for value in regions.values():
+        labels = [v for k, v in value.items() if k.endswith("labels") and isinstance(v, list)]
+        yield value, next((text for texts in labels for text in texts if isinstance(text, str)), "")
 
 
 def _image_name(task: dict[str, Any], where: str) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.data.annotations import LINE_WIDTH_PX, read_turned_mask
+from patchscout.data.annotations import LINE_WIDTH_PX, MaskFile, read_turned_mask
 from patchscout.data.folder import read_folders
 from patchscout.data.images import find_images
 from patchscout.data.mask_folder import MaskFolder
+from patchscout.data.mask_images import MaskTypes, types_by_color
 from patchscout.data.walk import is_folder, list_folder
 from patchscout.monitor import Monitor
 from patchscout.types import NORMAL, Dataset, Sample
@@ -24,6 +27,7 @@ def read_dataset(
     seed: int = 42,
     needs_labels: bool = True,
     line_width_px: float = LINE_WIDTH_PX,
+    mask_types: Mapping[str, str] | None = None,
 ) -> Dataset:
     """List the images of a folder; no image is read.
 
@@ -35,6 +39,7 @@ def read_dataset(
         seed: Decides which normal images of another layout are kept for testing.
         needs_labels: Whether there must be labeled defects; if not, `normal` is enough.
         line_width_px: How wide lines and points in annotations are, in pixels of the images.
+        mask_types: The defect type of each value or color of mask images, see `parse_color`.
 
     Raises:
         InputNotFoundError: Folders or masks are missing.
@@ -57,10 +62,13 @@ def read_dataset(
             f"{root} cannot be read ({error.strerror}). Expected a folder of images; check its name"
             " and your rights."
         ) from error
+    types = types_by_color(mask_types or {})
     paths = {"normal": normal, "defective": defective, "masks": masks}
     absent = [f"`{field}`" for field, path in paths.items() if path is None]
     if normal is not None and (not absent or (len(absent) == 2 and not needs_labels)):
-        return read_folders(root, normal, defective, masks, seed=seed, line_width_px=line_width_px)
+        return read_folders(
+            root, normal, defective, masks, seed=seed, line_width_px=line_width_px, types=types
+        )
     if len(absent) < len(paths):
         raise InputValueError(
             f"{' and '.join(absent)} must be given too: a folder that is not in MVTec AD layout is "
@@ -72,10 +80,10 @@ def read_dataset(
             f"{root} has no known layout: looked for {root / 'train' / NORMAL} (MVTec AD). "
             f"{_categories_below(root)}"
         )
-    return _read_mvtec(root, needs_labels, line_width_px)
+    return _read_mvtec(root, needs_labels, line_width_px, types)
 
 
-def _read_mvtec(root: Path, needs_labels: bool, line_width_px: float) -> Dataset:
+def _read_mvtec(root: Path, needs_labels: bool, line_width_px: float, types: MaskTypes) -> Dataset:
     """List the images of one category in MVTec AD layout; no image is read.
 
     Masks are `ground_truth/<type>/<stem>_mask.png`, `<stem>.png`, or LabelMe's `<stem>.json`.
@@ -104,7 +112,7 @@ def _read_mvtec(root: Path, needs_labels: bool, line_width_px: float) -> Dataset
         root=root,
         train_normal=tuple(map(Sample, train_normal)),
         test_normal=tuple(map(Sample, test_normal)),
-        anomalous=MaskFolder(root / "ground_truth", line_width_px).label(anomalous, test),
+        anomalous=MaskFolder(root / "ground_truth", line_width_px, types).label(anomalous, test),
     )
 
 
@@ -131,14 +139,19 @@ def check_dataset(dataset: Dataset, monitor: Monitor | None = None) -> None:
     """
     samples = (*dataset.train_normal, *dataset.test_normal, *dataset.anomalous)
     monitor = monitor or Monitor()
+    readings: dict[str, list[Path]] = defaultdict(list)
     turned: list[Path] = []
     unknown: list[Path] = []
     for sample in monitor.track(samples, "checking the images", len(samples), "image"):
         was_turned = read_turned_mask(sample)[1]
+        if isinstance(sample.mask, MaskFile) and (reading := sample.mask.reading()):
+            readings[reading].append(sample.mask.path)
         if was_turned is None:
             unknown.append(sample.image_path)
         elif was_turned:
             turned.append(sample.image_path)
+    for reading, paths in readings.items():
+        monitor.say(f"{len(paths)} masks, such as {paths[0]}, {reading}.")
     if turned:
         monitor.say(
             f"{len(turned)} annotations are for the image as it is stored, which EXIF turns, such "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +11,6 @@ import cv2
 import numpy as np
 
 from patchscout.checks import InputValueError
-from patchscout.data.annotations import check_not_empty, check_size
 from patchscout.data.image_files import decode, open_image, oriented
 from patchscout.data.json_files import read_limited
 from patchscout.data.walk import status_of
@@ -35,41 +33,6 @@ SEVERAL = (
     "have several values or colors, all of which but the background were taken as anomalous; "
     "`--data.mask-types` tells them apart"
 )
-
-
-@dataclass(frozen=True)
-class MaskFile:
-    """A mask stored as an image.
-
-    Attributes:
-        path: Any image that `read_image` reads; see `read_marked`.
-        types: What its values or colors stand for; unset: all but the background are anomalous.
-    """
-
-    path: Path
-    types: MaskTypes = ()
-
-    def read(self, image_size: tuple[int, int]) -> Mask:
-        """Return the mask of an image of `image_size` (height, width).
-
-        Raises:
-            InputNotFoundError: There is no such file.
-            InputValueError: It is of another size, empty, of values that are not clear, or no
-                image.
-        """
-        mask = read_marked(self.path, self.types).mask
-        height, width = mask.shape
-        check_size((height, width), image_size, self.path)
-        return check_not_empty(mask, self.path)
-
-    def reading(self) -> str:
-        """Return how the values were read, `SOFT` or `SEVERAL`; empty where they are two."""
-        return read_marked(self.path, self.types).reading
-
-    def defect_type(self) -> str | None:
-        """Return the type that most pixels have, None where the types are not told."""
-        most = read_marked(self.path, self.types).num_pixels.most_common(1)
-        return most[0][0] if most else None
 
 
 class Marked(NamedTuple):
@@ -162,12 +125,10 @@ def _of_types(
     for color, name in types:
         if len(color) == 1 and indices is not None:
             found = indices == color[0]
+        elif len(color) == 3 and pixels.shape[2] == 1 and len(set(color)) > 1:
+            continue  # no grey
         else:
-            found = (
-                (pixels == np.array(color)).all(axis=2)
-                if len(color) in (1, pixels.shape[2])
-                else ((pixels == color[0]).all(axis=2) & (len(set(color)) == 1))
-            )
+            found = (pixels == np.array(color[: pixels.shape[2]])).all(axis=2)
         left &= ~found
         if name != NORMAL:
             mask |= found
@@ -176,8 +137,8 @@ def _of_types(
         row, column = np.argwhere(left)[0]
         value = indices[row, column] if indices is not None else pixels[row, column]
         raise InputValueError(
-            f"{path} has the value {','.join(map(str, np.atleast_1d(value)))}, which no defect type "
-            f"is told for, at row {row}, column {column}. Add it to `--data.mask-types`, as "
+            f"{path} has the value {','.join(map(str, np.atleast_1d(value)))} at row {row}, column "
+            f"{column}, which stands for no defect type. Add it to `--data.mask-types`, as "
             f"`{NORMAL}` if it is no defect."
         )
     return Marked(mask, +num_pixels)
@@ -201,9 +162,16 @@ def parse_color(text: str) -> Color:
     return color
 
 
-def mask_types(names: Mapping[str, str]) -> MaskTypes:
-    """Return the defect type of each value or color, as a person writes them."""
-    return tuple((parse_color(color), name) for color, name in names.items())
+def types_by_color(names: Mapping[str, str]) -> MaskTypes:
+    """Return the defect type of each value or color, as a person writes them.
+
+    Raises:
+        InputValueError: One is no value or color.
+    """
+    try:
+        return tuple((parse_color(color), name) for color, name in names.items())
+    except ValueError as error:
+        raise InputValueError(f"`mask_types` {error}.") from error
 
 
 def types_of_folder(folder: Path) -> MaskTypes:
