@@ -52,7 +52,9 @@ class TrainArguments(_Quiet, _Limited):
     """Learn to outline defects from a folder of images."""
 
     data: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATA")]]
-    """Images in MVTec AD layout; any other needs --data.normal, --data.defective, --data.masks."""
+    """Images in MVTec AD layout; any other needs --data.normal, --data.defective, --data.masks.
+    Folders are searched with their sub-folders, links to folders are followed, and hidden files are
+    left out."""
     out: Path
     """Folder to write the run to."""
     overwrite: Flag = False
@@ -85,7 +87,8 @@ class PredictArguments(_OnDevice, _Quiet, _Limited):
     model: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="MODEL")]]
     """Run folder, or a file that `export` wrote."""
     images: tyro.conf.Positional[tuple[Path, ...]]
-    """Image files, or folders of them (searched with their sub-folders)."""
+    """Image files, or folders, searched as `train` does: with sub-folders and links to folders, but
+    without hidden files and masks."""
     out: Path
     """Folder to write to."""
     overwrite: Flag = False
@@ -150,10 +153,16 @@ class DemoArguments(_Quiet):
 
 @dataclass(frozen=True, kw_only=True)
 class InfoArguments(_Limited):
-    """Describe a run folder or a folder of images."""
+    """Describe a run folder, or check a folder of images: all masks are read."""
 
     path: tyro.conf.Positional[Path]
-    """Run folder, or folder of images."""
+    """Run folder, or folder of images in MVTec AD layout; any other needs the three options."""
+    normal: str | None = None
+    """Folder of normal images, as `train` takes it with `--data.normal`."""
+    defective: str | None = None
+    """Folder of defective images."""
+    masks: str | None = None
+    """Folder of masks or LabelMe files, or one COCO JSON file; unset: beside the images."""
 
 
 def parse_train(arguments: list[str]) -> TrainArguments:

@@ -39,6 +39,7 @@ METRICS_FILE = "metrics.json"
 LOG_FILE = "metrics.jsonl"
 CARD_FILE = "README.md"
 PICTURE_FILE = "examples.png"
+ODD_MASKS_FILE = "masks-to-check.png"
 RUN_FILES = (
     CONFIG_FILE,
     MODEL_FILE,
@@ -47,6 +48,7 @@ RUN_FILES = (
     LOG_FILE,
     CARD_FILE,
     PICTURE_FILE,
+    ODD_MASKS_FILE,
 )
 """All that training and evaluation may write to a run folder, but for what TensorBoard reads."""
 

@@ -12,6 +12,7 @@ import PIL.Image
 from torch import nn
 
 from patchscout.checkpoint import (
+    ODD_MASKS_FILE,
     SPLIT_FILE,
     RunCompletion,
     RunFolder,
@@ -21,8 +22,10 @@ from patchscout.checkpoint import (
 )
 from patchscout.checks import InputNotFoundError, InputTypeError, InputValueError
 from patchscout.config import Config, preset_config
+from patchscout.data.check import check_dataset, summary
 from patchscout.data.images import to_image
-from patchscout.data.layout import check_dataset, read_dataset
+from patchscout.data.layout import read_dataset
+from patchscout.data.loader import resized_mask
 from patchscout.data.split import draw_split, images_of_split, parse_split, split_json
 from patchscout.devices import choose_device
 from patchscout.evaluation import EvaluationSize, evaluate
@@ -36,6 +39,10 @@ from patchscout.training.adaptation import adapt
 from patchscout.training.loop import train
 from patchscout.training.working_size import without_vanished
 from patchscout.types import Dataset, Image, Prediction, Split, make_prediction
+from patchscout.visualize import SheetRow, contact_sheet
+
+MOST_ODD_MASKS = 4
+"""Masks that are drawn where they mark most of their image."""
 
 AnyImage = np.ndarray | PIL.Image.Image | str | Path
 """An RGB or grey array, a Pillow image, or the path of an image file."""
@@ -120,9 +127,9 @@ class PatchScout:
     def prepare(
         self, data: str | Path | Dataset, monitor: Monitor | None = None
     ) -> tuple[Dataset, Split]:
-        """Read and check a data set and draw its split, without training."""
+        """Read and check a data set, draw its split and say what is in it, without training."""
         dataset = data if isinstance(data, Dataset) else self._read(data)
-        check_dataset(dataset, monitor)
+        findings = check_dataset(dataset, monitor)
         split = draw_split(
             dataset,
             labeled_per_type=self.config.labeled_per_type,
@@ -130,6 +137,19 @@ class PatchScout:
             held_out_type=self.config.held_out_type,
             max_normal=self.config.max_normal,
         )
+        if monitor is not None:
+            for line in summary(dataset, findings, split):
+                monitor.say(line)
+            if monitor.folder is not None and findings.odd_masks:
+                rows = [
+                    SheetRow(
+                        image, resized_mask(sample, image.shape[:2]), caption=sample.image_path.name
+                    )
+                    for sample in findings.odd_masks[:MOST_ODD_MASKS]
+                    for image in [to_image(sample.image_path)]
+                ]
+                contact_sheet(rows).save(monitor.folder / ODD_MASKS_FILE)
+                monitor.say(f"{ODD_MASKS_FILE} in the run folder shows them.")
         return dataset, split
 
     @overload
@@ -182,8 +202,8 @@ class PatchScout:
             root = data.root if isinstance(data, Dataset) else data
             raise InputValueError(
                 "There is nothing to evaluate on: the split that the model was trained with has no"
-                f" defective image of {root} to test on. Add defective images with masks and train"
-                " again; `labeled_per_type` 0 keeps them all for testing."
+                f" defective image of {root} to test on. Add defective images, best with masks, and"
+                " train again; `labeled_per_type` 0 keeps them all for testing."
             )
         return evaluate(
             self._score,

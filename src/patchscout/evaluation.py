@@ -26,7 +26,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score test images and return the metrics over them.
 
-    The score of an image is the one that `predict` gives: the largest value at its own size.
+    Images without a mask take part in the figures of images, not in those of pixels. The score of
+    an image is the one that `predict` gives: the largest value at its own size.
 
     Args:
         score: Returns the anomaly map of an image of any size, at the working size, in [0, 1].
@@ -48,7 +49,7 @@ def evaluate(
         compare_size = own_size if size == "native" else image_size
         accumulator.update(
             resize_map(anomaly_map, compare_size),
-            resized_mask(sample, compare_size),
+            resized_mask(sample, compare_size) if sample.has_mask else None,
             float(resize_map(anomaly_map, own_size).max()),
             sample.defect_type,
         )

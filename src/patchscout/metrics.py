@@ -6,6 +6,7 @@ All figures are exact over all thresholds; `curves.PixelPool` says what memory t
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,15 +40,21 @@ class MetricAccumulator:
         """Start without images."""
         self._pixels: dict[str, PixelPool] = {}
         self._image_scores: dict[str, list[float]] = {}
+        self._num_without_mask: Counter[str] = Counter()
 
     def update(
-        self, anomaly_map: np.ndarray, gt_mask: np.ndarray, pred_score: float, defect_type: str
+        self,
+        anomaly_map: np.ndarray,
+        gt_mask: np.ndarray | None,
+        pred_score: float,
+        defect_type: str,
     ) -> None:
         """Add one image.
 
         Args:
             anomaly_map: (height, width) scores, higher is more anomalous.
-            gt_mask: (height, width) bool, True on anomalous pixels.
+            gt_mask: (height, width) bool, True on anomalous pixels; None where it is not known, and
+                then the image counts in no figure of pixels.
             pred_score: The score of the image.
             defect_type: `"good"` for a normal image; image figures go by this, not by the mask.
 
@@ -56,7 +63,10 @@ class MetricAccumulator:
         """
         if not math.isfinite(pred_score):
             raise InputValueError(f"`pred_score` must be a finite number; got {pred_score}.")
-        self._pixels.setdefault(defect_type, PixelPool()).add(anomaly_map, gt_mask)
+        if gt_mask is None:
+            self._num_without_mask[defect_type] += 1
+        else:
+            self._pixels.setdefault(defect_type, PixelPool()).add(anomaly_map, gt_mask)
         self._image_scores.setdefault(defect_type, []).append(float(pred_score))
 
     def compute(self, threshold: float) -> dict[str, Any]:
@@ -66,7 +76,8 @@ class MetricAccumulator:
             threshold: The decision threshold.
 
         Returns:
-            `threshold`; `num_images` and, of these, `num_anomalous`; at the threshold,
+            `threshold`; `num_images` and, of these, `num_anomalous`, of which `num_without_mask`
+            are in no figure of pixels; at the threshold,
             `num_false_alarms`, the normal images whose score reaches it, and `num_missed`, the
             anomalous ones whose score does not; the figures `pixel_auroc`, `pixel_ap`,
             `pixel_f1_max`, `pixel_aupro`, `pixel_f1_at_threshold`, `image_auroc`, `image_ap` and
@@ -74,7 +85,7 @@ class MetricAccumulator:
             the images of each type together with all normal ones. A figure that is not defined is
             None, so that the result can be written as JSON.
         """
-        defect_types = sorted(self._pixels.keys() - {NORMAL})
+        defect_types = sorted(self._image_scores.keys() - {NORMAL})
         return {
             "threshold": float(threshold),
             **self._figures(defect_types, threshold),
@@ -111,6 +122,7 @@ class MetricAccumulator:
         return {
             "num_images": len(normal) + len(anomalous),
             "num_anomalous": len(anomalous),
+            "num_without_mask": sum(self._num_without_mask[name] for name in defect_types),
             "num_false_alarms": int(np.count_nonzero(normal >= threshold)),
             "num_missed": int(np.count_nonzero(~(anomalous >= threshold))),
             **{name: None if math.isnan(value) else value for name, value in figures.items()},

@@ -21,7 +21,7 @@ class Monitor:
 
     Args:
         quiet: Draw nothing.
-        folder: Where `metrics.jsonl` is written; None keeps no figures.
+        folder: The run folder, where `metrics.jsonl` is written; None keeps no figures.
         tensorboard: Write TensorBoard logs there too (needs the `tensorboard` extra).
     """
 
@@ -29,6 +29,7 @@ class Monitor:
         self, *, quiet: bool = True, folder: Path | None = None, tensorboard: bool = False
     ) -> None:
         self.quiet = quiet
+        self.folder = folder
         self._file: IO[str] | None = None
         self._writer: Any = None
         if folder is not None:

@@ -43,7 +43,7 @@ def write_picture(scout: PatchScout, samples: Sequence[Sample], path: Path) -> N
         rows.append(
             SheetRow(
                 image=image,
-                gt_mask=resized_mask(sample, image.shape[:2]),
+                gt_mask=resized_mask(sample, image.shape[:2]) if sample.has_mask else None,
                 anomaly_map=found.anomaly_map,
                 overlay=overlay(image, found.anomaly_map, found.pred_mask, found.threshold),
                 threshold=found.threshold,
@@ -141,7 +141,7 @@ def _results(metrics: dict[str, Any]) -> list[str]:
         "|---|" + "---|" * len(FIGURES),
         *(f"| {name} | {' | '.join(_cells(row))} |" for name, row in rows),
         "",
-        f"At the threshold {decisions(metrics)}.",
+        f"At the threshold {decisions(metrics)}.{without_masks(metrics)}",
     ]
 
 
@@ -159,7 +159,8 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
         box=box.SIMPLE_HEAD,
         padding=0,
         show_edge=False,
-        caption=f"F1@t: at the stored threshold {metrics['threshold']:.3f}:\n{decisions(metrics)}",
+        caption=f"F1@t: at the stored threshold {metrics['threshold']:.3f}:\n{decisions(metrics)}"
+        f".{without_masks(metrics)}",
         caption_justify="left",
     )
     table.add_column("\ndefect type")
@@ -185,6 +186,16 @@ def decisions(metrics: Mapping[str, Any]) -> str:
         f" and {num_anomalous - metrics['num_missed']} of {num_anomalous} defective ones are called"
         " defective"
     )
+
+
+def without_masks(metrics: Mapping[str, Any]) -> str:
+    """Return a sentence on the defective images without masks, if there are any."""
+    count = metrics.get("num_without_mask", 0)
+    if not count:
+        return ""
+    if count == metrics["num_anomalous"]:
+        return " No defective image has a mask: there are figures of images only."
+    return f" Pixel figures leave out {count} defective images without a mask."
 
 
 def _cells(figures: Mapping[str, Any]) -> list[str]:

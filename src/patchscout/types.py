@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -26,6 +26,10 @@ ROUNDING = 1e-5
 
 NORMAL = "good"
 """The `defect_type` of an image without a defect, as MVTec AD names it."""
+
+
+LeftOut = dict[str, list[Path]]
+"""Files and folders that are not used, by the reason."""
 
 
 @runtime_checkable
@@ -53,7 +57,8 @@ class Sample:
     Attributes:
         image_path: The image file.
         defect_type: `"good"` for a normal image, else the name of its defect type.
-        mask: Where the mask comes from; None for a normal image, whose mask is empty.
+        mask: Where the mask comes from; None for a normal image, whose mask is empty, and for a
+            defective one whose mask is not known.
     """
 
     image_path: Path
@@ -65,6 +70,11 @@ class Sample:
         """Whether the image shows a defect."""
         return self.defect_type != NORMAL
 
+    @property
+    def has_mask(self) -> bool:
+        """Whether it is known which pixels are anomalous."""
+        return self.mask is not None or not self.is_anomalous
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -75,7 +85,10 @@ class Dataset:
         root: The folder that the paths of a saved split are relative to.
         train_normal: Normal images to train on.
         test_normal: Normal images kept for testing.
-        anomalous: Images with a defect and a mask.
+        anomalous: Images with a defect, with a mask or without.
+        layout: How the folders were read, for people.
+        left_out: Files that are not used, by the reason.
+        looked_in: Where the first mask that is missing was looked for, if one is.
     """
 
     name: str
@@ -83,6 +96,9 @@ class Dataset:
     train_normal: tuple[Sample, ...]
     test_normal: tuple[Sample, ...]
     anomalous: tuple[Sample, ...]
+    layout: str = ""
+    left_out: LeftOut = field(default_factory=dict)
+    looked_in: str = ""
 
     @property
     def defect_types(self) -> tuple[str, ...]:

@@ -24,6 +24,8 @@ _OUTLINE_EDGE = (0, 0, 0)  # and a dark rim, so that it shows on bright ground t
 _FRAME = (200, 200, 200)
 _HEAT_OPACITY = 0.42
 
+_TITLES = ("image", "ground truth", "anomaly map", "result")
+
 ROW_HEIGHT_PX = 200
 """Height of a thumbnail; one more than three times as wide as that is made lower instead."""
 
@@ -36,15 +38,15 @@ class SheetRow:
         image: (height, width, 3) RGB, float in [0, 1] or uint8.
         gt_mask: (height, width) bool; None where it is not known.
         anomaly_map: (height, width) in [0, 1].
-        overlay: (height, width, 3) uint8, as `overlay` returns it.
+        overlay: (height, width, 3) uint8, as `overlay` returns it; None, as the map, if unknown.
         threshold: The decision threshold, where the colors of the anomaly map turn.
         caption: A line above the row, such as the file name and the score.
     """
 
     image: Drawable
     gt_mask: Mask | None
-    anomaly_map: AnomalyMap
-    overlay: RGB
+    anomaly_map: AnomalyMap | None = None
+    overlay: RGB | None = None
     threshold: float = 0.5
     caption: str = ""
 
@@ -96,17 +98,15 @@ def contact_sheet(rows: Sequence[SheetRow]) -> PIL.Image.Image:
     """Return one picture of image, ground truth, anomaly map and overlay of each row.
 
     Args:
-        rows: What to show, from top to bottom; at least one. Where no row has a ground truth,
-            that column is left out.
+        rows: What to show, from top to bottom; at least one. A column that no row has is left
+            out.
 
     Returns:
         An RGB picture on white.
     """
-    with_truth = any(row.gt_mask is not None for row in rows)
-    titles = ["image", "ground truth", "anomaly map", "result"]
-    if not with_truth:
-        titles.remove("ground truth")
-    cells = [_cells(row, with_truth) for row in rows]
+    drawn = [_cells(row) for row in rows]
+    titles = [title for title in _TITLES if any(title in row for row in drawn)]
+    cells = [[row.get(title, np.full_like(row["image"], 230)) for title in titles] for row in drawn]
     font_px = max(12, ROW_HEIGHT_PX // 13)
     gap = max(4, ROW_HEIGHT_PX // 25)
     line_px = font_px + gap
@@ -143,20 +143,19 @@ def contact_sheet(rows: Sequence[SheetRow]) -> PIL.Image.Image:
     return sheet
 
 
-def _cells(row: SheetRow, with_truth: bool) -> list[RGB]:
-    """Return the thumbnails of a row; an unknown ground truth is a light grey one."""
-    image = _thumbnail(_uint8(row.image))
-    cells = [image]
-    if with_truth and row.gt_mask is not None:
+def _cells(row: SheetRow) -> dict[str, RGB]:
+    """Return the thumbnails of a row by their titles."""
+    cells = {"image": _thumbnail(_uint8(row.image))}
+    if row.gt_mask is not None:
         # Doubled, so that a crack thinner than a thumbnail's pixel does not fade away.
         share = _thumbnail(row.gt_mask.astype(np.float32))
         level = np.round(np.clip(2 * share, 0, 1) * 255).astype(np.uint8)
-        cells.append(np.repeat(level[..., None], 3, axis=2))
-    elif with_truth:
-        cells.append(np.full_like(image, 230))
-    anomaly_map = _thumbnail(row.anomaly_map.astype(np.float32))
-    cells.append(heat_colors(anomaly_map, row.threshold))
-    cells.append(_thumbnail(row.overlay))
+        cells["ground truth"] = np.repeat(level[..., None], 3, axis=2)
+    if row.anomaly_map is not None:
+        anomaly_map = _thumbnail(row.anomaly_map.astype(np.float32))
+        cells["anomaly map"] = heat_colors(anomaly_map, row.threshold)
+    if row.overlay is not None:
+        cells["result"] = _thumbnail(row.overlay)
     return cells
 
 

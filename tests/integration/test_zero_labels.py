@@ -4,7 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from patchscout import PatchScout
 from patchscout.cli import main
@@ -139,3 +141,39 @@ def test_reading_a_folder_asks_for_labels_unless_told(normal_only):
         dataset = read_dataset(normal_only, normal, needs_labels=False)
         assert dataset.anomalous == ()
         assert all(Path(sample.image_path).is_file() for sample in dataset.train_normal)
+
+
+def test_defective_images_without_masks_give_image_figures(train, sample_data, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(sample_data, data)
+    shutil.rmtree(data / "ground_truth")
+    status, run = train(data, labeled="2")  # labels are asked for, and there are none
+    assert status == 0
+    assert read_json(run / "split.json")["labeled"] == []
+    assert main(["evaluate", str(run), str(data), "--quiet"]) == 0
+    assert "No defective image has a mask: there are figures of images only" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    metrics = read_json(run / "metrics.json")
+    assert (metrics["num_anomalous"], metrics["num_without_mask"]) == (12, 12)
+    assert 0 <= metrics["image_auroc"] <= 1
+    assert metrics["pixel_auroc"] is None
+    assert "No defective image has a mask" in (run / "README.md").read_text()
+
+
+def test_inverted_masks_are_shown_before_training(sample_data, tiny, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(sample_data, data)
+    for path in (data / "ground_truth" / "chip").iterdir():
+        mask = np.asarray(PillowImage.open(path).convert("L"))
+        PillowImage.fromarray(255 - mask).save(path)
+    (data / "ground_truth" / "stain" / "000_mask.png").unlink()
+    assert main(["train", str(data), "--out", str(tmp_path / "run"), *tiny]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        "Warning: 3 of 11 masks mark most of their image up to its border (test/chip/000." in shown
+    )
+    assert "  stain           3 images, 1 without a mask: 2 to train on, 1 to test on" in shown
+    assert PillowImage.open(tmp_path / "run" / "masks-to-check.png").height > 600
+    labeled = read_json(tmp_path / "run" / "split.json")["labeled"]
+    assert "test/stain/000.png" not in labeled

@@ -150,7 +150,7 @@ def test_labelme_shapes(tmp_path):
         ([mask_shape(np.ones((41, 50), bool))], "`mask` of 50 x 41 pixels, larger than the image"),
         ([mask_shape(SQUARE) | {"mask": "iVBORw0K"}], r"a `mask` that is no PNG image \(cannot"),
         ([mask_shape(SQUARE) | {"mask": "#"}], r"a `mask` that is no PNG image"),
-        ([mask_shape(SQUARE, cut=20)], r"a damaged `mask`"),
+        ([mask_shape(SQUARE, cut=40)], r"a damaged `mask`"),
         ([{"points": [[1], [2, 2]]}], r"`shapes\[0\]`: `points` must be a list of x, y pairs"),
         ([{}], r"`shapes\[0\]`: `points` is missing"),
         (["polygon"], r"`shapes\[0\]`: it must be an object .* got polygon"),

@@ -13,6 +13,7 @@ from patchscout.data.annotation_file import AnnotatedMask, read_annotation_file
 from patchscout.data.annotations import MaskFile, read_mask
 from patchscout.data.label_studio import decode_brush
 from patchscout.data.layout import read_dataset
+from patchscout.data.mask_images import SEVERAL, SOFT
 from patchscout.limits import Limits, current_limits, set_limits
 from patchscout.types import Sample
 
@@ -199,7 +200,7 @@ def test_label_studio_ellipse_and_several_annotations(tmp_path):
         ([task(result({"points": PERCENT[:2]}))], "polygon of 2 points"),
         ([task(result({"points": PERCENT}, (80, 100)))], "made for 100 x 80 pixels"),
         ([task(POLYGON), {"data": {"image": "b.png"}, "annotations": [3]}], "annotations"),
-        ([task(POLYGON, image="")], "name an image"),
+        ([{**task(POLYGON), "data": {"number": 3}}], "0 fields of `data` name an image"),
         ([task(POLYGON), 3], "is no task"),
     ],
 )
@@ -531,13 +532,14 @@ VOC = [0, 0, 0, 128, 0, 0, 0, 128, 0]
         classes([1, 2], VOC),
         classes([1, 2, 255], [*VOC, *[0] * 756, 224, 224, 192]),
         classes([1, 2], [68, 1, 84, 33, 145, 140, 253, 231, 37]),  # no black: the first color
-        classes([1, 2], [0, 0, 0, 0, 0, 128, 0, 0, 128]),
+        classes([1, 2], [0, 0, 0, 0, 0, 128, 0, 0, 64]),
     ],
 )
 def test_masks_of_several_values_are_united(tmp_path, picture, mask):
     picture.save(tmp_path / "a.png")
     source = MaskFile(tmp_path / "a.png")
     np.testing.assert_array_equal(source.read(SIZE), mask)
+    assert source.reading() == SEVERAL
 
 
 @pytest.mark.parametrize("scale", [2, 3, 8])
@@ -551,7 +553,7 @@ def test_soft_masks_are_cut_at_half(tmp_path, scale):
     PillowImage.fromarray(levels).save(tmp_path / "a.png")
     source = MaskFile(tmp_path / "a.png")
     np.testing.assert_array_equal(source.read((size, size)), levels >= 127.5)
-    assert "soft edges" in source.reading()
+    assert source.reading() == SOFT
     PillowImage.fromarray(np.where(share == 1, 255, 0).astype(np.uint8)).save(tmp_path / "a.jpg")
     np.testing.assert_array_equal(MaskFile(tmp_path / "a.jpg").read((size, size)), share == 1)
     red = np.zeros((size, size, 3), np.uint8)

@@ -7,8 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from patchscout.data.loader import ImageLoader
-from patchscout.monitor import Monitor
-from patchscout.training.loop import ImagePool, color_statistics, tell_if_dark
+from patchscout.training.loop import ImagePool, color_statistics
 from patchscout.types import Sample
 
 HEIGHT, WIDTH = 96, 128
@@ -48,10 +47,3 @@ def test_colors_have_the_mean_and_spread_of_all_pixels():
     pixels = LOADER.images(NORMAL).transpose(0, 1).flatten(1)
     torch.testing.assert_close(mean, pixels.mean(dim=1))
     torch.testing.assert_close(std, pixels.std(dim=1, correction=0))
-
-
-@pytest.mark.parametrize(("largest", "is_told"), [(1.0, False), (1 / 4, False), (1 / 16, True)])
-def test_values_of_12_bits_in_files_of_16_are_told(largest, is_told, capsys):
-    pixels = largest * torch.rand(3, 10_000)
-    tell_if_dark(pixels.mean(dim=1), pixels.std(dim=1), Monitor(quiet=False))
-    assert ("scale them to all 16" in capsys.readouterr().out) == is_told

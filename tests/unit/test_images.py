@@ -11,7 +11,6 @@ from PIL import Image as PillowImage
 
 from patchscout.checks import InputError, InputNotFoundError, InputTypeError, InputValueError
 from patchscout.data.images import (
-    find_images,
     read_image,
     read_size,
     resize_image,
@@ -298,11 +297,3 @@ def test_masks_are_resized_to_the_majority():
     np.testing.assert_array_equal(resize_mask(mask, (2, 2)), [[True, False], [True, False]])
     np.testing.assert_array_equal(resize_mask(mask, (8, 8))[::2, ::2], mask)
     assert resize_mask(mask, (4, 4)).dtype == bool
-
-
-def test_find_images(tmp_path):
-    for name in ("b.PNG", "a.jpeg", "c.Tiff", ".hidden.png", "notes.txt"):
-        (tmp_path / name).touch()
-    assert [path.name for path in find_images(tmp_path)] == ["a.jpeg", "b.PNG", "c.Tiff"]
-    with pytest.raises(InputNotFoundError, match="gone is not a folder"):
-        find_images(tmp_path / "gone")

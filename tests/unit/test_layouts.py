@@ -1,6 +1,7 @@
 """Folders become data sets without reading an image; what is missing is said in one line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ from PIL import Image as PillowImage
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.data.annotation_file import AnnotatedMask
 from patchscout.data.annotations import MaskFile
+from patchscout.data.check import check_dataset
 from patchscout.data.folder import read_folders
 from patchscout.data.labelme import LabelMeFile
-from patchscout.data.layout import check_dataset, read_dataset
+from patchscout.data.layout import read_dataset
 from patchscout.data.split import draw_split
 
 BOX = [1, 1, 5, 1, 5, 4, 1, 4]
@@ -114,21 +116,31 @@ def test_mvtec_layout_without_defective_images(tmp_path):
         read_dataset(tmp_path)
 
 
-def test_masks_that_are_all_missing(mvtec):
-    (mvtec / "ground_truth").rename(mvtec / "masks")
-    message = r"No labeled defects: masks are missing for all 3 .* Looked in .*ground_truth for"
-    with pytest.raises(InputNotFoundError, match=message):
-        read_dataset(mvtec)
+def masks_of(dataset):
+    return {s.image_path.name: s.mask is not None for s in dataset.anomalous}
 
 
-def test_a_single_missing_mask(mvtec):
+def test_images_without_masks_are_tested_on_only(mvtec):
     (mvtec / "ground_truth/hole/000_mask.png").unlink()
-    message = (
-        r"The mask of .*test.hole.000\.png is missing\. "
-        r"Looked in .*ground_truth for .*hole.000_mask\.png, 000\.png or 000\.json; add it"
+    dataset = read_dataset(mvtec)
+    assert masks_of(dataset) == {"007.bmp": True, "008.png": True, "000.png": False}
+    assert dataset.looked_in == f"{mvtec / 'ground_truth'} for " + (
+        "hole/000_mask.png, hole/000.png or hole/000.json"
     )
-    with pytest.raises(InputNotFoundError, match=message):
-        read_dataset(mvtec)
+    split = draw_split(dataset, labeled_per_type=1)
+    assert [s.image_path.name for s in split.labeled] == ["007.bmp"]
+    assert {s.image_path.name for s in split.test} == {"000.png", "008.png"}
+
+
+def test_no_mask_at_all(mvtec):
+    for path in (mvtec / "ground_truth").rglob("*.*"):
+        path.unlink()
+    with pytest.raises(InputNotFoundError, match=r"for all 3 .* Looked in .*ground_truth for cra"):
+        read_dataset(mvtec)  # masks are expected where there is a folder of them
+    assert not any(masks_of(read_dataset(mvtec, needs_labels=False)).values())
+    shutil.rmtree(mvtec / "ground_truth")
+    split = draw_split(read_dataset(mvtec))
+    assert (split.labeled, len(split.test)) == ((), 4)
 
 
 def test_three_folders(folders):
@@ -186,9 +198,6 @@ def test_three_folders_that_do_not_fit(folders):
         InputNotFoundError, match=r"masks are missing for all 3 .* Looked in .*empty"
     ):
         read_dataset(folders, "ok", "bad", "empty")
-    (folders / "masks/hole/b.tif").unlink()
-    with pytest.raises(InputNotFoundError, match=r"The mask of .*bad.hole.b\.png is missing"):
-        read_dataset(folders, "ok", "bad", "masks")
     touch(folders, "bad/good/0.png")
     with pytest.raises(InputValueError, match=r"has a sub-folder `good`. Expected defective"):
         read_dataset(folders, "ok", "bad", "masks")
@@ -229,14 +238,8 @@ def test_flat_folder_takes_the_category_of_the_largest_annotation(tmp_path):
     ("file_names", "annotated", "error", "message"),
     [
         (["x.png"], [0], InputNotFoundError, r"No labeled defects: .* all 4 .* Looked in .*coco"),
-        (["b.png", "hole/a.png"], [0], InputNotFoundError, r"The mask of .*crack.a\.jpg and of 2"),
-        (["b.png"], [0], InputNotFoundError, r"Looked in .*coco\.json .* the name crack/a\.jpg"),
-        (
-            ["x/a.jpg", "y/a.jpg"],
-            [0, 1],
-            InputValueError,
-            r"crack/a\.jpg fits 2 images .*x/a\.jpg and y/a",
-        ),
+        (["b.png"], [], InputNotFoundError, r"Looked in .*coco\.json .* the name crack/a\.jpg"),
+        (["x/a.jpg", "y/a.jpg"], [0, 1], InputValueError, r"crack/a\.jpg fits .*x/a\.jpg and y/a"),
         (["a.jpg", "a.png"], [0, 1], InputValueError, r"crack.a\.png and .*hole.a\.png both fit"),
     ],
 )

@@ -223,3 +223,20 @@ def test_what_cannot_be_ranked_is_refused(
 def test_an_image_score_must_be_a_number() -> None:
     with pytest.raises(InputValueError, match="pred_score"):
         MetricAccumulator().update(_map([[0.1]]), _mask([[0]]), math.nan, "good")
+
+
+def test_images_without_a_mask_count_as_images_only() -> None:
+    accumulator = MetricAccumulator()
+    gt_mask = np.array([[True, False]])
+    accumulator.update(np.array([[0.1, 0.2]]), ~gt_mask & False, 0.2, "good")
+    accumulator.update(np.array([[0.9, 0.3]]), gt_mask, 0.9, "dent")
+    accumulator.update(np.array([[0.1, 0.1]]), None, 0.1, "dent")
+    accumulator.update(np.array([[0.8, 0.7]]), None, 0.8, "hole")
+    metrics = accumulator.compute(0.5)
+    assert (metrics["num_images"], metrics["num_anomalous"], metrics["num_missed"]) == (4, 3, 1)
+    assert metrics["image_auroc"] == pytest.approx(2 / 3)
+    assert (metrics["pixel_auroc"], metrics["pixel_f1_at_threshold"]) == (1.0, 1.0)
+    assert metrics["num_without_mask"] == 2
+    hole = metrics["per_defect_type"]["hole"]
+    assert (hole["image_auroc"], hole["num_without_mask"]) == (1.0, 1)
+    assert [hole[name] for name in hole if name.startswith("pixel")] == [None] * 5

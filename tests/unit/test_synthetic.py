@@ -6,8 +6,9 @@ from sklearn.metrics import precision_recall_curve
 
 from patchscout.checks import InputValueError
 from patchscout.data.annotations import read_mask
+from patchscout.data.check import check_dataset
 from patchscout.data.images import read_image
-from patchscout.data.layout import check_dataset, read_dataset
+from patchscout.data.layout import read_dataset
 from patchscout.data.synthetic import DEFECTS, brick_wall, draw_sample, write_sample
 
 
@@ -29,7 +30,7 @@ def test_layout_and_masks(tmp_path):
     assert (len(dataset.train_normal), len(dataset.test_normal)) == (2, 1)
     assert dataset.defect_types == tuple(sorted(DEFECTS))
     for sample in dataset.anomalous:
-        mask = read_mask(sample, (128, 128))
+        mask = read_mask(sample)
         assert 10 < mask.sum() < 0.12 * mask.size, sample.image_path
         assert read_image(sample.image_path).shape == (128, 128, 3)
 

@@ -9,9 +9,10 @@ import pytest
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.commands.shell import named_images
 from patchscout.data.folder import read_folders
-from patchscout.data.images import find_images, read_image
+from patchscout.data.images import read_image
 from patchscout.data.layout import read_dataset
 from patchscout.data.mask_folder import MaskFolder
+from patchscout.data.photos import find_photos
 from patchscout.data.walk import list_files, list_folder
 
 
@@ -50,19 +51,37 @@ def test_lists(tree):
     assert [path.name for path in folders] == ["a", "closed"]
     assert [path.name for path in files] == ["b.png"]
     relative = [path.relative_to(tree).as_posix() for path in list_files(tree)]
-    assert relative == ["a/.y.png", "a/deep/n.txt", "a/x.png", "b.png", "closed/z.png"]
+    assert relative == ["a/deep/n.txt", "a/x.png", "b.png", "closed/z.png"]
 
 
-def test_links_to_folders_are_listed_but_not_followed(tree):
+def test_links_to_folders_are_followed_each_folder_once(tree):
+    touch(tree.parent / "disk2", "day/0.png", "day/1.png")
+    (tree / "again").symlink_to(tree / "a", target_is_directory=True)
+    (tree / "day").symlink_to(tree.parent / "disk2/day", target_is_directory=True)
+    (tree / "day-2").symlink_to(tree.parent / "disk2/day", target_is_directory=True)
     (tree / "loop").symlink_to(tree, target_is_directory=True)
+    (tree / "up").symlink_to(tree.parent, target_is_directory=True)
     (tree / "self.png").symlink_to(tree / "self.png")
     (tree / "link.png").symlink_to(tree / "b.png")
-    assert tree / "loop" in list_folder(tree)[0]
     images = [path.relative_to(tree).as_posix() for path, _ in named_images((tree,), tree / "out")]
-    assert images == ["a/x.png", "b.png", "closed/z.png", "link.png", "self.png"]
+    links = ["link.png", "self.png"]
+    assert images == ["a/x.png", "b.png", "closed/z.png", "day/0.png", "day/1.png", *links]
     with pytest.raises(InputValueError, match=r"self\.png cannot be read: Too many levels"):
         read_image(tree / "self.png")
     assert named_images((tree / "loop",), tree / "out")[0][0] == tree / "loop/a/x.png"
+
+
+def test_what_is_left_out_is_told(tree):
+    touch(tree, "a/.hidden/0.png", "found/.patchscout-files", "found/masks/0.png")
+    (tree / "loop").symlink_to(tree, target_is_directory=True)
+    left_out = {}
+    files = list_files(tree, apart_from=[tree / "closed"], left_out=left_out)
+    assert files == [tree / "a/deep/n.txt", tree / "a/x.png", tree / "b.png"]
+    assert {reason: sorted(path.name for path in paths) for reason, paths in left_out.items()} == {
+        "hidden": [".hidden", ".y.png"],
+        "links to what is searched anyway": ["loop"],
+        "folders that PatchScout wrote": ["found"],
+    }
 
 
 def test_folders_that_may_not_be_read_are_refused(tree, forbid):
@@ -71,9 +90,9 @@ def test_folders_that_may_not_be_read_are_refused(tree, forbid):
     with pytest.raises(InputValueError, match=expected):
         named_images((tree,), apart_from=tree / "out")
     with pytest.raises(InputValueError, match=expected):
-        MaskFolder(tree).find(tree / "q.png", Path("q.png"))
+        MaskFolder(tree).find(Path("q.png"))
     with pytest.raises(InputValueError, match=expected):
-        find_images(tree / "closed")
+        find_photos(tree / "closed")
     touch(tree, "ok/1.png", "ok/2.png")
     with pytest.raises(InputValueError, match=expected):
         read_folders(tree, "ok", ".", "a")

@@ -1,4 +1,4 @@
-"""`patchscout info RUN_OR_DATA`."""
+"""`patchscout info RUN_OR_DATA`: what is in a run, or in a folder of images and all its masks."""
 
 from __future__ import annotations
 
@@ -6,25 +6,40 @@ from pathlib import Path
 
 from patchscout.arguments import InfoArguments, parse
 from patchscout.checkpoint import CONFIG_FILE, load_config
+from patchscout.checks import InputError, InputValueError
 from patchscout.commands.shell import console
+from patchscout.data.check import inspect, summary
 from patchscout.data.layout import read_dataset
+from patchscout.data.split import draw_split
 from patchscout.files.atomic import json_text
-from patchscout.text import printable
+from patchscout.monitor import Monitor
 
 
 def run(arguments: list[str]) -> int:
     """Say what is in a folder."""
-    path = parse(InfoArguments, arguments, "patchscout info").path
-    if (path / CONFIG_FILE).is_file():
-        _describe_run(path)
-    else:
-        dataset = read_dataset(path, needs_labels=False)
-        console.print(f"Images of {dataset.name}", style="bold")
-        console.print(f"  normal, to train on   {len(dataset.train_normal)}")
-        console.print(f"  normal, to test on    {len(dataset.test_normal)}")
-        for defect_type in dataset.defect_types:
-            count = sum(sample.defect_type == defect_type for sample in dataset.anomalous)
-            console.print(f"  {printable(defect_type):22}{count}")
+    given = [argument.replace("--data.", "--", 1) for argument in arguments]  # as `train` has them
+    options = parse(InfoArguments, given, "patchscout info")
+    if (options.path / CONFIG_FILE).is_file():
+        _describe_run(options.path)
+        return 0
+    dataset = read_dataset(
+        options.path, options.normal, options.defective, options.masks, needs_labels=False
+    )
+    findings = inspect(dataset, Monitor(quiet=False))
+    split = None
+    try:
+        split = draw_split(dataset)
+    except InputError as error:  # other settings may do
+        findings.warnings.append(str(error))
+    for line in summary(dataset, findings, split):
+        console.print(line)
+    for problem in findings.problems:
+        console.print(f"Problem: {problem}")
+    if findings.problems:
+        raise InputValueError(
+            f"{len(findings.problems)} files of {options.path} do not fit. Mend them as said above,"
+            " or leave them out."
+        )
     return 0
 
 

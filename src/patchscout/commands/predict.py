@@ -30,7 +30,7 @@ def run(arguments: list[str]) -> int:
     options = parse(PredictArguments, arguments, "patchscout predict")
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise InputValueError(f"`--threshold` must be in [0, 1]; got {options.threshold}.")
-    images = named_images(options.images, apart_from=options.out)
+    images = named_images(options.images, options.out, quiet=options.quiet)
     reads = [options.model, *(path for path, _ in images)]
     keep_freed_memory()
     monitor = Monitor(quiet=options.quiet)

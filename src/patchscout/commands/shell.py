@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.data.images import IMAGE_SUFFIXES, is_image_name
-from patchscout.data.walk import list_files, status_of
+from patchscout.data.photos import find_photos, left_out_lines
+from patchscout.data.walk import status_of
 from patchscout.text import printable, shell_word
 
 
@@ -34,15 +33,17 @@ def typed(*words: str | Path) -> str:
     return " ".join(map(shell_word, ("patchscout", *map(str, words))))
 
 
-def named_images(paths: tuple[Path, ...], apart_from: Path) -> list[tuple[Path, Path | None]]:
+def named_images(
+    paths: tuple[Path, ...], apart_from: Path, *, quiet: bool = False
+) -> list[tuple[Path, Path | None]]:
     """Return each image with the folder it was found in, if it was found in one.
 
     Args:
-        paths: Images, and folders that are searched.
+        paths: Images, and folders that are searched, see `find_photos`.
         apart_from: The output folder, in which earlier output is not searched for images.
+        quiet: Do not print what is left out.
     """
     images: list[tuple[Path, Path | None]] = []
-    output = os.path.realpath(apart_from)
     for path in paths:
         status = status_of(path)
         if status is None:
@@ -50,16 +51,18 @@ def named_images(paths: tuple[Path, ...], apart_from: Path) -> list[tuple[Path, 
         if not stat.S_ISDIR(status.st_mode):
             images.append((path, None))
             continue
-        found = [
-            file
-            for file in list_files(path)
-            if is_image_name(file) and not Path(os.path.realpath(file)).is_relative_to(output)
-        ]
-        if not found:
+        found = find_photos(path, apart_from=[apart_from])
+        left_out = {**found.left_out, "masks": sorted(found.masks)}
+        if not found.images:
+            there = "; ".join(left_out_lines(left_out)) or "nothing is there"
             raise InputValueError(
-                f"{path} holds no image. Expected files ending in {', '.join(IMAGE_SUFFIXES)}."
+                f"{path} holds no image ({there}). Expected files that Pillow reads, such as PNG or"
+                " JPEG."
             )
-        images += [(file, path) for file in found]
+        images += [(file, path) for file in found.images]
+        if not quiet:
+            for line in left_out_lines(left_out):
+                console.print(f"Left out: {line}")
     if not images:
         raise InputValueError("no image is named. Add image files or folders after the model.")
     return images

@@ -65,5 +65,5 @@ def data_paths(root: Path, config: Config) -> list[Path]:
     return [
         root / (data.normal or "train"),
         root / (data.defective or "test"),
-        root / (data.masks or "ground_truth"),
+        root / (data.masks or data.defective or "ground_truth"),
     ]

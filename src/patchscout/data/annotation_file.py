@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from patchscout.checks import InputValueError
-from patchscout.data.annotations import LINE_WIDTH_PX, AnnotatedImage, MaskFile
+from patchscout.data.annotations import LINE_WIDTH_PX, AnnotatedImage, MaskFile, image_key
 from patchscout.data.brushes import is_brush_folder, parse_brushes
 from patchscout.data.coco import parse_coco
 from patchscout.data.cvat import parse_cvat, parse_labelme_xml
@@ -69,19 +70,44 @@ class AnnotationFile:
     images: dict[str, AnnotatedImage]
 
     @cached_property
+    def _by_name(self) -> dict[tuple[str, ...], list[str]]:
+        """The keys of the images by base name, and by folder and base name."""
+        by_name: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for key in self.images:
+            parts = PurePosixPath(key).parts
+            for name in {parts[-1:], parts[-2:]}:
+                by_name[name].append(key)
+        return by_name
+
+    @cached_property
     def _names(self) -> NameIndex:
         return NameIndex(self.images)
 
     def find(self, relative_path: PurePosixPath) -> str | None:
-        """Return the key of an image, see `NameIndex`.
+        """Return the key of an image: by its relative path, by its base name, by what tools add.
 
         An image that is listed without annotations is not found, but stands in for no other.
 
         Raises:
-            InputValueError: The name fits several images.
+            InputValueError: Only the base name fits, and it fits several images.
         """
-        key = self._names.match(str(relative_path))
-        return key if key is not None and self.images[key].annotations else None
+        wanted = PurePosixPath(image_key(str(relative_path)))
+        matches = self._by_name.get(wanted.parts[-2:]) or self._by_name.get(wanted.parts[-1:], [])
+        best = [key for key in matches if key == str(wanted)] or [
+            key for key in matches if PurePosixPath(key).parts[-len(wanted.parts) :] == wanted.parts
+        ]
+        matches = best or matches or self._named_alike(wanted)
+        if len(matches) > 1:
+            raise InputValueError(
+                f"{relative_path} fits {len(matches)} images of {self.path}, such as "
+                f"{shown(matches[0])} and {shown(matches[1])}. Expected one; give the names in it "
+                "with the folder that the image lies in."
+            )
+        return matches[0] if matches and self.images[matches[0]].annotations else None
+
+    def _named_alike(self, wanted: PurePosixPath) -> list[str]:
+        match = self._names.match(str(wanted))
+        return [match] if match else []
 
     def defect_type(self, key: str) -> str:
         """Return the label of the largest annotation of an image that is a defect, else `defect`.

@@ -17,7 +17,7 @@ from patchscout.data.drawing import FARTHEST_PX, Hole, Shape, draw_shapes
 from patchscout.data.image_files import SWAPS_SIDES, oriented
 from patchscout.data.images import read_orientation
 from patchscout.data.json_files import number_array
-from patchscout.data.mask_images import MaskTypes, read_marked
+from patchscout.data.mask_images import MaskTypes, Reading, read_marked
 from patchscout.text import shown
 from patchscout.types import Mask, Sample
 
@@ -53,8 +53,8 @@ class MaskFile:
         check_size((height, width), image_size, self.path)
         return check_not_empty(mask, self.path)
 
-    def reading(self) -> str:
-        """Return how the values were read, `SOFT` or `SEVERAL`; empty where they are two."""
+    def reading(self) -> Reading | None:
+        """Return how the values were read, `SOFT` or `SEVERAL`; None where they are two."""
         return read_marked(self.path, self.types).reading
 
     def defect_type(self) -> str | None:
@@ -194,10 +194,13 @@ def read_turned_mask(sample: Sample) -> tuple[Mask, bool | None]:
     too. A half turn, a mirror image or a square leaves the size as it is: there the answer is None,
     and the mask is taken as upright.
 
+    The sample must have a mask, see `Sample.has_mask`.
+
     Raises:
         InputNotFoundError: The image or the annotation is missing.
         InputValueError: They do not fit each other, or are beyond the limits.
     """
+    assert sample.has_mask, f"the mask of {sample.image_path} is not known"
     image_size, orientation = read_orientation(sample.image_path)
     if sample.mask is None:
         return np.zeros(image_size, bool), False
@@ -208,14 +211,14 @@ def read_turned_mask(sample: Sample) -> tuple[Mask, bool | None]:
     except SizeError as error:
         if not has_two_sizes or error.size != (width, height):
             raise
-        return oriented(sample.mask.read(error.size), orientation), True
+        return oriented(sample.mask.read((width, height)), orientation), True
     return mask, False if has_two_sizes or orientation == 1 else None
 
 
 class SizeError(InputValueError):
     """An annotation is made for an image of another `size` (height, width)."""
 
-    def __init__(self, message: str, size: tuple[int, int]) -> None:
+    def __init__(self, message: str, size: tuple[int, int] | None = None) -> None:
         super().__init__(message)
         self.size = size
 

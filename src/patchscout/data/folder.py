@@ -9,12 +9,24 @@ import numpy as np
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.data.annotation_file import AnnotatedMask, annotation_path, read_annotation_file
 from patchscout.data.annotations import LINE_WIDTH_PX
-from patchscout.data.images import find_images
-from patchscout.data.mask_folder import FLAT_TYPE, MASK_ENDING, MaskFolder, masks_missing
+from patchscout.data.mask_folder import (
+    FLAT_TYPE,
+    MaskFolder,
+    label_images,
+    left_out_of_defective,
+    masks_missing,
+)
 from patchscout.data.mask_images import MaskTypes
-from patchscout.data.walk import list_folder, status_of
+from patchscout.data.photos import (
+    check_has_images,
+    defect_type_of,
+    find_photos,
+    joined,
+    left_out_of_normal,
+)
+from patchscout.data.walk import status_of
 from patchscout.text import shown
-from patchscout.types import NORMAL, Dataset, Sample
+from patchscout.types import NORMAL, Dataset, LeftOut, Sample
 
 TEST_FRACTION = 0.2
 """Share of the normal images that are kept for testing."""
@@ -27,54 +39,55 @@ def read_folders(
     masks: str | Path | None = None,
     *,
     seed: int = 42,
+    needs_labels: bool = True,
     line_width_px: float = LINE_WIDTH_PX,
     types: MaskTypes = (),
 ) -> Dataset:
-    """List the images of three paths, or of normal ones alone; no image is read.
+    """List the images of three paths, or of normal ones alone.
 
     Args:
         root: The folder that the other paths, and those of a saved split, are relative to.
         normal: Folder of normal images, of which `seed` draws a fifth for testing; at least one
             is left on each side, where there are two.
         defective: Folder of defective images, in one sub-folder per defect type, or all in it.
-        masks: Folder of mask images (`<stem>_mask.*` or `<stem>.*`) or LabelMe files, in the same
-            sub-folders as the images; or one COCO or VIA JSON file. Of images in no sub-folder,
-            the defect type is then that of the largest annotation, else `defect`.
+        masks: Folder of mask images or LabelMe files, see `MaskFolder`; or one COCO or VIA JSON
+            file; unset: they lie beside the images. Of images in no sub-folder, the defect type is
+            then that of the largest annotation, else `defect`.
         seed: Decides which normal images are kept for testing.
+        needs_labels: Whether it is an error that `masks` has none that fits.
         line_width_px: How wide annotated lines and points are.
         types: What the values or colors of mask images stand for.
 
     Raises:
-        InputNotFoundError: A path or a mask is missing.
+        InputNotFoundError: A path is missing, or all masks are where a path to them is given.
         InputValueError: A folder holds no images, or something else does not fit.
     """
-    normal_path = root / normal
-    _check_exists("normal", normal_path, root)
-    normal_images = find_images(normal_path)
-    if not normal_images:
-        raise InputValueError(
-            f"`normal`: {normal_path} has no images. Expected normal images to train on; put PNG, "
-            "JPEG, BMP or TIFF files there."
-        )
-    anomalous: tuple[Sample, ...] = ()
-    if defective is not None and masks is not None:
-        defective_path, masks_path = root / defective, root / masks
-        _check_exists("defective", defective_path, root)
-        _check_exists("masks", masks_path, root)
-        images = _defective_images(defective_path, apart_from=(normal_path, masks_path))
-        if (file := annotation_path(masks_path)) is None:
-            masks_in = MaskFolder(masks_path, line_width_px, types)
-            anomalous = masks_in.label(images, defective_path)
-        else:
-            anomalous = _label_from_file(images, defective_path, file, line_width_px)
-    return Dataset(root.resolve().name, root, *_divide(normal_images, seed), anomalous)
-
-
-def _check_exists(field: str, path: Path, root: Path) -> None:
-    if status_of(path) is None:
-        raise InputNotFoundError(
-            f"`{field}`: {path} does not exist. Give a path that is absolute or within {root}."
-        )
+    given = {"normal": normal, "defective": defective, "masks": masks}
+    paths = {field: root / path for field, path in given.items() if path is not None}
+    for field, path in paths.items():
+        if status_of(path) is None:
+            raise InputNotFoundError(
+                f"`{field}`: {path} does not exist. Give a path that is absolute or within {root}."
+            )
+    ok = find_photos(paths["normal"], apart_from=paths.values())
+    check_has_images(ok, f"`normal`: {paths['normal']}", "Expected normal images to train on")
+    anomalous, looked_in, left_out = (), "", {}
+    layout = f"normal images in {normal}"
+    if defective is not None:
+        anomalous, looked_in, left_out = _defective(paths, line_width_px, types)
+        beside = f"masks in {masks}" if masks is not None else "masks beside them"
+        layout += f", defective ones in {defective}, {beside}"
+    if masks is not None and needs_labels and not any(sample.mask for sample in anomalous):
+        raise masks_missing(anomalous, looked_in)
+    return Dataset(
+        root.resolve().name,
+        root,
+        *_divide(ok.images, seed),
+        anomalous,
+        layout,
+        joined(left_out_of_normal(ok), left_out),
+        looked_in,
+    )
 
 
 def _divide(images: list[Path], seed: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
@@ -85,47 +98,53 @@ def _divide(images: list[Path], seed: int) -> tuple[tuple[Sample, ...], tuple[Sa
     return train, tuple(Sample(images[i]) for i in sorted(drawn))
 
 
-def _defective_images(folder: Path, apart_from: tuple[Path, ...]) -> dict[Path, str]:
-    """Return the images in `folder` and its sub-folders with their defect type, without masks."""
-    others = {path.resolve() for path in apart_from}
-    images: dict[Path, str] = {}
-    for sub_folder in [folder, *list_folder(folder)[0]]:
-        is_flat = sub_folder == folder
-        if not is_flat and (sub_folder.resolve() in others or sub_folder.name.startswith(".")):
-            continue
-        found = find_images(sub_folder)
-        if found and sub_folder.name == NORMAL and not is_flat:
-            raise InputValueError(
-                f"`defective`: {folder} has a sub-folder `{NORMAL}`. Expected defective images "
-                "only; move it to the normal images."
-            )
-        mask_stems = {path.stem + MASK_ENDING for path in found}
-        defect_type = FLAT_TYPE if is_flat else sub_folder.name
-        images |= {path: defect_type for path in found if path.stem not in mask_stems}
-    if not images:
+def _defective(
+    paths: dict[str, Path], line_width_px: float, types: MaskTypes
+) -> tuple[tuple[Sample, ...], str, LeftOut]:
+    """Return the defective images, where masks were looked for in vain, and what is left out."""
+    root = paths["defective"]
+    found = find_photos(root, apart_from=paths.values())
+    images = {path: defect_type_of(path.relative_to(root)) or FLAT_TYPE for path in found.images}
+    if NORMAL in images.values():
         raise InputValueError(
-            f"No labeled defects: `defective`: {folder} has no images. Expected images in it or in "
-            "one sub-folder per defect type; put PNG, JPEG, BMP or TIFF files there."
+            f"`defective`: {root} has a sub-folder `{NORMAL}`. Expected defective images only; "
+            "move it to the normal images."
         )
-    return images
+    check_has_images(
+        found,
+        f"No labeled defects: `defective`: {root}",
+        "Expected images in it or in one sub-folder per defect type",
+    )
+    masks_path = paths.get("masks", root)
+    file = annotation_path(masks_path) if "masks" in paths else None
+    if file is None:
+        folder = MaskFolder(masks_path, found.images, line_width_px, types)
+        return label_images(images, root, [folder], found)
+    samples, looked_in = _label_from_file(images, root, file, line_width_px)
+    return samples, looked_in, left_out_of_defective(found, {masks_path})
 
 
 def _label_from_file(
     images: dict[Path, str], folder: Path, annotations_path: Path, line_width_px: float
-) -> tuple[Sample, ...]:
-    """Return the images with their masks in a file that annotates all of them."""
+) -> tuple[tuple[Sample, ...], str]:
+    """Return the images with their masks in one file, and what was looked for in vain."""
     annotations = read_annotation_file(annotations_path)
     if "" in annotations.images:
         raise InputValueError(
             f"{annotations_path} annotates one image, which it does not name. Give the folder that "
             "it lies in, and name it after its image."
         )
-    samples, missing = [], []
+    samples, looked_in = [], ""
     claimed: dict[str, Path] = {}
     for image_path, folder_type in images.items():
-        key = annotations.find(PurePosixPath(image_path.relative_to(folder).as_posix()))
+        relative = image_path.relative_to(folder)
+        key = annotations.find(PurePosixPath(relative.as_posix()))
         if key is None:
-            missing.append(image_path)
+            samples.append(Sample(image_path, folder_type))
+            looked_in = looked_in or (
+                f"{annotations_path} for annotations of an image with the name "
+                f"{relative.as_posix()}"
+            )
             continue
         if (other := claimed.setdefault(key, image_path)) != image_path:
             raise InputValueError(
@@ -133,12 +152,8 @@ def _label_from_file(
                 "Expected one for each; give the names in it with the folder that the image lies "
                 "in."
             )
-        is_flat = image_path.parent == folder
+        is_flat = defect_type_of(relative) is None
         defect_type = annotations.defect_type(key) if is_flat else folder_type
         mask = AnnotatedMask(annotations_path, key, line_width_px)
         samples.append(Sample(image_path, defect_type, mask))
-    if missing:
-        name = missing[0].relative_to(folder).as_posix()
-        looked_in = f"{annotations_path} for annotations of an image with the name {name}"
-        raise masks_missing(missing, len(images), looked_in)
-    return tuple(samples)
+    return tuple(samples), looked_in

@@ -17,18 +17,43 @@ import cv2
 import numpy as np
 import tifffile
 from PIL import Image as PillowImage
+from PIL import ImageFile as ImageFileModule
 
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
 from patchscout.data import tiff_files
 from patchscout.data.walk import size_of_file
 from patchscout.limits import current_limits
 
-_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
-_EXPECTED = "Expected a PNG, JPEG, BMP or TIFF image"
+_COMMON_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "AVIF")  # whatever the name says
+_EXPECTED = "Expected a PNG, JPEG, TIFF or another image"
 SWAPS_SIDES = (5, 6, 7, 8)
 """EXIF orientations that include a quarter turn."""
 _PNG_DEPTH_OFFSET = 24  # of the bit depth in a PNG file, whose header chunk comes first
 _MOST_SCANS = 1000  # of a JPEG file: 20 s at 64 megapixels; programs write about ten
+
+
+def _readable_formats() -> dict[str, str]:
+    """Return the suffixes of images that Pillow and tifffile decode, and Pillow's format of each.
+
+    Pillow hands EPS to another program and knows films and weather maps by their header only.
+    """
+    PillowImage.init()
+    openers = {name: opener for name, (opener, _) in PillowImage.OPEN.items()}
+    readable = {
+        name
+        for name, opener in openers.items()
+        if not (isinstance(opener, type) and issubclass(opener, ImageFileModule.StubImageFile))
+    } - {"EPS", "MPEG"}
+    suffixes = {f".{name.rpartition('.')[2]}": "TIFF" for name in tifffile.TIFF.FILE_EXTENSIONS}
+    for suffix, name in PillowImage.registered_extensions().items():
+        name = "JPEG" if name == "MPO" else name  # its opener finds out
+        if name in readable:
+            suffixes[suffix] = name
+    return suffixes
+
+
+FORMAT_OF_SUFFIX = _readable_formats()
+"""What names of image files end in, in lower case, and what Pillow calls the format."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +87,16 @@ class ImageFile:
         """The EXIF orientation, whoever turns the image."""
         tag = self.page and self.page.tags.get(tiff_files.ORIENTATION)
         return int(tag.value) if tag else self.orientation
+
+    @property
+    def has_more_pages(self) -> bool:
+        """Whether pages or frames follow the first; what cannot be told counts as none."""
+        try:
+            return bool(getattr(self.picture, "is_animated", False))
+        except InputError:  # the time is up
+            raise
+        except Exception:  # noqa: BLE001 - the first page may be whole nonetheless
+            return False
 
 
 class _TimedFile(io.BufferedReader):
@@ -136,7 +171,9 @@ def decode(image: ImageFile) -> np.ndarray:
     try:
         if bits <= 8 or image.picture.mode == "CMYK":
             return _decode_pillow(image)
-        return _decode_deep_tiff(image, image.page) if image.page else _decode_deep_png(image)
+        if image.page:
+            return _decode_deep_tiff(image, image.page)
+        return _decode_deep_png(image) if image.picture.format == "PNG" else _decode_pillow(image)
     except InputError:
         raise
     except MemoryError as error:
@@ -184,7 +221,8 @@ def _read_header(path: Path, file: _TimedFile) -> Iterator[ImageFile]:
         if page is not None:
             _check_size(path, page.imagewidth, page.imagelength, tiff_files.decoded_bytes(page))
         file.seek(0)
-        picture = PillowImage.open(file, formats=_FORMATS)
+        own_format = FORMAT_OF_SUFFIX.get(path.suffix.lower(), "PNG")
+        picture = PillowImage.open(file, formats=(*_COMMON_FORMATS, own_format))
     except InputError:
         raise
     except PillowImage.DecompressionBombError as error:
@@ -238,7 +276,7 @@ def _bits_per_channel(picture: PillowImage.Image, file: _TimedFile) -> int:
         bits = file.read(1)[0]
         file.seek(position)
         return bits
-    return 8
+    return 16 if picture.mode.startswith("I;16") else 32 if picture.mode in ("I", "F") else 8
 
 
 def _orientation(picture: PillowImage.Image) -> int:
@@ -267,13 +305,19 @@ def _quiet_decoders() -> Iterator[None]:
 
 
 def _decode_pillow(image: ImageFile) -> np.ndarray:
-    """Decode a file of up to 8 bits."""
+    """Decode a file of up to 8 bits, or of more in a format other than PNG and TIFF."""
     picture = image.picture
     if picture.format in ("JPEG", "MPO"):
         _check_scans(image)
-    orientation = image.orientation
+    orientation, size = image.orientation, picture.size
     picture.load()
-    return oriented(eight_bit(picture), orientation)
+    if picture.size != size:
+        raise ValueError("its header gives two sizes")
+    if image.bits <= 8 or picture.mode == "CMYK":
+        return oriented(eight_bit(picture), orientation)
+    pixels = np.asarray(picture)
+    is_scaled = picture.format == "PPM" and pixels.dtype == np.int32  # to 16 bits, by Pillow
+    return oriented(pixels.astype(np.uint16) if is_scaled else pixels, orientation)
 
 
 def _check_scans(image: ImageFile) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -10,37 +11,22 @@ from jaxtyping import Bool, Float
 from PIL import Image as PillowImage
 from PIL import ImageOps
 
-from patchscout.checks import InputNotFoundError, InputTypeError, InputValueError
+from patchscout.checks import InputTypeError, InputValueError
 from patchscout.data.image_files import (
+    FORMAT_OF_SUFFIX,
     decode,
     eight_bit,
     open_image,
     too_large_for_memory,
     upright_size,
 )
-from patchscout.data.walk import is_folder, list_folder
 from patchscout.types import Image, Mask
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-"""What an image file's name ends in, in lower case."""
+IMAGE_SUFFIXES = tuple(sorted(FORMAT_OF_SUFFIX))
+"""What an image file's name ends in, in lower case: all that Pillow and tifffile decode."""
 
 _LARGEST = {"bool": 1, "uint8": 255, "uint16": 65535}
 _BLOCK_VALUES = 2**20  # how many are turned into float32 at a time
-
-
-def find_images(folder: Path) -> list[Path]:
-    """Return the image files directly in `folder`, sorted by name, without hidden ones.
-
-    Raises:
-        InputNotFoundError: There is no such folder.
-        InputValueError: It may not be read.
-    """
-    if not is_folder(folder):
-        raise InputNotFoundError(
-            f"{folder} is not a folder. Expected a folder of images; check the path."
-        )
-    _, files = list_folder(folder)
-    return [path for path in files if is_image_name(path)]
 
 
 def is_image_name(path: Path) -> bool:
@@ -50,8 +36,36 @@ def is_image_name(path: Path) -> bool:
 
 def read_size(path: str | Path) -> tuple[int, int]:
     """Return (height, width) in pixels as `read_image` would, without decoding the pixels."""
+    return read_facts(path).size
+
+
+class ImageFacts(NamedTuple):
+    """What the header of an image file says.
+
+    Attributes:
+        size: (height, width) in pixels, upright.
+        bits: Bits of a channel.
+        num_channels: 1 where grey, with or without alpha, or else 3.
+        has_more_pages: Whether pages or frames follow the first, which are not read.
+    """
+
+    size: tuple[int, int]
+    bits: int
+    num_channels: int
+    has_more_pages: bool
+
+
+def read_facts(path: str | Path) -> ImageFacts:
+    """Return what the header of an image file says.
+
+    Raises:
+        InputNotFoundError: There is no such file.
+        InputValueError: It is no image or beyond the limits.
+    """
     with open_image(Path(path)) as image:
-        return upright_size(image)
+        is_grey = len(image.picture.getbands()) < 3 and image.picture.mode != "P"
+        channels = 1 if is_grey else 3
+        return ImageFacts(upright_size(image), image.bits, channels, image.has_more_pages)
 
 
 def read_orientation(path: str | Path) -> tuple[tuple[int, int], int]:
@@ -66,7 +80,8 @@ def read_image(path: str | Path, *, background: float = 1.0) -> Image:
     Of a file with several pages the first is read. 16-bit values are divided by 65535.
 
     Args:
-        path: A PNG, JPEG, BMP or TIFF file: grey, RGB, palette or CMYK, with or without alpha.
+        path: A file that Pillow or tifffile decodes: grey, RGB, palette or CMYK, with or without
+            alpha.
         background: Grey level in [0, 1] that transparent pixels are laid over; white unless told.
 
     Returns:

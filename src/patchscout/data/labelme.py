@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from pydantic import BaseModel, ConfigDict
 
+from patchscout.checks import InputError
 from patchscout.data.annotations import LINE_WIDTH_PX, AnnotatedImage, Annotation, Corners
 from patchscout.data.drawing import Bitmap, Circle, Line, Polygon, Shape
 from patchscout.data.json_files import Side, Text, parse_entry, read_json_object
@@ -61,6 +62,21 @@ def _annotation(value: object, index: int, path: Path) -> Annotation:
     label = None if shape.label is None else str(shape.label)
     called = name if label is None else f"{name} ({shown(label, 40)})"
     return Annotation(called, label, 0.0, partial(_shapes, shape))
+
+
+def image_name(path: Path) -> str | None:
+    """Return the name of the image that a LabelMe file says it is for; None if it is no such file.
+
+    It is often that of a folder which is no more.
+    """
+    try:
+        content = read_json_object(path, "a LabelMe file")
+    except InputError:  # told if it is used
+        return None
+    name = content.get("imagePath")
+    if not isinstance(name, str) or not content.get("shapes"):
+        return None
+    return name.replace("\\", "/").rpartition("/")[2]
 
 
 class _LabelMe(BaseModel):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.data.annotations import LINE_WIDTH_PX, MaskFile, read_turned_mask
+from patchscout.data.annotations import LINE_WIDTH_PX
 from patchscout.data.folder import read_folders
-from patchscout.data.images import find_images
-from patchscout.data.mask_folder import MaskFolder
+from patchscout.data.mask_folder import MaskFolder, label_images, masks_missing
 from patchscout.data.mask_images import MaskTypes, types_by_color
-from patchscout.data.walk import is_folder, list_folder
-from patchscout.monitor import Monitor
+from patchscout.data.photos import (
+    check_has_images,
+    defect_type_of,
+    find_photos,
+    joined,
+    left_out_of_normal,
+)
+from patchscout.data.walk import is_folder
 from patchscout.types import NORMAL, Dataset, Sample
 
 
@@ -29,7 +33,7 @@ def read_dataset(
     line_width_px: float = LINE_WIDTH_PX,
     mask_types: Mapping[str, str] | None = None,
 ) -> Dataset:
-    """List the images of a folder; no image is read.
+    """List the images of a folder; of them only those are read whose names leave it open.
 
     Args:
         root: A category in MVTec AD layout, or the folder that the three paths are relative to.
@@ -63,12 +67,19 @@ def read_dataset(
             " and your rights."
         ) from error
     types = types_by_color(mask_types or {})
+    if normal is not None and (defective is not None or (masks is None and not needs_labels)):
+        return read_folders(
+            root,
+            normal,
+            defective,
+            masks,
+            seed=seed,
+            needs_labels=needs_labels,
+            line_width_px=line_width_px,
+            types=types,
+        )
     paths = {"normal": normal, "defective": defective, "masks": masks}
     absent = [f"`{field}`" for field, path in paths.items() if path is None]
-    if normal is not None and (not absent or (len(absent) == 2 and not needs_labels)):
-        return read_folders(
-            root, normal, defective, masks, seed=seed, line_width_px=line_width_px, types=types
-        )
     if len(absent) < len(paths):
         raise InputValueError(
             f"{' and '.join(absent)} must be given too: a folder that is not in MVTec AD layout is "
@@ -83,86 +94,56 @@ def read_dataset(
     return _read_mvtec(root, needs_labels, line_width_px, types)
 
 
-def _read_mvtec(root: Path, needs_labels: bool, line_width_px: float, types: MaskTypes) -> Dataset:
-    """List the images of one category in MVTec AD layout; no image is read.
+def _read_mvtec(
+    root: Path, needs_labels: bool, line_width_px: float, mask_types: MaskTypes
+) -> Dataset:
+    """List the images of one category in MVTec AD layout.
 
-    Masks are `ground_truth/<type>/<stem>_mask.png`, `<stem>.png`, or LabelMe's `<stem>.json`.
+    Masks are in `ground_truth`, or beside the images; see `MaskFolder`.
 
     Raises:
-        InputNotFoundError: Folders or masks are missing.
+        InputNotFoundError: There are no defective images, or all masks in `ground_truth` are
+            missing.
         InputValueError: There are no normal images.
     """
-    test = root / "test"
-    train_normal = find_images(root / "train" / NORMAL)
-    if not train_normal:
-        raise InputValueError(
-            f"{root / 'train' / NORMAL} has no images. Expected normal images to train on; "
-            "put PNG, JPEG, BMP or TIFF files there."
-        )
-    test_normal = find_images(test / NORMAL) if is_folder(test / NORMAL) else []
-    anomalous = _defective_images(test) if is_folder(test) else {}
+    test, ground_truth = root / "test", root / "ground_truth"
+    train_ok = find_photos(root / "train" / NORMAL)
+    check_has_images(train_ok, str(root / "train" / NORMAL), "Expected normal images to train on")
+    parts = [left_out_of_normal(train_ok)]
+    test_ok: list[Path] = []
+    if is_folder(test / NORMAL):
+        found = find_photos(test / NORMAL)
+        parts.append(left_out_of_normal(found))
+        test_ok = found.images
+    anomalous, looked_in = (), ""
+    if is_folder(test):
+        found = find_photos(test, apart_from=[test / NORMAL])
+        types = {path: defect_type_of(path.relative_to(test)) for path in found.images}
+        images = {path: name for path, name in types.items() if name is not None}
+        folders = [
+            MaskFolder(ground_truth, (), line_width_px, mask_types),
+            MaskFolder(test, found.images, line_width_px, mask_types),
+        ]
+        anomalous, looked_in, left_out = label_images(images, test, folders, found)
+        parts += [left_out, {"in no folder of a defect type": [*(types.keys() - images.keys())]}]
     if needs_labels and not anomalous:
         raise InputNotFoundError(
             f"No labeled defects: {test} has no folder of defective images. Looked for images in "
-            f"{test}/<defect type> and masks in {root / 'ground_truth'}/<defect type>; add both,"
+            f"{test}/<defect type> and masks in {ground_truth}/<defect type>; add both,"
             " or train without labels: `labeled_per_type` 0."
         )
+    if needs_labels and is_folder(ground_truth) and not any(s.mask for s in anomalous):
+        raise masks_missing(anomalous, looked_in)
     return Dataset(
         name=root.resolve().name,
         root=root,
-        train_normal=tuple(map(Sample, train_normal)),
-        test_normal=tuple(map(Sample, test_normal)),
-        anomalous=MaskFolder(root / "ground_truth", line_width_px, types).label(anomalous, test),
+        train_normal=tuple(map(Sample, train_ok.images)),
+        test_normal=tuple(map(Sample, test_ok)),
+        anomalous=anomalous,
+        layout="MVTec AD layout",
+        left_out=joined(*parts),
+        looked_in=looked_in,
     )
-
-
-def _defective_images(folder: Path) -> dict[Path, str]:
-    """Return the images in the sub-folders of `folder` but `good`, with their defect type."""
-    return {
-        image_path: sub_folder.name
-        for sub_folder in list_folder(folder)[0]
-        if sub_folder.name != NORMAL and not sub_folder.name.startswith(".")
-        for image_path in find_images(sub_folder)
-    }
-
-
-def check_dataset(dataset: Dataset, monitor: Monitor | None = None) -> None:
-    """Read every mask and the header of every image, so that what does not fit is told at once.
-
-    Args:
-        dataset: All images.
-        monitor: Shows progress; silent unless given.
-
-    Raises:
-        InputNotFoundError: A file has gone.
-        InputValueError: An image or a mask does not fit.
-    """
-    samples = (*dataset.train_normal, *dataset.test_normal, *dataset.anomalous)
-    monitor = monitor or Monitor()
-    readings: dict[str, list[Path]] = defaultdict(list)
-    turned: list[Path] = []
-    unknown: list[Path] = []
-    for sample in monitor.track(samples, "checking the images", len(samples), "image"):
-        was_turned = read_turned_mask(sample)[1]
-        if isinstance(sample.mask, MaskFile) and (reading := sample.mask.reading()):
-            readings[reading].append(sample.mask.path)
-        if was_turned is None:
-            unknown.append(sample.image_path)
-        elif was_turned:
-            turned.append(sample.image_path)
-    for reading, paths in readings.items():
-        monitor.say(f"{len(paths)} masks, such as {paths[0]}, {reading}.")
-    if turned:
-        monitor.say(
-            f"{len(turned)} annotations are for the image as it is stored, which EXIF turns, such "
-            f"as that of {turned[0]}: turned with it."
-        )
-    if unknown:
-        monitor.say(
-            f"{len(unknown)} annotated images, such as {unknown[0]}, are turned or mirrored by EXIF"
-            " in a way that leaves their size: taken as annotated upright. If a tool showed them "
-            "otherwise, their masks are wrong; save the images without EXIF and annotate those."
-        )
 
 
 def _categories_below(root: Path) -> str:

@@ -67,8 +67,11 @@ class ImageLoader:
 
 
 def resized_mask(sample: Sample, size: tuple[int, int]) -> Mask:
-    """Return the mask of a sample at `size` (height, width); empty for a normal image."""
-    if sample.mask is None:
+    """Return the mask of a sample at `size` (height, width); empty for a normal image.
+
+    The sample must have a mask, see `Sample.has_mask`.
+    """
+    if not sample.is_anomalous:
         return np.zeros(size, bool)
     return resize_mask(read_mask(sample), size)
 

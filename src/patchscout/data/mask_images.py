@@ -28,10 +28,13 @@ _MOST_CLASSES = 31
 _FEW_VALUES = 8
 """Fewer grey values than this may be classes too."""
 
-SOFT = "have soft edges, which were cut at half of the largest value"
+Reading = tuple[str, str]
+"""What is said of masks that have more than two values, and what else can be done."""
+
+SOFT = ("masks have soft edges", "They are cut at half of the largest value")
 SEVERAL = (
-    "have several values or colors, all of which but the background were taken as anomalous; "
-    "`--data.mask-types` tells them apart"
+    "masks have several values or colors",
+    "All but the background count as anomalous; `--data.mask-types` tells them apart",
 )
 
 
@@ -41,12 +44,12 @@ class Marked(NamedTuple):
     Attributes:
         mask: True on anomalous pixels.
         num_pixels: How many of them each defect type has; empty where no types are told.
-        reading: `SOFT` or `SEVERAL`; empty where there are two values, or types are told.
+        reading: `SOFT` or `SEVERAL`; None where there are two values, or types are told.
     """
 
     mask: Mask
     num_pixels: Counter[str]
-    reading: str = ""
+    reading: Reading | None = None
 
 
 def read_marked(path: Path, types: MaskTypes = ()) -> Marked:
@@ -90,7 +93,7 @@ def _over_black(pixels: np.ndarray) -> np.ndarray:
     return (np.rint(values) if pixels.dtype.kind == "u" else values).astype(pixels.dtype)
 
 
-def _of_levels(levels: np.ndarray, path: Path) -> tuple[Mask, Counter[str], str]:
+def _of_levels(levels: np.ndarray, path: Path) -> tuple[Mask, Counter[str], Reading]:
     """Return the mask behind three or more grey values, and how they were read."""
     largest = levels.max()
     marked, above = levels > 0, levels >= largest / 2

@@ -19,6 +19,7 @@ from patchscout.data.json_files import (
     parse_entry,
     parse_json_object,
 )
+from patchscout.data.walk import relative_path
 from patchscout.files.atomic import json_text
 from patchscout.text import shown
 from patchscout.types import NORMAL, Dataset, Sample, Split
@@ -38,6 +39,8 @@ def draw_split(
     max_normal: int | None = None,
 ) -> Split:
     """Draw the labeled images of each defect type; the other defective images are for testing.
+
+    Images without a mask are not drawn.
 
     The draw of one type does not depend on the others, and a larger one contains a smaller one;
     so does the draw of normal images.
@@ -69,16 +72,17 @@ def draw_split(
         if defect_type == held_out_type:
             test += sorted(samples, key=_path)
             continue
-        drawn, others = _draw(samples, labeled_per_type, [seed, _number(defect_type)])
+        with_mask = [s for s in samples if s.has_mask]
+        drawn, others = _draw(with_mask, labeled_per_type, [seed, _number(defect_type)])
         labeled += drawn
         if held_out_type is None:
-            test += others
-    if held_out_type is not None and labeled_per_type > 0 and not labeled:
+            test += sorted([*others, *(s for s in samples if not s.has_mask)], key=_path)
+    if held_out_type is not None and labeled_per_type > 0 and len(dataset.defect_types) == 1:
         raise InputValueError(
             f"`held_out_type`: '{held_out_type}' is the only defect type, so that no labeled image "
             "is left to train on. Expected two types or more; leave `held_out_type` out."
         )
-    if labeled_per_type > 0 and not any(sample.is_anomalous for sample in test):
+    if labeled and not any(sample.is_anomalous for sample in test):
         raise InputValueError(
             f"`labeled_per_type` = {labeled_per_type} leaves no defective image of {dataset.root} "
             f"to test on; there are {len(dataset.anomalous)}. Lower it or add images."
@@ -238,8 +242,3 @@ def _parse(text: bytes, path: Path) -> _SplitFile:
 
 def _damaged(path: Path, what: str) -> InputValueError:
     return InputValueError(f"{path} is damaged: {what}. {_SPLIT}")
-
-
-def relative_path(path: Path, root: Path) -> str:
-    """Return a path relative to `root` with forward slashes."""
-    return Path(os.path.relpath(path, root)).as_posix()

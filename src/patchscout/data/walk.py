@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from patchscout.checks import InputNotFoundError, InputValueError
+from patchscout.files.manifest import MANIFEST
+from patchscout.types import LeftOut
 
 
 def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -23,21 +26,50 @@ def list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
     return folders, sorted(path for path, is_a_folder, _ in found if not is_a_folder)
 
 
-def list_files(folder: Path) -> list[Path]:
-    """Return all but the folders below a folder, sorted; symbolic links to folders are left out.
+def list_files(
+    folder: Path, apart_from: Iterable[Path] = (), left_out: LeftOut | None = None
+) -> list[Path]:
+    """Return the files in a folder and all folders below it, sorted: the one rule of every command.
+
+    Links to folders are followed, each folder once. Left out are hidden files and folders, folders
+    that this program wrote, and links that lead back to where they are.
+
+    Args:
+        folder: Where to search.
+        apart_from: Folders and files that are not searched.
+        left_out: What is left out is added here, by the reason.
 
     Raises:
         InputNotFoundError: There is no such folder.
         InputValueError: It, or a folder below it, may not be read.
     """
     files: list[Path] = []
-    waiting = [folder]
-    while waiting:
-        for path, is_a_folder, is_link in _scan(waiting.pop()):
-            if not is_a_folder:
+    left_out = {} if left_out is None else left_out
+    top = Path(os.path.realpath(folder))
+    excluded = {Path(os.path.realpath(path)) for path in apart_from} - {top}
+    visited: set[Path] = set()
+    waiting, links = [folder], list[Path]()
+    while waiting or links:
+        # Links come last, so that a folder is known by its own path where it has one.
+        current = waiting.pop() if waiting else links.pop(links.index(min(links)))
+        real = Path(os.path.realpath(current))
+        if real in excluded:
+            continue
+        if real in visited or (real != top and top.is_relative_to(real)):
+            left_out.setdefault("links to what is searched anyway", []).append(current)
+            continue
+        if real != top and os.path.isfile(current / MANIFEST):  # noqa: PTH113 - never raises
+            left_out.setdefault("folders that PatchScout wrote", []).append(current)
+            continue
+        visited.add(real)
+        for path, is_a_folder, is_link in _scan(current):
+            if path.name.startswith("."):
+                if path.name not in (MANIFEST, ".DS_Store"):
+                    left_out.setdefault("hidden", []).append(path)
+            elif not is_a_folder:
                 files.append(path)
-            elif not is_link:
-                waiting.append(path)
+            else:
+                (links if is_link else waiting).append(path)
     return sorted(files)
 
 
@@ -114,3 +146,8 @@ def _refused(path: Path, error: OSError | ValueError) -> InputNotFoundError | In
         return InputValueError(f"{path} may not be read. Change its permissions or leave it out.")
     reason = error.strerror if isinstance(error, OSError) else error
     return InputValueError(f"{path} cannot be read: {reason}. Check the path or leave it out.")
+
+
+def relative_path(path: Path, root: Path) -> str:
+    """Return a path relative to `root` with forward slashes."""
+    return Path(os.path.relpath(path, root)).as_posix()

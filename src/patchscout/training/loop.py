@@ -34,9 +34,6 @@ from patchscout.types import Sample, Split
 STATISTICS_IMAGES = 64
 """At most so many normal images that mean and standard deviation of each color are taken from."""
 
-DARK = 0.1
-"""Three standard deviations above the mean, values of 10 or 12 bits in files of 16 are below it."""
-
 PROBE_IMAGES = 6
 """Labeled images that R_pred is measured on."""
 
@@ -88,7 +85,6 @@ def _train(
     segmenter = build(config, pretrained=True).to(device)
     observer = segmenter.observer
     observer.channel_mean, observer.channel_std = color_statistics(normal, loader)
-    tell_if_dark(observer.channel_mean, observer.channel_std, monitor)
 
     cache = FeatureCache(normal, loader, observer, config.data.cache_mib)
     autoencoders = ProfileTrainer(
@@ -211,14 +207,3 @@ def color_statistics(samples: Sequence[Sample], loader: ImageLoader) -> tuple[Te
     ).mean(dim=0)
     mean, mean_of_squares = pixels
     return mean, (mean_of_squares - mean.square()).clamp_min(1e-4).sqrt()
-
-
-def tell_if_dark(mean: Tensor, std: Tensor, monitor: Monitor) -> None:
-    """Say so if the normal images hardly use the range of values that they could."""
-    brightest = float((mean + 3 * std).max())
-    if brightest < DARK:
-        monitor.say(
-            f"The images are dark: hardly a value is above {brightest:.3f} of the largest possible"
-            " one. If they hold 10 or 12 bits in files of 16, scale them to all 16, or defects"
-            " will be missed."
-        )
