@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from patchscout.checks import InputValueError, nearest
+from patchscout.data.mask_images import parse_color
 from patchscout.data.yaml_files import read_yaml
 from patchscout.decision import DecisionSettings
 from patchscout.files.seal import check_seal
@@ -51,12 +52,24 @@ class DataSettings(Settings):
     beside the defective images."""
     line_width_px: Annotated[float, Field(gt=0, le=1000)] = 3.0
     """How wide annotated lines and points are, in pixels of the image as annotated."""
+    mask_types: dict[str, str] = {}
+    """Defect type of each value or color of mask images, such as `1 scratch 250,50,83 dent`; `good`
+    for none; unset: all but the background is anomalous."""
     image_size: tuple[Side, Side] | None = None
     """Height and width in pixels that images are resized to, multiples of 16; unset: chosen from
     the shape of the normal images and the thickness of the labeled defects."""
     cache_mib: Annotated[int, Field(ge=0)] = 2048
     """Size of each of two temporary files, of resized images and of features; what does not fit is
     computed again."""
+
+    @field_validator("mask_types", mode="before")
+    @classmethod
+    def _names_colors(cls, types: Any) -> Any:
+        if not isinstance(types, dict):
+            return types
+        for color in types:
+            parse_color(str(color))
+        return {str(color): name for color, name in types.items()}  # YAML has 1 as a number
 
     @field_validator("image_size")
     @classmethod

@@ -9,9 +9,11 @@ from functools import cached_property
 from pathlib import Path
 
 from patchscout.checks import InputNotFoundError, InputValueError
+from patchscout.data.annotation_file import ANNOTATION_SUFFIXES, mask_source
 from patchscout.data.annotations import LINE_WIDTH_PX, MaskFile
 from patchscout.data.images import is_image_name
-from patchscout.data.labelme import LabelMeFile, image_name
+from patchscout.data.labelme import image_name
+from patchscout.data.mask_images import MaskTypes, types_of_folder
 from patchscout.data.names import NameIndex
 from patchscout.data.photos import (
     Key,
@@ -23,21 +25,26 @@ from patchscout.data.photos import (
 )
 from patchscout.data.walk import is_folder, list_files
 from patchscout.text import shown
-from patchscout.types import LeftOut, MaskSource, Sample
+from patchscout.types import LeftOut, MaskSource, Sample, TypedMask
+
+FLAT_TYPE = "defect"
+"""The defect type of images that lie in no sub-folder and have no category."""
 
 
 class MaskFolder:
     """A folder of masks; each is named after its image, in the same sub-folder.
 
     For `scratch/007.png` these are tried in turn: `scratch/007_mask.*` or another ending that
-    `photos.mask_name` knows, `scratch/007.*` with the suffix of an image, and LabelMe's
-    `scratch/007.json`. Sub-folders called `masks`, `images` or the like do not count, nor do the
-    Unicode form, the case and what other tools add to names, see `NameIndex`.
+    `photos.mask_name` knows, `scratch/007.*` with the suffix of an image, and annotations for one
+    image, `scratch/007.json`, `.xml` or `.txt`. Sub-folders called `masks`, `images` or the like do
+    not count, nor do the Unicode form, the case and what other tools add to names, see `NameIndex`.
 
     Args:
         path: The folder.
         photos: Files that are no masks, though they may lie in it.
-        line_width_px: How wide lines and points in LabelMe files are.
+        line_width_px: How wide annotated lines and points are.
+        types: What the values or colors of mask images stand for; unset: what CVAT's
+            `labelmap.txt` says.
     """
 
     def __init__(
@@ -45,8 +52,11 @@ class MaskFolder:
         path: Path,
         photos: Collection[Path] = (),
         line_width_px: float = LINE_WIDTH_PX,
+        types: MaskTypes = (),
     ) -> None:
-        self.path = path
+        masks = path / "SegmentationClass"  # of CVAT and VOC, beside masks of single objects
+        self.path = masks if is_folder(masks) else path
+        self._types = types
         self._line_width_px = line_width_px
         self._photos = set(photos)
         self.used: set[Path] = set()
@@ -58,14 +68,14 @@ class MaskFolder:
         files: dict[Key, list[tuple[int, Path]]] = defaultdict(list)
         for file in list_files(self.path) if is_folder(self.path) else ():
             relative = file.relative_to(self.path)
-            is_json = file.suffix.lower() == ".json"
-            if file in self._photos or not (is_json or is_image_name(file)):
+            is_text = file.suffix.lower() in ANNOTATION_SUFFIXES
+            if file in self._photos or not (is_text or is_image_name(file)):
                 continue
             name = mask_name(relative)
-            if name and name.has_ending and not is_json:
+            if name and name.has_ending and not is_text:
                 files[without_image_folders(name.key)].append((0, file))
             key = name.key if name and not name.has_ending else key_of(relative)
-            files[without_image_folders(key)].append((2 if is_json else 1, file))
+            files[without_image_folders(key)].append((2 if is_text else 1, file))
         return files
 
     @property
@@ -89,10 +99,22 @@ class MaskFolder:
         masks = best[:1] if len(best) == 1 else [file for file in best if looks_like_mask(file)]
         file = (masks or best)[0]
         self.used.add(file)
-        if file.suffix.lower() != ".json":
-            return MaskFile(file)
-        self._labelme_files[folders, relative.name] = file
-        return LabelMeFile(file, self._line_width_px)
+        if file.suffix.lower() == ".json":
+            self._labelme_files[folders, relative.name] = file
+        return mask_source(file, self._line_width_px, self._known_types)
+
+    @cached_property
+    def _known_types(self) -> MaskTypes:
+        return self._types or types_of_folder(self.path)
+
+    def type_of(self, mask: MaskSource | None, folder_type: str) -> str:
+        """Return the defect type of an image: that of its folder, unless the mask tells more.
+
+        A mask tells it where types of values are set, and where the image is in no sub-folder.
+        """
+        if folder_type != FLAT_TYPE and not (self._types and isinstance(mask, MaskFile)):
+            return folder_type
+        return (mask.defect_type() if isinstance(mask, TypedMask) else None) or folder_type
 
     def check_one_file_each(self) -> None:
         """Refuse a LabelMe file that is for an image whose annotations were found in another.
@@ -160,9 +182,13 @@ def label_images(
     samples, missing = [], []
     for image_path, defect_type in images.items():
         relative = image_path.relative_to(images_root)
-        mask = next((mask for folder in folders if (mask := folder.find(relative))), None)
-        samples.append(Sample(image_path, defect_type, mask))
-        missing += [relative] if mask is None else []
+        for folder in folders:
+            if (mask := folder.find(relative)) is not None:
+                samples.append(Sample(image_path, folder.type_of(mask, defect_type), mask))
+                break
+        else:
+            samples.append(Sample(image_path, defect_type))
+            missing.append(relative)
     for folder in folders:
         folder.check_one_file_each()
     looked_in = folders[0].looked_for(missing[0]) if missing else ""
