@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from patchscout.checks import InputValueError, nearest
-from patchscout.data.mask_images import parse_color
+from patchscout.data.mask_images import parse_types
 from patchscout.data.yaml_files import read_yaml
 from patchscout.decision import DecisionSettings
 from patchscout.files.seal import check_seal
@@ -52,8 +52,8 @@ class DataSettings(Settings):
     beside the defective images."""
     line_width_px: Annotated[float, Field(gt=0, le=1000)] = 3.0
     """How wide annotated lines and points are, in pixels of the image as annotated."""
-    mask_types: dict[str, str] = {}
-    """Defect type of each value or color of mask images, such as `1 scratch 250,50,83 dent`; `good`
+    mask_types: tuple[str, ...] = ()
+    """Defect type of each value or color of mask images, such as `1=scratch 250,50,83=dent`, `good`
     for none; unset: all but the background is anomalous."""
     roi: str | None = None
     """Region of interest: a mask image, white inside, or polygons as a LabelMe or COCO file."""
@@ -68,12 +68,17 @@ class DataSettings(Settings):
 
     @field_validator("mask_types", mode="before")
     @classmethod
-    def _names_colors(cls, types: Any) -> Any:
-        if not isinstance(types, dict):
-            return types
-        for color in types:
-            parse_color(str(color))
-        return {str(color): name for color, name in types.items()}  # YAML has 1 as a number
+    def _as_texts(cls, types: Any) -> Any:
+        return [f"{k}={v}" for k, v in types.items()] if isinstance(types, dict) else types
+
+    @field_validator("mask_types")
+    @classmethod
+    def _names_colors(cls, types: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            parse_types(types)
+        except InputValueError as error:
+            raise ValueError(str(error).removeprefix("`mask_types` ").removesuffix(".")) from error
+        return types
 
     @field_validator("image_size")
     @classmethod

@@ -381,10 +381,10 @@ def test_yolo_files_that_do_not_fit(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"version": 1, "items": []}, r"a JSON object with the keys \['version', 'items'\]. Read"),
-        ([1, 2], r"a JSON list of \[1\]\. Read are JSON of COCO, VIA, LabelMe and Label Studio"),
-        ([], r"a JSON list of \[\]"),
-        ("name,x,y\n", "is neither JSON nor XML"),
+        ({"version": 1, "items": []}, r"holds JSON with the keys \['version', 'items'\]. Read"),
+        ([1, 2], r"holds a JSON list\. Read are JSON of COCO, VIA, LabelMe and Label Studio"),
+        ([], r"holds a JSON list"),
+        ("name,x,y\n", "is not readable JSON"),
     ],
 )
 def test_files_of_no_known_tool(tmp_path, content, message):
@@ -401,9 +401,10 @@ def parts(tmp_path):
     return tmp_path
 
 
-def masks_of(parts, masks, **options):
+def masks_of(parts, masks, types=None):
     """Return the masks and types of the two defective images."""
-    dataset = read_dataset(parts, "ok", "bad", masks, **options)
+    types = [f"{color}={name}" for color, name in (types or {}).items()]
+    dataset = read_dataset(parts, "ok", "bad", masks, mask_types=types)
     samples = sorted(dataset.anomalous, key=lambda sample: sample.image_path.name)
     return [read_mask(sample) for sample in samples], [sample.defect_type for sample in samples]
 
@@ -496,7 +497,7 @@ def test_segmentation_masks_of_cvat(parts):
         assert types == ["stain", "stain"]
         np.testing.assert_array_equal(found[0], expected)
     names = {"#fa3253": "spot", "102,255,102": "dent", "60": "good"}
-    found, types = masks_of(parts, "export", mask_types=names)
+    found, types = masks_of(parts, "export", names)
     assert types == ["spot", "spot"]
     expected[35:] = False
     np.testing.assert_array_equal(found[0], expected)
@@ -589,7 +590,7 @@ def test_types_of_values(parts, palette, types, marked, expected_type):
     (parts / "masks").mkdir()
     for name in ("a", "b c"):
         picture.save(parts / f"masks/{name}.png")
-    masks, names = masks_of(parts, "masks", mask_types=types)
+    masks, names = masks_of(parts, "masks", types)
     np.testing.assert_array_equal(masks[0], expected)
     assert names == [expected_type] * 2
 
@@ -599,9 +600,9 @@ def test_types_of_values_that_are_missing(parts):
     for name in ("a", "b c"):
         classes([1, 2])[0].save(parts / f"masks/{name}.png")
     with pytest.raises(InputValueError, match=r"a\.png has the value 2 at row 10, column 5, which"):
-        masks_of(parts, "masks", mask_types={"1": "dent"})
+        masks_of(parts, "masks", {"1": "dent"})
     with pytest.raises(InputValueError, match=r"values such as 1, or colors .*; got red"):
-        masks_of(parts, "masks", mask_types={"red": "dent"})
+        masks_of(parts, "masks", {"red": "dent"})
 
 
 def test_normal_samples_have_no_mask(tmp_path):

@@ -6,7 +6,6 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from patchscout.checks import InputValueError
 from patchscout.data.annotations import LINE_WIDTH_PX, AnnotatedImage, MaskFile, image_key
@@ -195,24 +194,21 @@ def _images(data: bytes, path: Path) -> dict[str, AnnotatedImage]:
         if root.tag == "annotation":
             return {"": parse_labelme_xml(root, path)}
         raise InputValueError(f"{path} is XML with the root {shown(root.tag)!r}. {_READ}")
-    if start in (b"{", b"["):
+    if start in (b"{", b"[") or path.suffix.lower() == ".json":
         content = parse_json(data, path, _EXPECTED)
         if is_label_studio(content):
             return parse_tasks(content, path)
-        if isinstance(content, list):
-            raise InputValueError(f"{path} is a JSON list of {shown(content[:1])}. {_READ}")
+        if not isinstance(content, dict):
+            raise InputValueError(f"{path} holds a JSON {type(content).__name__}. {_READ}")
         if "shapes" in content:
             return {"": parse_labelme(content, path)}
         if is_via(content):
             return parse_via(content, path)
         if {"images", "annotations"} & content.keys():
             return parse_coco(content, path)
-        raise InputValueError(f"{path} is a JSON object with {_keys(content)}. {_READ}")
+        raise InputValueError(
+            f"{path} holds JSON with the keys {shown(list(content)[:5])}. {_READ}"
+        )
     if path.suffix.lower() == ".txt":
         return {"": parse_yolo(data, path)}
     raise InputValueError(f"{path} is neither JSON nor XML. {_READ}")
-
-
-def _keys(content: dict[str, Any]) -> str:
-    """Return what the first keys of an object are, for messages."""
-    return f"the keys {shown(list(content)[:5])}" if content else "no keys"

@@ -59,6 +59,8 @@ class MaskFile:
 
     def defect_type(self) -> str | None:
         """Return the type that most pixels have, None where the types are not told."""
+        if not self.types:
+            return None
         most = read_marked(self.path, self.types).num_pixels.most_common(1)
         return most[0][0] if most else None
 

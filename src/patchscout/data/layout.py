@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.data.annotations import LINE_WIDTH_PX
 from patchscout.data.folder import read_folders
 from patchscout.data.mask_folder import MaskFolder, label_images, masks_missing
-from patchscout.data.mask_images import MaskTypes, types_by_color
+from patchscout.data.mask_images import MaskTypes, parse_types
 from patchscout.data.photos import (
     check_has_images,
     defect_type_of,
@@ -31,7 +31,7 @@ def read_dataset(
     seed: int = 42,
     needs_labels: bool = True,
     line_width_px: float = LINE_WIDTH_PX,
-    mask_types: Mapping[str, str] | None = None,
+    mask_types: Sequence[str] = (),
 ) -> Dataset:
     """List the images of a folder; of them only those are read whose names leave it open.
 
@@ -43,7 +43,7 @@ def read_dataset(
         seed: Decides which normal images of another layout are kept for testing.
         needs_labels: Whether there must be labeled defects; if not, `normal` is enough.
         line_width_px: How wide lines and points in annotations are, in pixels of the images.
-        mask_types: The defect type of each value or color of mask images, see `parse_color`.
+        mask_types: The defect type of each value or color of mask images, such as `1=scratch`.
 
     Raises:
         InputNotFoundError: Folders or masks are missing.
@@ -66,7 +66,7 @@ def read_dataset(
             f"{root} cannot be read ({error.strerror}). Expected a folder of images; check its name"
             " and your rights."
         ) from error
-    types = types_by_color(mask_types or {})
+    types = parse_types(mask_types)
     if normal is not None and (defective is not None or (masks is None and not needs_labels)):
         return read_folders(
             root,

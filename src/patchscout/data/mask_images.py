@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -165,16 +165,24 @@ def parse_color(text: str) -> Color:
     return color
 
 
-def types_by_color(names: Mapping[str, str]) -> MaskTypes:
-    """Return the defect type of each value or color, as a person writes them.
+def parse_types(names: Iterable[str]) -> MaskTypes:
+    """Return the defect type of each value or color, as a person writes them: `1=scratch`.
 
     Raises:
-        InputValueError: One is no value or color.
+        InputValueError: One is not of this form.
     """
-    try:
-        return tuple((parse_color(color), name) for color, name in names.items())
-    except ValueError as error:
-        raise InputValueError(f"`mask_types` {error}.") from error
+    types: list[tuple[Color, str]] = []
+    for text in names:
+        color, is_pair, name = text.partition("=")
+        try:
+            types.append((parse_color(color.strip()), name.strip()))
+        except ValueError as error:
+            raise InputValueError(f"`mask_types` {error}. Write for example 1=scratch.") from error
+        if not (is_pair and name.strip()):
+            raise InputValueError(
+                f"`mask_types` must name a type for {shown(color)}. Write for example 1=scratch."
+            )
+    return tuple(types)
 
 
 def types_of_folder(folder: Path) -> MaskTypes:

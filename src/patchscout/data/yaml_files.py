@@ -157,6 +157,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if key.tag == f"{_PREFIX}int":
                 key.tag = _TEXT
+                self.constructed_objects.pop(key, None)
             if key.tag not in (_TEXT, _MERGE) or not isinstance(key, yaml.ScalarNode):
                 name = f"`{shown(key.value)}`" if isinstance(key, yaml.ScalarNode) else "a list"
                 self._refuse(key, f"has {name} for a name; expected text, if need be in quotes")
