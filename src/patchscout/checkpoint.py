@@ -24,6 +24,7 @@ from patchscout.checks import InputError, InputNotFoundError, InputValueError
 from patchscout.config import Config, parse_config
 from patchscout.data.json_files import Text
 from patchscout.decision import Count, Decision, ImageScores
+from patchscout.drift import NormalRange
 from patchscout.exported import SUFFIXES
 from patchscout.files.atomic import json_text, write_new
 from patchscout.files.output_folder import OutputFolder, recover, staged
@@ -76,6 +77,7 @@ class TrainingRecord:
         num_steps: Sampler steps taken.
         seconds: Duration of training.
         is_complete: False if training was interrupted.
+        normal_range: Statistics of normal training images; None of fewer than five.
     """
 
     category: Text
@@ -85,6 +87,7 @@ class TrainingRecord:
     num_steps: Count
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
     is_complete: StrictBool
+    normal_range: NormalRange | None = None
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,10 @@ class DataSettings(Settings):
     mask_types: dict[str, str] = {}
     """Defect type of each value or color of mask images, such as `1 scratch 250,50,83 dent`; `good`
     for none; unset: all but the background is anomalous."""
+    roi: str | None = None
+    """Region of interest: a mask image, white inside, or polygons as a LabelMe or COCO file."""
+    ignore: str | None = None
+    """What is left out of it: a mask image, white where nothing is looked at, or polygons."""
     image_size: tuple[Side, Side] | None = None
     """Height and width in pixels that images are resized to, multiples of 16; unset: chosen from
     the shape of the normal images and the thickness of the labeled defects."""
@@ -78,6 +82,11 @@ class DataSettings(Settings):
             suggestion = tuple(max(64, round(side / 16) * 16) for side in size)
             raise ValueError(f"must be multiples of 16; got {size}. Use {suggestion}")
         return size
+
+    @property
+    def has_region(self) -> bool:
+        """Whether only part of the image is looked at."""
+        return self.roi is not None or self.ignore is not None
 
     @property
     def working_size(self) -> tuple[int, int]:
@@ -219,7 +228,12 @@ class Config(Settings):
     paper: PaperSettings = PaperSettings()
 
     @model_validator(mode="after")
-    def _has_the_papers_size(self) -> Config:
+    def _fits_the_paper(self) -> Config:
+        if self.preset == "paper" and self.data.has_region:
+            raise ValueError(
+                "`data.roi` and `data.ignore` are not for `--preset paper`. Leave them out, or use"
+                " the `fast` preset"
+            )
         if self.preset == "paper" and self.data.image_size not in (None, (256, 256)):
             raise ValueError(
                 f"`data.image_size` is (256, 256) with `--preset paper`; got {self.data.image_size}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -24,12 +25,20 @@ from patchscout.checkpoint import (
 from patchscout.checks import InputNotFoundError, InputTypeError, InputValueError
 from patchscout.config import Config, preset_config
 from patchscout.data.check import check_dataset, summary
-from patchscout.data.images import to_image
+from patchscout.data.images import read_image, resize_mask, to_image
 from patchscout.data.layout import read_dataset
 from patchscout.data.loader import resized_mask
-from patchscout.data.split import draw_split, images_of_split, parse_split, split_json
+from patchscout.data.region import limited, read_region
+from patchscout.data.split import (
+    draw_split,
+    evenly_chosen,
+    images_of_split,
+    parse_split,
+    split_json,
+)
 from patchscout.decision import Decision, decide, image_score
 from patchscout.devices import choose_device
+from patchscout.drift import MOST_IMAGES, NormalRange, measure
 from patchscout.evaluation import EvaluationSize, evaluate
 from patchscout.export import Parity, export_model
 from patchscout.exported import ExportFormat, ModelFacts, PixelType
@@ -41,7 +50,7 @@ from patchscout.prediction import Prediction, make_prediction
 from patchscout.training.adaptation import adapt
 from patchscout.training.loop import train
 from patchscout.training.working_size import without_vanished
-from patchscout.types import Dataset, Image, Split
+from patchscout.types import Dataset, Image, Mask, Split
 from patchscout.visualize import SheetRow, contact_sheet
 
 MOST_ODD_MASKS = 4
@@ -98,10 +107,15 @@ class PatchScout:
         """
         monitor = monitor or Monitor()
         dataset, drawn = self.prepare(data, monitor)
-        split = split or drawn
+        region = drawn.train_normal[0].region
+        split = limited(split or drawn, region, monitor)
         started = time.monotonic()
         config = adapt(self._settings, split)
+        if region is not None:  # as the model will have it
+            region = resize_mask(region, config.data.working_size)
+            split = limited(split, region, monitor)
         split = without_vanished(split, config.data.working_size, dataset.root, monitor)
+        normal_range = _measure_normal(split, config.data.working_size, monitor)
         train_model = paper.train if config.preset == "paper" else train
         result = train_model(config, split, self.device, monitor)
         self.config = config
@@ -120,6 +134,7 @@ class PatchScout:
             num_steps=result.num_steps,
             seconds=round(time.monotonic() - started, 1),
             is_complete=result.is_complete,
+            normal_range=normal_range,
         )
         scores = result.choice.scores
         decision = decide(scores, result.choice.threshold, config.decision)
@@ -132,6 +147,13 @@ class PatchScout:
         """Read and check a data set, draw its split and say what is in it, without training."""
         dataset = data if isinstance(data, Dataset) else self._read(data)
         findings = check_dataset(dataset, monitor)
+        region = read_region(
+            dataset.root,
+            self.config.data.roi,
+            self.config.data.ignore,
+            (*dataset.train_normal, *dataset.test_normal, *dataset.anomalous),
+        )
+        dataset = limited(dataset, region, monitor or Monitor())
         split = draw_split(
             dataset,
             labeled_per_type=self.config.labeled_per_type,
@@ -226,7 +248,8 @@ class PatchScout:
         """
         dataset = data if isinstance(data, Dataset) else self._read(data)
         if self._loaded_from is not None:
-            self.split = parse_split(self._known_split(), self._split_path, dataset)
+            split = parse_split(self._known_split(), self._split_path, dataset)
+            self.split = limited(split, self._region, Monitor())
         elif self.split is None or self.dataset is None:
             raise _untrained()
         elif dataset.root.resolve() != self.dataset.root.resolve():
@@ -285,6 +308,7 @@ class PatchScout:
             decision=self.decision,
             image_size=self.config.data.working_size,
             pixel_type=pixel_type,
+            normal_range=self.record.normal_range,
         )
         arrays = [to_image(image) for image in images]
         names = [
@@ -401,19 +425,37 @@ class PatchScout:
 
     def _predict_all(self, images: Iterable[object]) -> list[Prediction]:
         own_sizes: list[tuple[int, int]] = []
+        changes: list[tuple[str, ...]] = []
+        normal_range, region = self.record.normal_range, self._region
 
         def arrays() -> Iterator[Image]:
             for image in images:
                 array = to_image(image)
                 own_sizes.append((array.shape[0], array.shape[1]))
+                if normal_range is None:
+                    changes.append(())
+                else:
+                    measured = measure(array, self.config.data.working_size, region)
+                    changes.append(normal_range.changes(measured))
                 yield array
 
         return [
-            make_prediction(
-                resize_map(working_map, own_sizes[number]), image_score(working_map), self.decision
+            replace(
+                make_prediction(
+                    resize_map(working_map, own_sizes[number]),
+                    image_score(working_map),
+                    self.decision,
+                ),
+                unlike_training=changes[number],
             )
             for number, working_map in enumerate(self._score.many(arrays()))
         ]
+
+    @property
+    def _region(self) -> Mask | None:
+        """What is looked at, at the working size; None for all of the image."""
+        region = getattr(self.segmenter, "region", None)
+        return None if region is None else region.cpu().numpy()
 
     @property
     def _score(self) -> Scorer:
@@ -421,6 +463,17 @@ class PatchScout:
         if self._scorer is None:
             self._scorer = Scorer(self.segmenter, self.config.data.working_size, self.device)
         return self._scorer
+
+
+def _measure_normal(
+    split: Split, working_size: tuple[int, int], monitor: Monitor
+) -> NormalRange | None:
+    samples = evenly_chosen(split.train_normal, MOST_IMAGES)
+    measured = [
+        measure(read_image(sample.image_path), working_size, sample.region)
+        for sample in monitor.track(samples, "measuring the images", len(samples), "image")
+    ]
+    return NormalRange.of(measured)
 
 
 def _untrained() -> InputValueError:

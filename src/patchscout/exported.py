@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.decision import Decision
+from patchscout.drift import NormalRange, measure
 from patchscout.files.seal import BLANK_SEAL, check_seal, sha256
 from patchscout.prediction import Prediction, make_prediction
 from patchscout.text import shown
@@ -66,6 +68,7 @@ class ModelFacts(BaseModel):
         decision: Thresholds, rules and probabilities.
         image_size: Height and width in pixels that it works at.
         pixel_type: What the values of an image must be.
+        normal_range: Statistics of normal training images, see `drift`.
         format_version: Of these facts.
         seal: The digest of the file that holds them, see `files.seal`.
         weights_sha256: The digest of the file of the weights, where it is another one.
@@ -77,6 +80,7 @@ class ModelFacts(BaseModel):
     decision: Decision
     image_size: tuple[Side, Side]
     pixel_type: PixelType = "uint8"
+    normal_range: NormalRange | None = None
     format_version: Annotated[int, Field(ge=FORMAT_VERSION, le=FORMAT_VERSION)] = FORMAT_VERSION
     seal: str = BLANK_SEAL
     weights_sha256: str | None = None
@@ -171,7 +175,11 @@ class ExportedModel:
                 "The exported model gives a mask that is not that of its anomaly map at the"
                 f" threshold {found.decision.pixel_threshold:g}: it was changed. Export it again."
             )
-        return found
+        known = self.facts.normal_range
+        if known is None:
+            return found
+        measured = measure(image, self.facts.image_size, found.anomaly_map > 0)
+        return replace(found, unlike_training=known.changes(measured))
 
 
 _LOCATION = re.compile(rb"[\0\x08]location")

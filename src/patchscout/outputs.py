@@ -38,6 +38,7 @@ _COLUMNS = (
     "largest_length_px",
     "largest_area_mm2",
     "largest_length_mm",
+    "unlike_training",
     "output",
 )
 _REGION_COLUMNS = (
@@ -222,7 +223,8 @@ def _row(path: Path, found: Prediction, output: str) -> dict[str, Any]:
         is_known = name.endswith("px") or pixel_mm is not None
         largest = max((region[name] for region in regions), default=0) if is_known else None
         row[f"largest_{name}"] = largest
-    return row | {"regions": regions, "output": output}
+    unlike_training = "; ".join(found.unlike_training)
+    return row | {"regions": regions, "unlike_training": unlike_training, "output": output}
 
 
 def _region_row(region: Region, pixel_mm: float | None) -> dict[str, Any]:

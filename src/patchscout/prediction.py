@@ -45,12 +45,14 @@ class Prediction:
         pred_mask: (height, width) bool, where the map reaches the pixel threshold.
         image_score: See `decision.image_score`.
         decision: The thresholds and rules that were applied.
+        unlike_training: What of the whole image is unlike the normal training images, see `drift`.
     """
 
     anomaly_map: AnomalyMap
     pred_mask: Mask
     image_score: float
     decision: Decision
+    unlike_training: tuple[str, ...] = ()
 
     @property
     def pred_score(self) -> float:

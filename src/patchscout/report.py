@@ -98,6 +98,8 @@ def write_card(
         f" (defect types: {types}), {config.labeled_per_type} a type, seed {config.seed},"
         f" preset {markdown_name(config.preset)}, in {record.seconds:.0f} s.",
     ]
+    if config.data.has_region:
+        lines += ["", "Only the region that `data.roi` and `data.ignore` leave is looked at."]
     if not record.num_labeled:
         lines += ["", "Without labels it has learned from simulated defects alone."]
     if not record.is_complete:

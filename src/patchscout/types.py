@@ -62,11 +62,13 @@ class Sample:
         defect_type: `"good"` for a normal image, else the name of its defect type.
         mask: Where the mask comes from; None for a normal image, whose mask is empty, and for a
             defective one whose mask is not known.
+        region: What is looked at, at any size; None for all of the image.
     """
 
     image_path: Path
     defect_type: str = NORMAL
     mask: MaskSource | None = None
+    region: Mask | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_anomalous(self) -> bool:

@@ -274,6 +274,23 @@ def test_predict_with_another_threshold(run, sample_data, tmp_path):
         assert row["largest_area_mm2"] == 96 * 96 / 4 * is_anomalous
 
 
+def test_predict_says_what_is_unlike_the_training_images(run, sample_data, tmp_path, capsys):
+    images = tmp_path / "images"
+    shutil.copytree(sample_data / "test" / "good", images)
+    pixels = read_image(images / "000.png")[..., 0]
+    PillowImage.fromarray(np.rint(4095 * pixels).astype(np.uint16)).save(images / "deep.png")
+    out = tmp_path / "found"
+    arguments = ["predict", str(run), str(images), "--out", str(out), "--pixel-threshold", "0.5"]
+    assert main([*arguments, "--quiet"]) == 0
+    with (out / "predictions.csv").open() as file:
+        found = {row["output"]: row["unlike_training"] for row in csv.DictReader(file)}
+    assert found == {"000": "", "001": "", "deep": "12-bit values"}
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 of 3 images are unlike the training images: 12-bit values (1). Scale their" in said
+    prediction = PatchScout.load(run).predict(images / "deep.png")
+    assert prediction.unlike_training == ("12-bit values",)
+
+
 def test_predict_does_not_take_its_own_output_for_images(run, tmp_path):
     sizes = write_images(tmp_path / "images")
     arguments = ["predict", str(run), str(tmp_path / "images"), "--quiet", "--overwrite"]

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,8 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 def test_the_tables_have_a_row_for_each_image_and_each_region(tmp_path: Path) -> None:
     with PredictionWriter(tmp_path) as writer:
-        writer.write(Path('odd, "name".png'), IMAGE, _prediction(pixel_size="0.5mm"))
+        changed = replace(_prediction(pixel_size="0.5mm"), unlike_training=("darker", "blurred"))
+        writer.write(Path('odd, "name".png'), IMAGE, changed)
         writer.write(Path("b.png"), IMAGE, _prediction(peak=0.25))
     found, nothing = json.loads((tmp_path / "predictions.json").read_text())
     (region,) = found.pop("regions")
@@ -97,6 +99,7 @@ def test_the_tables_have_a_row_for_each_image_and_each_region(tmp_path: Path) ->
             "area_px": 6,
             "area_percent": 10.0,  # 6 of 60
             **{f"largest_{name}": region[name] for name in region if name[:4] in ("area", "leng")},
+            "unlike_training": "darker; blurred",
             "output": 'odd, "name"',
         }
     )

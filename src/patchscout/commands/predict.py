@@ -6,8 +6,10 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
+from patchscout import drift
 from patchscout.arguments import PredictArguments, parse
 from patchscout.checks import InputValueError, about
 from patchscout.commands.shell import console, named_images
@@ -36,6 +38,7 @@ def run(arguments: list[str]) -> int:
     keep_freed_memory()
     monitor = Monitor(quiet=options.quiet)
     num_anomalous = 0
+    changes: list[tuple[str, ...]] = []
     with PredictionWriter(options.out, options.overwrite, reads) as writer:
         find_defects, num_at_once, decision = _load(options.model, options.device)
         decision = _changed(decision, options)
@@ -50,10 +53,14 @@ def run(arguments: list[str]) -> int:
             done, "predicting", len(images), "image"
         ):
             if decision != found.decision:
-                found = make_prediction(found.anomaly_map, found.image_score, decision)
+                changed = make_prediction(found.anomaly_map, found.image_score, decision)
+                found = replace(changed, unlike_training=found.unlike_training)
+            changes.append(found.unlike_training)
             writer.write(path, image, found, folder)
             num_anomalous += found.is_anomalous
     console.print(f"{num_anomalous} of {len(images)} images are defective. See {options.out}.")
+    if (line := drift.summary(changes)) is not None:
+        console.print(line)
     return 0
 
 

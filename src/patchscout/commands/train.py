@@ -77,4 +77,5 @@ def data_paths(root: Path, config: Config) -> list[Path]:
         root / (data.normal or "train"),
         root / (data.defective or "test"),
         root / (data.masks or data.defective or "ground_truth"),
+        *(root / path for path in (data.roi, data.ignore) if path is not None),
     ]

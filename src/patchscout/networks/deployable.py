@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, UInt
 from torch import Tensor, nn
 
-from patchscout.networks.resampling import positions, resized
+from patchscout.networks.resampling import nearest, positions, resized
 
 Pixels = UInt[Tensor, "batch height width 3"]
 
@@ -56,6 +56,10 @@ class DeployableModel(nn.Module):
         found = resized(working_map, working_size, own_size)
         # Runtimes clamp what is not a number to 0, as if the image were flawless.
         anomaly_map = torch.where(found.isnan(), found, found.clamp(0, 1))
+        region = getattr(self.segmenter, "region", None)
+        if region is not None:  # as `inference.resize_map` does
+            rows, columns = map(nearest, working_size, own_size)
+            anomaly_map = torch.where(region[rows][:, columns], anomaly_map, 0.0)
         return anomaly_map, anomaly_map >= self.threshold, image_scores(working_map)
 
 

@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from patchscout.build import build
 from patchscout.config import Config
 from patchscout.data.loader import ImageLoader
-from patchscout.data.split import evenly_chosen
 from patchscout.devices import full_precision
 from patchscout.interrupts import heed_again
 from patchscout.monitor import Monitor
 from patchscout.training.calibration import Choice, choose_threshold
+from patchscout.training.colors import color_statistics
 from patchscout.training.environment import Geometry, PatchEnvironment
 from patchscout.training.feature_cache import FeatureCache
 from patchscout.training.policy_gradient import PolicySettings
@@ -36,9 +36,6 @@ from patchscout.training.rewards import falling, own_rewards, reward_figures, sh
 from patchscout.training.samplers import make_sampler
 from patchscout.training.views import ViewSource
 from patchscout.types import Sample, Split
-
-STATISTICS_IMAGES = 64
-"""At most so many normal images that mean and standard deviation of each color are taken from."""
 
 PROBE_IMAGES = 6
 """Labeled images that R_pred is measured on."""
@@ -93,6 +90,8 @@ def _train(
     segmenter = build(config, pretrained=True).to(device)
     observer = segmenter.observer
     observer.channel_mean, observer.channel_std = color_statistics(normal, loader)
+    loader.limit_to(normal[0].region, observer.channel_mean)
+    segmenter.region = loader.region
 
     cache = FeatureCache(normal, loader, observer, config.data.cache_mib)
     autoencoders = ProfileTrainer(
@@ -207,15 +206,3 @@ class ImagePool:
         numbers = self._rng.integers(len(self), size=count)
         images = self.loader.images([self.samples[number] for number in numbers])
         return torch.from_numpy(numbers).to(images.device), F.avg_pool2d(images, self.cell_px)
-
-
-def color_statistics(samples: Sequence[Sample], loader: ImageLoader) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of each color over evenly chosen images."""
-    pixels = torch.stack(
-        [
-            torch.stack([image.mean(dim=(1, 2)), image.square().mean(dim=(1, 2))])
-            for image in map(loader.image, evenly_chosen(samples, STATISTICS_IMAGES))
-        ]
-    ).mean(dim=0)
-    mean, mean_of_squares = pixels
-    return mean, (mean_of_squares - mean.square()).clamp_min(1e-4).sqrt()

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from patchscout.data.split import evenly_chosen
 from patchscout.networks.autoencoder import FeatureAutoencoder, Level, patch_losses
@@ -170,7 +171,7 @@ class ProfileTrainer:
         features = self.blank.standardized(self.cache.features(numbers))
         errors = self.autoencoders[WHOLE].errors(features)
         size = errors[0].shape[-2:]
-        grown = [torch.nn.functional.interpolate(one[:, None], size=size)[:, 0] for one in errors]
+        grown = [F.interpolate(one[:, None], size=size)[:, 0] for one in errors]
         return torch.stack(grown).mean(dim=0)
 
     @torch.no_grad()
@@ -186,6 +187,13 @@ class ProfileTrainer:
             getattr(self.blank, f"mean_{level}").copy_(mean)
             getattr(self.blank, f"spread_{level}").copy_(spread)
 
+    def _inside(self, shape: torch.Size) -> Bool[Tensor, "rows columns"]:
+        """Return which cells of a level have a part in the region that is looked at."""
+        region = self.cache.loader.region
+        if region is None:
+            return torch.ones(shape, dtype=torch.bool, device=self.device)
+        return F.adaptive_max_pool2d(region[None].float(), tuple(shape))[0] > 0
+
     @torch.no_grad()
     def _measured(self, profiles: list[LossProfile]) -> list[LossProfile]:
         """Set what is usual on normal images that an autoencoder has not seen."""
@@ -197,7 +205,8 @@ class ProfileTrainer:
             features = profile.standardized(self.cache.features([number]))
             for level, one in enumerate(profile(features)):
                 squares[level].append(one.residual.square().mean(dim=(0, 2, 3)))
-                errors[level].append(one.errors[:, -1].flatten())
+                inside = self._inside(one.errors.shape[-2:])
+                errors[level].append(one.errors[:, -1, inside].flatten())
         for profile in profiles:
             for level, (square, error) in enumerate(zip(squares, errors, strict=True)):
                 spread = torch.stack(square).mean(dim=0).sqrt().clamp_min(SMALLEST_SPREAD)

@@ -138,7 +138,7 @@ class ViewSource:
     def _simulated(self, number: int) -> tuple[Image, Mask]:
         image = self.loader.image(self.normal[number])
         other = self.loader.image(self.normal[self._number_of(self.normal)])
-        return simulate_defect(image, other, self._rng)
+        return self.loader.limited(*simulate_defect(image, other, self._rng))
 
     def _visibly_simulated(self) -> tuple[Image, Mask]:
         number = self._number_of(self.normal)
@@ -156,7 +156,7 @@ class ViewSource:
         background = self.loader.image(self.normal[number])
         defective, mask = self._augment(*self._labeled())
         opacity = soft_edge(mask)
-        return background + opacity * (defective - background), mask
+        return self.loader.limited(background + opacity * (defective - background), mask)
 
     def _augment(self, stack: Stack, mask: Mask) -> tuple[Stack, Mask]:
         augmentation = self._augmentation()
