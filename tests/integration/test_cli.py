@@ -36,7 +36,7 @@ FIGURES = {
     "image_ap",
     "image_f1_max",
 }
-COUNTS = {"num_images", "num_anomalous"}
+COUNTS = {"num_images", "num_anomalous", "num_without_mask"}
 
 
 def read_json(path):

@@ -27,6 +27,7 @@ SHOWN = ["0.820", "0.730", "0.640", "0.550", "0.460", "0.370", "-"]
 ROW = dict(zip(FIGURES, FIGURES_OF_A_ROW, strict=True)) | {
     "num_images": 5,
     "num_anomalous": 3,
+    "num_without_mask": 0,
 }
 GOOD = {"num_images": 190, "num_wrong": 36, "share": 36 / 190, "interval": [0.1364, 0.2526]}
 DEFECTIVE = {"num_images": 3, "num_wrong": 1, "share": 1 / 3, "interval": [0.0084, 0.9057]}
