@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from patchscout.checks import InputValueError, nearest
+from patchscout.data.mask_images import parse_types
 from patchscout.data.yaml_files import read_yaml
 from patchscout.decision import DecisionSettings
 from patchscout.files.seal import check_seal
@@ -51,8 +52,11 @@ class DataSettings(Settings):
     beside the defective images."""
     line_width_px: Annotated[float, Field(gt=0, le=1000)] = 3.0
     """How wide annotated lines and points are, in pixels of the image as annotated."""
+    mask_types: tuple[str, ...] = ()
+    """Defect type of each value or color of mask images, such as `1=scratch 250,50,83=dent`, `good`
+    for none; unset: all but the background is anomalous."""
     roi: str | None = None
-    """Region of interest: a mask image, white inside, or polygons as LabelMe, COCO or VIA."""
+    """Region of interest: a mask image, white inside, or polygons as a LabelMe or COCO file."""
     ignore: str | None = None
     """What is left out of it: a mask image, white where nothing is looked at, or polygons."""
     image_size: tuple[Side, Side] | None = None
@@ -61,6 +65,20 @@ class DataSettings(Settings):
     cache_mib: Annotated[int, Field(ge=0)] = 2048
     """Size of each of two temporary files, of resized images and of features; what does not fit is
     computed again."""
+
+    @field_validator("mask_types", mode="before")
+    @classmethod
+    def _as_texts(cls, types: Any) -> Any:
+        return [f"{k}={v}" for k, v in types.items()] if isinstance(types, dict) else types
+
+    @field_validator("mask_types")
+    @classmethod
+    def _names_colors(cls, types: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            parse_types(types)
+        except InputValueError as error:
+            raise ValueError(str(error).removeprefix("`mask_types` ").removesuffix(".")) from error
+        return types
 
     @field_validator("image_size")
     @classmethod

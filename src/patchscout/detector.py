@@ -420,6 +420,7 @@ class PatchScout:
             seed=self.config.seed,
             needs_labels=self.config.labeled_per_type > 0,
             line_width_px=settings.line_width_px,
+            mask_types=settings.mask_types,
         )
 
     def _predict_all(self, images: Iterable[object]) -> list[Prediction]:

@@ -210,7 +210,7 @@ def signed(decisions: Mapping[str, Any]) -> list[str]:
     per_type = decisions["missed_per_type"]
     if len(per_type) > 1 and any(missed for missed, _ in per_type.values()):
         listed = (
-            f"{name} ({missed} of {count})" for name, (missed, count) in per_type.items() if missed
+            f"{missed} of {count} {name}" for name, (missed, count) in per_type.items() if missed
         )
         lines.append(f"Missed are {', '.join(listed)}.")
     return lines

@@ -44,6 +44,15 @@ class MaskSource(Protocol):
         ...
 
 
+@runtime_checkable
+class TypedMask(MaskSource, Protocol):
+    """A mask that may tell the type of the defect too."""
+
+    def defect_type(self) -> str | None:
+        """Return the type that most of it is of, or None."""
+        ...
+
+
 @dataclass(frozen=True)
 class Sample:
     """One image on disk, not yet read.

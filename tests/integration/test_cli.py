@@ -36,7 +36,7 @@ FIGURES = {
     "image_ap",
     "image_f1_max",
 }
-COUNTS = {"num_images", "num_anomalous"}
+COUNTS = {"num_images", "num_anomalous", "num_without_mask"}
 
 
 def read_json(path):
@@ -185,7 +185,8 @@ def test_evaluate_elsewhere_and_at_the_images_own_size(run, sample_data, tmp_pat
     arguments = ["evaluate", str(run), str(sample_data), "--out", str(out), "--size", "native"]
     assert main([*arguments, "--quiet"]) == 0
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
-    assert {p.name for p in out.iterdir()} == {".patchscout-files", "examples.png", "metrics.json"}
+    names = {"examples.png", "metrics.json", "decisions.csv", "roc.csv", "roc.png"}
+    assert {path.name for path in out.iterdir()} == {".patchscout-files", *names}
     metrics = read_json(out / "metrics.json")
     assert metrics["evaluation_size"] == "native"
     assert main([*arguments, "--quiet", "--overwrite"]) == 0

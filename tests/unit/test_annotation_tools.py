@@ -186,6 +186,11 @@ def write(tmp_path, content):
     return tmp_path / "all.json"
 
 
+def mask_path(sample):
+    assert isinstance(sample.mask, LabelMeFile)
+    return sample.mask.path
+
+
 def write_coco(tmp_path, images, annotations, names=("stain",)):
     categories = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
     return write(tmp_path, {"images": images, "annotations": annotations, "categories": categories})
@@ -377,7 +382,7 @@ def test_regions_of_via(tmp_path, regions, expected):
             r"'a\.png100': a\.png is there twice, with 99 and 100 bytes",
         ),
         ({"project": {}, "view": {}, "metadata": {}}, "a project of VIA 3, which is not read"),
-        ({"hello": 1}, "`images` is missing. Expected a COCO file"),
+        ({"hello": 1}, "keys .'hello'.*Read are JSON of COCO, VIA"),
     ],
 )
 def test_regions_of_via_that_do_not_fit(tmp_path, content, message):
@@ -394,6 +399,22 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path, repeated):
     path.write_text('{"version": 1, "version": 1, "shapes": []}')
     with pytest.raises(InputValueError, match=r"0\.json is empty"):
         LabelMeFile(path).read(SIZE)
+
+
+@pytest.mark.parametrize("name", ["0 (2).json", "other.json"])
+def test_two_labelme_files_for_one_image_are_refused(tmp_path, name):
+    for folder in ("ok", "bad"):
+        for image in ("0.png", "1.png"):
+            turned_image(tmp_path, 1, f"{folder}/{image}")
+            content = {"imagePath": f"..\\img\\{image}", "shapes": [shape(BIG)]}
+            (tmp_path / folder / image).with_suffix(".json").write_text(json.dumps(content))
+    for shapes in ([], [shape(SMALL)]):
+        found = read_dataset(tmp_path, "ok", "bad", "bad").anomalous
+        assert [mask_path(sample).name for sample in found] == ["0.json", "1.json"]
+        content = {"imagePath": "0.png", "shapes": shapes}
+        (tmp_path / "bad" / name).write_text(json.dumps(content))
+    with pytest.raises(InputValueError, match=r"0\.json and .* both annotate 0\.png"):
+        read_dataset(tmp_path, "ok", "bad", "bad")
 
 
 WEDGE = [(5.0, 5.0), (70.0, 10.0), (20.0, 50.0)]

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from skimage import draw
 
 from patchscout.checks import InputValueError
-from patchscout.data.drawing import FARTHEST_PX, Circle, Polygon, Runs, draw_shapes
+from patchscout.data.drawing import (
+    FARTHEST_PX,
+    Bitmap,
+    Circle,
+    Hole,
+    Line,
+    Polygon,
+    Runs,
+    draw_shapes,
+)
 
 
 def polygon_by_skimage(points_xy, image_size):
@@ -135,6 +144,9 @@ def test_points_beyond_the_limit_are_refused_before_drawing(limits):
         Polygon(np.random.default_rng(0).uniform(0, 500, (9999, 2))),
         Circle((200.0, 200.0), 100.0),
         Runs(np.array([500 * 500])),
+        Line(np.array([(200.0, 200.0)]), 3.0),
+        Bitmap(np.ones((9, 9), bool), (5, 5)),
+        Hole(Circle((200.0, 200.0), 100.0)),
     ],
 )
 def test_shapes_that_take_too_long_are_refused(limits, shape):

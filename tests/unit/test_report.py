@@ -27,6 +27,7 @@ SHOWN = ["0.820", "0.730", "0.640", "0.550", "0.460", "0.370", "-"]
 ROW = dict(zip(FIGURES, FIGURES_OF_A_ROW, strict=True)) | {
     "num_images": 5,
     "num_anomalous": 3,
+    "num_without_mask": 0,
 }
 GOOD = {"num_images": 190, "num_wrong": 36, "share": 36 / 190, "interval": [0.1364, 0.2526]}
 DEFECTIVE = {"num_images": 3, "num_wrong": 1, "share": 1 / 3, "interval": [0.0084, 0.9057]}
@@ -62,7 +63,7 @@ SIGNED = [
     "Of 190 good parts 36 are called defective (18.9 %, 95 % interval 13.6 % to 25.3 %). At most"
     " 4.9 % were promised, which does not hold here.",
     "Of 3 defective parts 1 are missed (33.3 %, 95 % interval 0.8 % to 90.6 %).",
-    "Missed are *dent* (1 of 1).",
+    "Missed are 1 of 1 *dent*.",
 ]
 DECISION = Decision(
     image_threshold=0.321,
@@ -115,7 +116,7 @@ def test_the_card_has_what_a_person_signs(run):
     assert signed(METRICS["decisions"]) == SIGNED
     text = card(run, METRICS)
     assert all(f"- {line}" in text for line in SIGNED[:2])
-    assert "- Missed are &#42;dent&#42; (1 of 1)." in text
+    assert "- Missed are 1 of 1 &#42;dent&#42;." in text
     assert "The worst of 37 wrong decisions:" in text
     assert "| missed | a&#124;b.png | &#42;dent&#42; | 0.250 |" in text
     assert text.count("| rejected | &#61;good") == 10

@@ -87,7 +87,8 @@ def test_depth_that_is_allowed_but_too_much_for_the_interpreter(read, limits):
     [
         ("a: &a [1, *a]", r"has `\*a` within what it stands for \(line 1\)"),
         ("&a {b: {c: *a}}", r"has `\*a` within what it stands for"),
-        ("1: 2", r"has `1` for a name; expected text, if need be in quotes \(line 1\)"),
+        ("1.5: 2", r"has `1.5` for a name; expected text, if need be in quotes \(line 1\)"),
+        ("1: 2\n'1': 3", r"has `1` twice \(line 2\)"),
         ("a: 1\non: 2", r"has `on` for a name; .* \(line 2\)"),
         ("? [a]\n: 1", r"has a list for a name"),
         ("a: 1\nb:\n  c: 1\n  c: 2", r"has `c` twice \(line 4\)"),

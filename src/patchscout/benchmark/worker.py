@@ -78,7 +78,7 @@ def run(order: Order) -> Result:
         protocol=job.protocol,
         seed=seed,
         held_out_type=held_out_type,
-        **{name: metrics[measured] for name, measured in MEASURED.items()},
+        **{name: value for name, key in MEASURED.items() if (value := metrics[key]) is not None},
         seconds=scout.record.seconds,
         threads=order.threads,
         parallel_jobs=order.parallel_jobs,

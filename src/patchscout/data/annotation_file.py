@@ -1,4 +1,4 @@
-"""One annotation file for many images, COCO's or VIA's, parsed once; the mask of each of them."""
+"""Annotation files of every tool: which one it is, parsed once, and the mask of each image."""
 
 from __future__ import annotations
 
@@ -8,13 +8,22 @@ from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 
 from patchscout.checks import InputValueError
-from patchscout.data.annotations import LINE_WIDTH_PX, AnnotatedImage, image_key
+from patchscout.data.annotations import LINE_WIDTH_PX, AnnotatedImage, MaskFile, image_key
+from patchscout.data.brushes import is_brush_folder, parse_brushes
 from patchscout.data.coco import parse_coco
-from patchscout.data.json_files import read_json_object
+from patchscout.data.cvat import parse_cvat, parse_labelme_xml
+from patchscout.data.images import is_image_name
+from patchscout.data.json_files import parse_json, read_limited
+from patchscout.data.label_studio import is_label_studio, parse_tasks
+from patchscout.data.labelme import LabelMeFile, parse_labelme
+from patchscout.data.mask_images import MaskTypes
 from patchscout.data.names import NameIndex
 from patchscout.data.via import is_via, parse_via
+from patchscout.data.walk import is_folder, list_folder
+from patchscout.data.xml_files import parse_xml
+from patchscout.data.yolo import parse_yolo
 from patchscout.text import shown
-from patchscout.types import NORMAL, Mask
+from patchscout.types import NORMAL, Mask, MaskSource
 
 
 @dataclass(frozen=True)
@@ -44,8 +53,12 @@ class AnnotatedMask:
             raise InputValueError(
                 f"{self.path} has no image {shown(self.key)} any more. Export it again."
             )
-        source = f"{self.path} (image {shown(image.file_name)})"
+        source = f"{self.path} (image {shown(image.file_name)})" if self.key else str(self.path)
         return image.draw(image_size, self.line_width_px, source)
+
+    def defect_type(self) -> str | None:
+        """Return the label of the largest annotation of the image, None where it has none."""
+        return read_annotation_file(self.path).defect_type(self.key)
 
 
 @dataclass(frozen=True)
@@ -128,6 +141,74 @@ def read_annotation_file(path: Path) -> AnnotationFile:
 
 @lru_cache(maxsize=1)
 def _parse(path: Path, _mtime_ns: int, _size: int) -> AnnotationFile:
-    content = read_json_object(path, "a COCO or VIA file")
-    parse = parse_via if is_via(content) else parse_coco
-    return AnnotationFile(path, parse(content, path))
+    if is_folder(path):
+        return AnnotationFile(path, parse_brushes(path))
+    return AnnotationFile(path, _images(read_limited(path, _EXPECTED), path))
+
+
+def annotation_path(path: Path) -> Path | None:
+    """Return the file that annotates all images, where `path` is or holds one; else None.
+
+    A folder holds one if it is the only JSON or XML file in it, without images beside it, and is
+    not for one image alone. A folder of Label Studio's brush masks stands for itself.
+    """
+    if not is_folder(path) or is_brush_folder(path):
+        return path
+    files = list_folder(path)[1]
+    found = [file for file in files if file.suffix.lower() in (".json", ".xml")]
+    if len(found) != 1 or any(map(is_image_name, files)):
+        return None
+    return None if "" in read_annotation_file(found[0]).images else found[0]
+
+
+def mask_source(file: Path, line_width_px: float, types: MaskTypes) -> MaskSource:
+    """Return the mask in a file that is for one image: a mask image, or annotations."""
+    if file.suffix.lower() == ".json":
+        return LabelMeFile(file, line_width_px)
+    is_text = file.suffix.lower() in ANNOTATION_SUFFIXES
+    return AnnotatedMask(file, "", line_width_px) if is_text else MaskFile(file, types)
+
+
+ANNOTATION_SUFFIXES = (".json", ".xml", ".txt")
+"""What files of annotations for one image end in: LabelMe's, CVAT's in its form, and YOLO's."""
+
+
+_EXPECTED = "a file of annotations"
+_READ = (
+    "Read are JSON of COCO, VIA, LabelMe and Label Studio, XML of `CVAT for images` and LabelMe, "
+    "and text of YOLO for segmentation; export it as one of these."
+)
+
+
+def _images(data: bytes, path: Path) -> dict[str, AnnotatedImage]:
+    """Return the images of a file by key, whatever it is called; the key of a single one is empty.
+
+    Raises:
+        InputValueError: It is of no known format, or does not fit its own.
+    """
+    start = data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    if start == b"<":
+        root = parse_xml(data, path)
+        if root.tag == "annotations":
+            return parse_cvat(root, path)
+        if root.tag == "annotation":
+            return {"": parse_labelme_xml(root, path)}
+        raise InputValueError(f"{path} is XML with the root {shown(root.tag)!r}. {_READ}")
+    if start in (b"{", b"[") or path.suffix.lower() == ".json":
+        content = parse_json(data, path, _EXPECTED)
+        if is_label_studio(content):
+            return parse_tasks(content, path)
+        if not isinstance(content, dict):
+            raise InputValueError(f"{path} holds a JSON {type(content).__name__}. {_READ}")
+        if "shapes" in content:
+            return {"": parse_labelme(content, path)}
+        if is_via(content):
+            return parse_via(content, path)
+        if {"images", "annotations"} & content.keys():
+            return parse_coco(content, path)
+        raise InputValueError(
+            f"{path} holds JSON with the keys {shown(list(content)[:5])}. {_READ}"
+        )
+    if path.suffix.lower() == ".txt":
+        return {"": parse_yolo(data, path)}
+    raise InputValueError(f"{path} is neither JSON nor XML. {_READ}")

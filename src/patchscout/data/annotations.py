@@ -15,8 +15,9 @@ from pydantic import PlainValidator
 from patchscout.checks import InputValueError
 from patchscout.data.drawing import FARTHEST_PX, Hole, Shape, draw_shapes
 from patchscout.data.image_files import SWAPS_SIDES, oriented
-from patchscout.data.images import read_image, read_orientation, resize_nearest
+from patchscout.data.images import read_orientation, resize_nearest
 from patchscout.data.json_files import number_array
+from patchscout.data.mask_images import MaskTypes, Reading, read_marked
 from patchscout.text import shown
 from patchscout.types import Mask, Sample
 
@@ -29,33 +30,39 @@ _NO_DEFECT = ("background", "ignore", "ignored")
 
 @dataclass(frozen=True)
 class MaskFile:
-    """A mask stored as an image: 0 where normal, one other value where anomalous.
+    """A mask stored as an image.
 
     Attributes:
-        path: Any image that `read_image` reads; transparent pixels count as normal, a color counts
-            by its largest channel.
+        path: Any image that `read_image` reads; see `read_marked`.
+        types: What its values or colors stand for; unset: all but the background are anomalous.
     """
 
     path: Path
+    types: MaskTypes = ()
 
     def read(self, image_size: tuple[int, int]) -> Mask:
         """Return the mask of an image of `image_size` (height, width).
 
         Raises:
-            InputValueError: It is of another size, empty, not binary, or no image.
+            InputNotFoundError: There is no such file.
+            InputValueError: It is of another size, empty, of values that are not clear, or no
+                image.
         """
-        values = read_image(self.path, background=0.0).max(axis=2)
-        height, width = values.shape
+        mask = read_marked(self.path, self.types).mask
+        height, width = mask.shape
         check_size((height, width), image_size, self.path)
-        mask = values > 0
-        if not np.all(values[mask] == values.max()):
-            levels = np.unique(values)
-            shown = ", ".join(f"{level * 255:.4g}" for level in levels[:4])
-            raise InputValueError(
-                f"{self.path} is not binary: it has {levels.size} values ({shown}, ... of 255); a "
-                "mask has 0 and one other. Save it as PNG with 0 for normal, 255 for anomalous."
-            )
         return check_not_empty(mask, self.path)
+
+    def reading(self) -> Reading | None:
+        """Return how the values were read, `SOFT` or `SEVERAL`; None where they are two."""
+        return read_marked(self.path, self.types).reading
+
+    def defect_type(self) -> str | None:
+        """Return the type that most pixels have, None where the types are not told."""
+        if not self.types:
+            return None
+        most = read_marked(self.path, self.types).num_pixels.most_common(1)
+        return most[0][0] if most else None
 
 
 def read_corners(value: Any) -> np.ndarray:
@@ -177,15 +184,11 @@ def united(one: AnnotatedImage, other: AnnotatedImage, where: str) -> AnnotatedI
 
 
 def read_mask(sample: Sample) -> Mask:
-    """Return the mask of a sample, upright as its image; empty if normal.
-
-    What lies outside of the sample's region is left out.
-    """
+    """Return the mask of a sample, upright as its image, inside of its region; empty if normal."""
     mask = read_turned_mask(sample)[0]
     if sample.region is None:
         return mask
-    height, width = mask.shape
-    return mask & resize_nearest(sample.region, (height, width))
+    return mask & resize_nearest(sample.region, (mask.shape[0], mask.shape[1]))
 
 
 def read_turned_mask(sample: Sample) -> tuple[Mask, bool | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from patchscout.checks import InputError
-from patchscout.data.annotations import read_turned_mask
+from patchscout.data.annotations import MaskFile, read_turned_mask
 from patchscout.data.image_files import decode, open_image
 from patchscout.data.images import ImageFacts, read_facts
 from patchscout.data.photos import MASKS_BESIDE_NORMAL, left_out_lines, looks_like_mask
@@ -65,6 +65,7 @@ def inspect(dataset: Dataset, monitor: Monitor | None = None) -> Findings:
     findings = Findings()
     num_masks = 0
     of_one_color: list[Path] = []
+    readings: dict[tuple[str, str], list[Path]] = defaultdict(list)
     turned: list[Path] = []
     in_doubt: list[Path] = []
     for sample in (monitor or Monitor()).track(
@@ -76,6 +77,8 @@ def inspect(dataset: Dataset, monitor: Monitor | None = None) -> Findings:
             if sample.mask is not None:
                 num_masks += 1
                 mask, was_turned = read_turned_mask(sample)
+                if isinstance(sample.mask, MaskFile) and (reading := sample.mask.reading()):
+                    readings[reading].append(sample.mask.path)
                 if was_turned is not False:
                     (turned if was_turned else in_doubt).append(sample.image_path)
                 if _marks_most(mask):
@@ -108,6 +111,7 @@ def inspect(dataset: Dataset, monitor: Monitor | None = None) -> Findings:
             "masks beside normal images mark something",
             "Move these images to the defective ones, or correct the masks",
         ),
+        *(_listed(dataset, paths, *reading) for reading, paths in readings.items()),
         _listed(
             dataset,
             turned,
@@ -203,7 +207,7 @@ def _most_common(counts: Counter[str]) -> str:
 def _format_of(sample: Sample) -> str:
     """Return what kind of annotation a mask comes from."""
     words = re.findall("[A-Z][a-z]*", type(sample.mask).__name__)
-    known = {"MaskFile": "mask images", "LabelMeFile": "LabelMe", "AnnotatedMask": "COCO or VIA"}
+    known = {"MaskFile": "mask images", "LabelMeFile": "LabelMe", "AnnotatedMask": "annotations"}
     return known.get("".join(words), " ".join(words))
 
 

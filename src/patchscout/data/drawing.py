@@ -131,6 +131,41 @@ def ellipse(center_xy: tuple[float, float], radii: tuple[float, float], angle: f
     return Polygon(np.stack([x, y], axis=1) + center_xy)
 
 
+def rectangle(
+    corner_xy: tuple[float, float],
+    opposite_xy: tuple[float, float],
+    pivot_xy: tuple[float, float] = (0.0, 0.0),
+    angle: float = 0.0,
+) -> Polygon:
+    """Return a rectangle.
+
+    Args:
+        corner_xy: One corner before it is turned, in pixels.
+        opposite_xy: The opposite one.
+        pivot_xy: What it is turned about.
+        angle: From the x axis towards the y axis, in radians.
+    """
+    (left, top), (right, bottom) = corner_xy, opposite_xy
+    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)
+    turn = np.array([(np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))])
+    return Polygon((corners - pivot_xy) @ turn + pivot_xy if angle else corners)
+
+
+def shape_area(shape: Shape) -> float:
+    """Return about how many pixels a shape marks."""
+    if isinstance(shape, Bitmap):
+        return float(np.count_nonzero(shape.pixels))
+    if isinstance(shape, Runs):
+        return float(shape.counts[1::2].sum())
+    if isinstance(shape, Circle):
+        return np.pi * shape.radius**2
+    if isinstance(shape, Line):
+        length = np.hypot(*np.diff(shape.points_xy, axis=0).T).sum()
+        return shape.width_px * (float(length) + shape.width_px)
+    x, y = shape.points_xy.T
+    return abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
+
+
 def draw_shapes(
     shapes: Sequence[Shape | Hole], image_size: tuple[int, int], source: object
 ) -> Mask:

@@ -7,14 +7,16 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.data.annotation_file import AnnotatedMask, read_annotation_file
+from patchscout.data.annotation_file import AnnotatedMask, annotation_path, read_annotation_file
 from patchscout.data.annotations import LINE_WIDTH_PX
 from patchscout.data.mask_folder import (
+    FLAT_TYPE,
     MaskFolder,
     label_images,
     left_out_of_defective,
     masks_missing,
 )
+from patchscout.data.mask_images import MaskTypes
 from patchscout.data.photos import (
     check_has_images,
     defect_type_of,
@@ -22,15 +24,12 @@ from patchscout.data.photos import (
     joined,
     left_out_of_normal,
 )
-from patchscout.data.walk import is_folder, status_of
+from patchscout.data.walk import status_of
 from patchscout.text import shown
 from patchscout.types import NORMAL, Dataset, LeftOut, Sample
 
 TEST_FRACTION = 0.2
 """Share of the normal images that are kept for testing."""
-
-FLAT_TYPE = "defect"
-"""The defect type of images that lie in no sub-folder and have no category."""
 
 
 def read_folders(
@@ -42,6 +41,7 @@ def read_folders(
     seed: int = 42,
     needs_labels: bool = True,
     line_width_px: float = LINE_WIDTH_PX,
+    types: MaskTypes = (),
 ) -> Dataset:
     """List the images of three paths, or of normal ones alone.
 
@@ -56,6 +56,7 @@ def read_folders(
         seed: Decides which normal images are kept for testing.
         needs_labels: Whether it is an error that `masks` has none that fits.
         line_width_px: How wide annotated lines and points are.
+        types: What the values or colors of mask images stand for.
 
     Raises:
         InputNotFoundError: A path is missing, or all masks are where a path to them is given.
@@ -73,7 +74,7 @@ def read_folders(
     anomalous, looked_in, left_out = (), "", {}
     layout = f"normal images in {normal}"
     if defective is not None:
-        anomalous, looked_in, left_out = _defective(paths, line_width_px)
+        anomalous, looked_in, left_out = _defective(paths, line_width_px, types)
         beside = f"masks in {masks}" if masks is not None else "masks beside them"
         layout += f", defective ones in {defective}, {beside}"
     if masks is not None and needs_labels and not any(sample.mask for sample in anomalous):
@@ -98,7 +99,7 @@ def _divide(images: list[Path], seed: int) -> tuple[tuple[Sample, ...], tuple[Sa
 
 
 def _defective(
-    paths: dict[str, Path], line_width_px: float
+    paths: dict[str, Path], line_width_px: float, types: MaskTypes
 ) -> tuple[tuple[Sample, ...], str, LeftOut]:
     """Return the defective images, where masks were looked for in vain, and what is left out."""
     root = paths["defective"]
@@ -115,10 +116,11 @@ def _defective(
         "Expected images in it or in one sub-folder per defect type",
     )
     masks_path = paths.get("masks", root)
-    if is_folder(masks_path):
-        folder = MaskFolder(masks_path, found.images, line_width_px)
+    file = annotation_path(masks_path) if "masks" in paths else None
+    if file is None:
+        folder = MaskFolder(masks_path, found.images, line_width_px, types)
         return label_images(images, root, [folder], found)
-    samples, looked_in = _label_from_file(images, root, masks_path, line_width_px)
+    samples, looked_in = _label_from_file(images, root, file, line_width_px)
     return samples, looked_in, left_out_of_defective(found, {masks_path})
 
 
@@ -127,6 +129,11 @@ def _label_from_file(
 ) -> tuple[tuple[Sample, ...], str]:
     """Return the images with their masks in one file, and what was looked for in vain."""
     annotations = read_annotation_file(annotations_path)
+    if "" in annotations.images:
+        raise InputValueError(
+            f"{annotations_path} annotates one image, which it does not name. Give the folder that "
+            "it lies in, and name it after its image."
+        )
     samples, looked_in = [], ""
     claimed: dict[str, Path] = {}
     for image_path, folder_type in images.items():

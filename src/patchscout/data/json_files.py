@@ -33,6 +33,11 @@ def read_json_object(path: Path, what: str) -> dict[str, Any]:
         InputNotFoundError: There is no such file.
         InputValueError: It is not JSON, not an object, or beyond the limits on size and depth.
     """
+    return parse_json_object(read_limited(path, what), path, what)
+
+
+def read_limited(path: Path, what: str) -> bytes:
+    """Read a file of text within the limit on its size, see `read_json_object`."""
     limit_mib = current_limits().file_mib
     size = size_of_file(path, f"Expected {what}")
     data = b""
@@ -41,29 +46,36 @@ def read_json_object(path: Path, what: str) -> dict[str, Any]:
             with path.open("rb") as file:
                 data = file.read((limit_mib << 20) + 1)  # it may have grown
     except OSError as error:
-        raise _not_readable(path, what, error) from error
+        raise InputValueError(
+            f"{path} is not readable ({_reason(error)}). Expected {what}; change its permissions."
+        ) from error
     if max(size, len(data)) > limit_mib << 20:
         raise InputValueError(
             f"{path} has {math.ceil(size / 2**20)} MiB; at most {limit_mib} MiB are read. "
             f"Expected {what}; divide it, or raise `--limits.file-mib`."
         )
-    return parse_json_object(data, path, what)
+    return data
 
 
 def parse_json_object(data: bytes, path: Path, what: str) -> dict[str, Any]:
     """Read the content of a JSON file that holds one object, see `read_json_object`."""
-    _check_depth(data, path)
-    try:
-        content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=partial(_object, path))
-    except InputValueError:
-        raise
-    except (RecursionError, ValueError) as error:
-        raise _not_readable(path, what, error) from error
+    content = parse_json(data, path, what)
     if not isinstance(content, dict):
         raise InputValueError(
             f"{path} holds a JSON {type(content).__name__}. Expected {what}; export it again."
         )
     return content
+
+
+def parse_json(data: bytes, path: Path, what: str) -> Any:
+    """Read the content of a JSON file, see `read_json_object`."""
+    _check_depth(data, path)
+    try:
+        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=partial(_object, path))
+    except InputValueError:
+        raise
+    except (RecursionError, ValueError) as error:
+        raise _not_readable(path, what, error) from error
 
 
 def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from pydantic import BaseModel, ConfigDict
 
+from patchscout.checks import InputError
 from patchscout.data.annotations import LINE_WIDTH_PX, AnnotatedImage, Annotation, Corners
 from patchscout.data.drawing import Bitmap, Circle, Line, Polygon, Shape
 from patchscout.data.json_files import Side, Text, parse_entry, read_json_object
@@ -44,18 +45,38 @@ class LabelMeFile:
             InputValueError: It is no LabelMe file, of another size, marks nothing, or is beyond
                 the limits.
         """
-        content = read_json_object(self.path, "a LabelMe file")
-        labelme = parse_entry(_LabelMe, content, str(self.path), _LABELME)
-        annotations = [self._annotation(value, i) for i, value in enumerate(labelme.shapes)]
-        image = AnnotatedImage("", labelme.imageHeight, labelme.imageWidth, tuple(annotations))
+        image = parse_labelme(read_json_object(self.path, "a LabelMe file"), self.path)
         return image.draw(image_size, self.line_width_px, str(self.path))
 
-    def _annotation(self, value: object, index: int) -> Annotation:
-        name = f"`shapes[{index}]`"
-        shape = parse_entry(_LabelMeShape, value, f"{self.path}: {name}", _LABELME)
-        label = None if shape.label is None else str(shape.label)
-        called = name if label is None else f"{name} ({shown(label, 40)})"
-        return Annotation(called, label, 0.0, partial(_shapes, shape))
+
+def parse_labelme(content: dict[str, Any], path: Path) -> AnnotatedImage:
+    """Return what a LabelMe file says of its image."""
+    labelme = parse_entry(_LabelMe, content, str(path), _LABELME)
+    annotations = [_annotation(value, i, path) for i, value in enumerate(labelme.shapes)]
+    return AnnotatedImage("", labelme.imageHeight, labelme.imageWidth, tuple(annotations))
+
+
+def _annotation(value: object, index: int, path: Path) -> Annotation:
+    name = f"`shapes[{index}]`"
+    shape = parse_entry(_LabelMeShape, value, f"{path}: {name}", _LABELME)
+    label = None if shape.label is None else str(shape.label)
+    called = name if label is None else f"{name} ({shown(label, 40)})"
+    return Annotation(called, label, 0.0, partial(_shapes, shape))
+
+
+def image_name(path: Path) -> str | None:
+    """Return the name of the image that a LabelMe file says it is for; None if it is no such file.
+
+    It is often that of a folder which is no more.
+    """
+    try:
+        content = read_json_object(path, "a LabelMe file")
+    except InputError:  # told if it is used
+        return None
+    name = content.get("imagePath")
+    if not isinstance(name, str) or not content.get("shapes"):
+        return None
+    return name.replace("\\", "/").rpartition("/")[2]
 
 
 class _LabelMe(BaseModel):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.data.annotations import LINE_WIDTH_PX
 from patchscout.data.folder import read_folders
 from patchscout.data.mask_folder import MaskFolder, label_images, masks_missing
+from patchscout.data.mask_images import MaskTypes, parse_types
 from patchscout.data.photos import (
     check_has_images,
     defect_type_of,
@@ -29,6 +31,7 @@ def read_dataset(
     seed: int = 42,
     needs_labels: bool = True,
     line_width_px: float = LINE_WIDTH_PX,
+    mask_types: Sequence[str] = (),
 ) -> Dataset:
     """List the images of a folder; of them only those are read whose names leave it open.
 
@@ -40,6 +43,7 @@ def read_dataset(
         seed: Decides which normal images of another layout are kept for testing.
         needs_labels: Whether there must be labeled defects; if not, `normal` is enough.
         line_width_px: How wide lines and points in annotations are, in pixels of the images.
+        mask_types: The defect type of each value or color of mask images, such as `1=scratch`.
 
     Raises:
         InputNotFoundError: Folders or masks are missing.
@@ -62,6 +66,7 @@ def read_dataset(
             f"{root} cannot be read ({error.strerror}). Expected a folder of images; check its name"
             " and your rights."
         ) from error
+    types = parse_types(mask_types)
     if normal is not None and (defective is not None or (masks is None and not needs_labels)):
         return read_folders(
             root,
@@ -71,6 +76,7 @@ def read_dataset(
             seed=seed,
             needs_labels=needs_labels,
             line_width_px=line_width_px,
+            types=types,
         )
     paths = {"normal": normal, "defective": defective, "masks": masks}
     absent = [f"`{field}`" for field, path in paths.items() if path is None]
@@ -85,10 +91,12 @@ def read_dataset(
             f"{root} has no known layout: looked for {root / 'train' / NORMAL} (MVTec AD). "
             f"{_categories_below(root)}"
         )
-    return _read_mvtec(root, needs_labels, line_width_px)
+    return _read_mvtec(root, needs_labels, line_width_px, types)
 
 
-def _read_mvtec(root: Path, needs_labels: bool, line_width_px: float) -> Dataset:
+def _read_mvtec(
+    root: Path, needs_labels: bool, line_width_px: float, mask_types: MaskTypes
+) -> Dataset:
     """List the images of one category in MVTec AD layout.
 
     Masks are in `ground_truth`, or beside the images; see `MaskFolder`.
@@ -113,8 +121,8 @@ def _read_mvtec(root: Path, needs_labels: bool, line_width_px: float) -> Dataset
         types = {path: defect_type_of(path.relative_to(test)) for path in found.images}
         images = {path: name for path, name in types.items() if name is not None}
         folders = [
-            MaskFolder(ground_truth, line_width_px=line_width_px),
-            MaskFolder(test, found.images, line_width_px),
+            MaskFolder(ground_truth, (), line_width_px, mask_types),
+            MaskFolder(test, found.images, line_width_px, mask_types),
         ]
         anomalous, looked_in, left_out = label_images(images, test, folders, found)
         parts += [left_out, {"in no folder of a defect type": [*(types.keys() - images.keys())]}]

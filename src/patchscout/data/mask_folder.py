@@ -8,10 +8,12 @@ from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from patchscout.checks import InputNotFoundError
+from patchscout.checks import InputNotFoundError, InputValueError
+from patchscout.data.annotation_file import ANNOTATION_SUFFIXES, mask_source
 from patchscout.data.annotations import LINE_WIDTH_PX, MaskFile
 from patchscout.data.images import is_image_name
-from patchscout.data.labelme import LabelMeFile
+from patchscout.data.labelme import image_name
+from patchscout.data.mask_images import MaskTypes, types_of_folder
 from patchscout.data.names import NameIndex
 from patchscout.data.photos import (
     Key,
@@ -22,21 +24,27 @@ from patchscout.data.photos import (
     without_image_folders,
 )
 from patchscout.data.walk import is_folder, list_files
-from patchscout.types import LeftOut, MaskSource, Sample
+from patchscout.text import shown
+from patchscout.types import LeftOut, MaskSource, Sample, TypedMask
+
+FLAT_TYPE = "defect"
+"""The defect type of images that lie in no sub-folder and have no category."""
 
 
 class MaskFolder:
     """A folder of masks; each is named after its image, in the same sub-folder.
 
     For `scratch/007.png` these are tried in turn: `scratch/007_mask.*` or another ending that
-    `photos.mask_name` knows, `scratch/007.*` with the suffix of an image, and LabelMe's
-    `scratch/007.json`. Sub-folders called `masks`, `images` or the like do not count, nor do the
-    Unicode form, the case and what other tools add to names, see `NameIndex`.
+    `photos.mask_name` knows, `scratch/007.*` with the suffix of an image, and annotations for one
+    image, `scratch/007.json`, `.xml` or `.txt`. Sub-folders called `masks`, `images` or the like do
+    not count, nor do the Unicode form, the case and what other tools add to names, see `NameIndex`.
 
     Args:
         path: The folder.
         photos: Files that are no masks, though they may lie in it.
-        line_width_px: How wide lines and points in LabelMe files are.
+        line_width_px: How wide annotated lines and points are.
+        types: What the values or colors of mask images stand for; unset: what CVAT's
+            `labelmap.txt` says.
     """
 
     def __init__(
@@ -44,11 +52,15 @@ class MaskFolder:
         path: Path,
         photos: Collection[Path] = (),
         line_width_px: float = LINE_WIDTH_PX,
+        types: MaskTypes = (),
     ) -> None:
-        self.path = path
+        masks = path / "SegmentationClass"  # of CVAT and VOC, beside masks of single objects
+        self.path = masks if is_folder(masks) else path
+        self._types = types
         self._line_width_px = line_width_px
         self._photos = set(photos)
         self.used: set[Path] = set()
+        self._labelme_files: dict[Key, Path] = {}
 
     @cached_property
     def _files(self) -> dict[Key, list[tuple[int, Path]]]:
@@ -56,14 +68,14 @@ class MaskFolder:
         files: dict[Key, list[tuple[int, Path]]] = defaultdict(list)
         for file in list_files(self.path) if is_folder(self.path) else ():
             relative = file.relative_to(self.path)
-            is_json = file.suffix.lower() == ".json"
-            if file in self._photos or not (is_json or is_image_name(file)):
+            is_text = file.suffix.lower() in ANNOTATION_SUFFIXES
+            if file in self._photos or not (is_text or is_image_name(file)):
                 continue
             name = mask_name(relative)
-            if name and name.has_ending and not is_json:
+            if name and name.has_ending and not is_text:
                 files[without_image_folders(name.key)].append((0, file))
             key = name.key if name and not name.has_ending else key_of(relative)
-            files[without_image_folders(key)].append((2 if is_json else 1, file))
+            files[without_image_folders(key)].append((2 if is_text else 1, file))
         return files
 
     @property
@@ -87,8 +99,38 @@ class MaskFolder:
         masks = best[:1] if len(best) == 1 else [file for file in best if looks_like_mask(file)]
         file = (masks or best)[0]
         self.used.add(file)
-        is_json = file.suffix.lower() == ".json"
-        return LabelMeFile(file, self._line_width_px) if is_json else MaskFile(file)
+        if file.suffix.lower() == ".json":
+            self._labelme_files[folders, relative.name] = file
+        return mask_source(file, self._line_width_px, self._known_types)
+
+    @cached_property
+    def _known_types(self) -> MaskTypes:
+        return self._types or types_of_folder(self.path)
+
+    def type_of(self, mask: MaskSource | None, folder_type: str) -> str:
+        """Return the defect type of an image: that of its folder, unless the mask tells more.
+
+        A mask tells it where types of values are set, and where the image is in no sub-folder.
+        """
+        if folder_type != FLAT_TYPE and not (self._types and isinstance(mask, MaskFile)):
+            return folder_type
+        return (mask.defect_type() if isinstance(mask, TypedMask) else None) or folder_type
+
+    def check_one_file_each(self) -> None:
+        """Refuse a LabelMe file that is for an image whose annotations were found in another.
+
+        Raises:
+            InputValueError: There is one; it names both.
+        """
+        files = {file for found in self._files.values() for _, file in found}
+        for file in sorted(files - self.used) if self._labelme_files else ():
+            if file.suffix.lower() == ".json" and (name := image_name(file)):
+                folders, _ = without_image_folders(key_of(file.relative_to(self.path)))
+                if (other := self._labelme_files.get((folders, name))) is not None:
+                    raise InputValueError(
+                        f"{other} and {file} both annotate {shown(name)}. Expected one LabelMe "
+                        "file for an image; put the shapes of both into the first, or remove one."
+                    )
 
     @cached_property
     def _names(self) -> dict[tuple[str, ...], tuple[dict[str, str], NameIndex]]:
@@ -140,9 +182,15 @@ def label_images(
     samples, missing = [], []
     for image_path, defect_type in images.items():
         relative = image_path.relative_to(images_root)
-        mask = next((mask for folder in folders if (mask := folder.find(relative))), None)
-        samples.append(Sample(image_path, defect_type, mask))
-        missing += [relative] if mask is None else []
+        for folder in folders:
+            if (mask := folder.find(relative)) is not None:
+                samples.append(Sample(image_path, folder.type_of(mask, defect_type), mask))
+                break
+        else:
+            samples.append(Sample(image_path, defect_type))
+            missing.append(relative)
+    for folder in folders:
+        folder.check_one_file_each()
     looked_in = folders[0].looked_for(missing[0]) if missing else ""
     left_out = left_out_of_defective(found, {file for folder in folders for file in folder.used})
     unused = {file for f in folders if f.path != images_root for file in f.unused}

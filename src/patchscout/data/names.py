@@ -118,3 +118,8 @@ def _num_shared_folders(name: str, known: str) -> int:
             break
         num_shared += 1
     return num_shared
+
+
+def is_image_address(value: object) -> bool:
+    """Return whether a value is a text that ends like the path or address of an image."""
+    return isinstance(value, str) and bool(_split_suffix(_parts(_decoded(value))[-1])[1])

@@ -10,13 +10,11 @@ from typing import TypeVar
 import numpy as np
 
 from patchscout.checks import InputError, InputValueError
-from patchscout.data.annotation_file import AnnotatedMask, read_annotation_file
-from patchscout.data.annotations import read_mask
+from patchscout.data.annotation_file import ANNOTATION_SUFFIXES, read_annotation_file
+from patchscout.data.annotations import LINE_WIDTH_PX, read_mask
 from patchscout.data.images import read_image, read_size, resize_nearest
-from patchscout.data.json_files import read_json_object
-from patchscout.data.labelme import LabelMeFile
 from patchscout.monitor import Monitor
-from patchscout.types import Dataset, Mask, MaskSource, Sample, Split
+from patchscout.types import Dataset, Mask, Sample, Split
 
 Group = TypeVar("Group", Dataset, Split)
 
@@ -31,7 +29,7 @@ def read_region(
 
     Args:
         root: The folder that paths are relative to.
-        roi: A mask image that is white inside, or polygons as a LabelMe, COCO or VIA file.
+        roi: A mask image that is white inside, or polygons as a LabelMe or COCO file.
         ignore: The same of what is left out.
         samples: All images.
 
@@ -64,26 +62,24 @@ def read_region(
 
 
 def _read(path: Path, size: tuple[int, int]) -> Mask:
-    if path.suffix.lower() == ".json":
-        return _polygons(path).read(size)
+    if path.suffix.lower() in ANNOTATION_SUFFIXES:
+        return _polygons(path, size)
     values = read_image(path, background=0.0).max(axis=2)
     if not values.any():
         raise InputValueError(f"{path} is black. Expected an image that is white inside.")
     return values > values.max() / 2
 
 
-def _polygons(path: Path) -> MaskSource:
-    """Return the polygons of a LabelMe file, or of the only image in a COCO or VIA file."""
-    if "shapes" in read_json_object(path, "a LabelMe, COCO or VIA file"):
-        return LabelMeFile(path)
-    images = read_annotation_file(path).images
-    annotated = [key for key, image in images.items() if image.annotations]
-    if len(annotated) != 1:
+def _polygons(path: Path, size: tuple[int, int]) -> Mask:
+    """Return what a file outlines in its only image, whatever the labels are."""
+    images = [one for one in read_annotation_file(path).images.values() if one.annotations]
+    if len(images) != 1:
         raise InputValueError(
-            f"{path} has annotations of {len(annotated)} images. Expected those of one, which hold"
-            " for all images; export that one alone."
+            f"{path} has annotations of {len(images)} images. Expected those of one, which hold for"
+            " all images; export that one alone."
         )
-    return AnnotatedMask(path, annotated[0])
+    unlabeled = tuple(replace(annotation, label=None) for annotation in images[0].annotations)
+    return replace(images[0], annotations=unlabeled).draw(size, LINE_WIDTH_PX, str(path))
 
 
 def _check_shape(shape: tuple[int, ...], name: str, path: Path, image_path: Path) -> None:
@@ -114,7 +110,7 @@ def limited(images: Group, region: Mask | None, monitor: Monitor) -> Group:
         if not isinstance(part, tuple):
             continue
         inside = [replace(sample, region=region) for sample in part]
-        inside = [one for one in inside if not one.is_anomalous or _shows_defect(one)]
+        inside = [one for one in inside if one.mask is None or read_mask(one).any()]
         num_outside += len(part) - len(inside)
         parts[name] = tuple(inside)
     if num_outside:
@@ -123,8 +119,3 @@ def limited(images: Group, region: Mask | None, monitor: Monitor) -> Group:
             " `data.roi` or in `data.ignore`."
         )
     return replace(images, **parts)
-
-
-def _shows_defect(sample: Sample) -> bool:
-    """Return whether a defect is inside; one whose mask is not known may be."""
-    return not sample.has_mask or bool(read_mask(sample).any())

@@ -152,9 +152,12 @@ class _Loader(yaml.SafeLoader):
             self._refuse(at, f"is nested deeper than {allowed}", "depth")
 
     def _check_keys(self, node: yaml.MappingNode) -> None:
-        """Refuse keys that are no text, and those that are there twice."""
+        """Refuse keys that are no text, and those that are there twice; whole numbers are text."""
         seen = set()
         for key, _ in node.value:
+            if key.tag == f"{_PREFIX}int":
+                key.tag = _TEXT
+                self.constructed_objects.pop(key, None)
             if key.tag not in (_TEXT, _MERGE) or not isinstance(key, yaml.ScalarNode):
                 name = f"`{shown(key.value)}`" if isinstance(key, yaml.ScalarNode) else "a list"
                 self._refuse(key, f"has {name} for a name; expected text, if need be in quotes")

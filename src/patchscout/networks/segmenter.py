@@ -211,6 +211,17 @@ class Segmenter(nn.Module):
             found = (found + self._score(images.flip(-1), lighting).flip(-1)) / 2
         return found
 
+    def through(self, profile: LossProfile) -> Segmenter:
+        """Return the model with another loss profile."""
+        return Segmenter(
+            self.observer,
+            profile,
+            self.predictor,
+            flip_tta=self.flip_tta,
+            novelty_weight=self.novelty_weight,
+            region=self.region,
+        ).eval()
+
     def _score(self, images: Images, lighting: Lighting) -> Probability:
         features = self.profile.standardized(self.observer.features(images, lighting))
         profiles = self.profile(features)

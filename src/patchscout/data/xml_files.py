@@ -1,0 +1,48 @@
+"""XML files that people hand in, read within the limits; entities are never expanded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+from patchscout.checks import InputValueError
+from patchscout.limits import current_limits
+
+
+class _Builder(ElementTree.TreeBuilder):
+    """Builds the tree as long as it is no deeper than allowed and declares no entities."""
+
+    depth = 0
+
+    def doctype(self, *_: Any) -> None:
+        """Refuse a document type, which alone can declare entities, before it is read."""
+        raise ValueError("it has a document type declaration, which may hide what it holds")
+
+    def start(self, tag: Any, attrs: dict[Any, Any], /) -> Element:
+        """Count the depth."""
+        self.depth += 1
+        if self.depth > current_limits().depth:
+            raise ValueError(f"it is nested more than {current_limits().depth} deep")
+        return super().start(tag, attrs)
+
+    def end(self, tag: str, /) -> Element:
+        """Count the depth."""
+        self.depth -= 1
+        return super().end(tag)
+
+
+def parse_xml(data: bytes, path: Path) -> Element:
+    """Return the root of an XML file.
+
+    Raises:
+        InputValueError: It is no XML, nested too deep, or has a document type declaration.
+    """
+    try:
+        return ElementTree.fromstring(data, ElementTree.XMLParser(target=_Builder()))
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise InputValueError(
+            f"{path} is not XML that can be read ({error}). Expected an export of CVAT; export it "
+            "again."
+        ) from error
