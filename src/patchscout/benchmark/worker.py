@@ -79,6 +79,7 @@ def run(order: Order) -> Result:
         seed=seed,
         held_out_type=held_out_type,
         **{name: value for name, key in MEASURED.items() if (value := metrics[key]) is not None},
+        budgets=json.dumps(metrics["budgets"], separators=(",", ":")),
         seconds=scout.record.seconds,
         threads=order.threads,
         parallel_jobs=order.parallel_jobs,
