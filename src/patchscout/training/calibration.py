@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from patchscout.curves import Curve, PixelPool
-from patchscout.decision import ImageScores, image_score
+from patchscout.decision import ImageScores, image_score, num_needed
 from patchscout.monitor import Monitor
 from patchscout.networks.tiles import segment
-from patchscout.training.views import ViewSource
+from patchscout.training.views import View, ViewSource
 from patchscout.types import AnomalyMap, Mask, check_probabilities
 
 NEARLY_BEST = 0.02
@@ -22,6 +23,12 @@ NEARLY_BEST = 0.02
 FALSE_ALARMS = 0.05
 """Share of normal images that may be called defective for the sake of a lower threshold."""
 
+
+FEWEST_KEPT_BACK, MOST_KEPT_BACK = 0.1, 0.3
+"""Shares of the normal images that are kept back to promise a rate of false alarms."""
+
+ENOUGH_TO_KEEP_BACK = 5
+"""Normal images from which on some are kept back."""
 
 MAX_POOLED = 64
 """About so many normal images whose pixels are kept, where there are more."""
@@ -47,8 +54,34 @@ class Choice(NamedTuple):
     is_complete: bool = True
 
 
+def keep_back(num_normal: int, budget: float, seed: int) -> tuple[list[int], list[int]]:
+    """Divide the normal images into those that the predictor is trained on and those kept back.
+
+    As many are kept back as it takes to promise a rate of false alarms, but at least a tenth and at
+    most three tenths; of fewer than five images none.
+
+    Args:
+        num_normal: How many there are.
+        budget: The rate.
+        seed: Decides which.
+
+    Returns:
+        The numbers of both, ascending.
+    """
+    numbers = np.random.default_rng([seed, 3]).permutation(num_normal).tolist()
+    count = 0
+    if num_normal >= ENOUGH_TO_KEEP_BACK:
+        least, most = (
+            math.ceil(share * num_normal) for share in (FEWEST_KEPT_BACK, MOST_KEPT_BACK)
+        )
+        count = min(max(num_needed(budget), least), most)
+    return sorted(numbers[count:]), sorted(numbers[:count])
+
+
 @torch.no_grad()
-def choose_threshold(segmenter: nn.Module, views: ViewSource, monitor: Monitor) -> Choice:
+def choose_threshold(
+    scorers: Sequence[nn.Module], views: ViewSource, monitor: Monitor, *, are_new: bool = True
+) -> Choice:
     """Choose the threshold over images, see `ScoredPixels`.
 
     The normal images among them are new to the model. The labeled ones are not (augmented), so the
@@ -59,36 +92,39 @@ def choose_threshold(segmenter: nn.Module, views: ViewSource, monitor: Monitor) 
     that what was trained is not lost.
 
     Args:
-        segmenter: The trained model, or what is of it that has not seen the normal images.
+        scorers: For each fold of the normal images the model as it is without having seen them.
         views: Gives the images, on the device where the model is.
         monitor: Shows progress.
+        are_new: Whether the normal images are new to the model; otherwise their scores say nothing
+            of others, and are not returned.
 
     Raises:
         InputValueError: If the model gives values that are not finite: its training diverged.
     """
     images = views.unaugmented()
     total = views.num_unaugmented
-    scored = ScoredPixels(math.ceil(len(views.normal) / MAX_POOLED))
+    scored = ScoredPixels(math.ceil(len(views.numbers) / MAX_POOLED))
 
-    def score(image: Tensor, mask: Tensor) -> None:
-        anomaly_map = segment(segmenter, image[None])[0].cpu().numpy()
+    def score(view: View) -> None:
+        anomaly_map = segment(scorers[view.fold], view.image[None])[0].cpu().numpy()
         check_probabilities(anomaly_map)
-        scored.add(anomaly_map, mask.cpu().numpy())
+        scored.add(anomaly_map, view.mask.cpu().numpy())
 
     try:
-        for image, mask in monitor.track(images, "choosing the threshold", total, "image"):
-            score(image, mask)
+        for view in monitor.track(images, "choosing the threshold", total, "image"):
+            score(view)
         choice = scored.lowest_good_threshold()
     except KeyboardInterrupt:
         if not scored.pixels.num_regions:
-            score(*views.defects(1)[0])
+            score(View(*views.defects(1)[0], 0))
         monitor.say(
             f"Stopped while the threshold was chosen: it is chosen on {scored.num_images} of"
             f" {total} images."
         )
         choice = scored.lowest_good_threshold()._replace(is_complete=False)
     kind = "labeled" if views.labeled else "simulated"
-    scores = ImageScores(tuple(scored.normal), tuple(scored.defective), kind)
+    normal = tuple(scored.normal) if are_new else ()
+    scores = ImageScores(normal, tuple(scored.defective), kind)
     return choice._replace(scores=scores)
 
 

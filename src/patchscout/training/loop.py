@@ -17,20 +17,14 @@ from patchscout.data.loader import ImageLoader
 from patchscout.devices import full_precision
 from patchscout.interrupts import heed_again
 from patchscout.monitor import Monitor
-from patchscout.training.calibration import Choice, choose_threshold
+from patchscout.training.calibration import Choice, choose_threshold, keep_back
 from patchscout.training.colors import color_statistics
 from patchscout.training.environment import Geometry, PatchEnvironment
 from patchscout.training.feature_cache import FeatureCache
 from patchscout.training.policy_gradient import PolicySettings
 from patchscout.training.predictor_trainer import PredictorTrainer
 from patchscout.training.profile_buffer import ProfileBuffer
-from patchscout.training.profile_trainer import (
-    KEPT_BACK,
-    NUM_FOLDS,
-    PREDICTORS,
-    WHOLE,
-    ProfileTrainer,
-)
+from patchscout.training.profile_trainer import WHOLE, ProfileTrainer
 from patchscout.training.reward_meter import RewardMeter
 from patchscout.training.rewards import falling, own_rewards, reward_figures, shared_reward
 from patchscout.training.samplers import make_sampler
@@ -84,9 +78,8 @@ def _train(
     torch.manual_seed(config.seed)
     loader = ImageLoader(config.data.working_size, config.data.cache_mib, device)
     normal = split.train_normal
-    views = ViewSource(
-        normal[PREDICTORS::NUM_FOLDS], split.labeled, loader, config.views, seed=config.seed
-    )
+    trained_on, kept_back = keep_back(len(normal), config.decision.budget or 0.05, config.seed)
+    views = ViewSource(normal, trained_on, split.labeled, loader, config.views, seed=config.seed)
     segmenter = build(config, pretrained=True).to(device)
     observer = segmenter.observer
     observer.channel_mean, observer.channel_std = color_statistics(normal, loader)
@@ -149,14 +142,13 @@ def _train(
             figures |= {f"sampler/{name}": value for name, value in (rewards | learned).items()}
 
             if autoencoders.profiles and predictor.is_due:
-                figures["predictor/loss"] = predictor.update(autoencoders.profiles[PREDICTORS])
+                figures["predictor/loss"] = predictor.update(autoencoders.profiles)
             monitor.log(step, figures)
             num_steps = step + 1
 
         due = range(config.predictor.updates - predictor.num_done)
         for update in monitor.track(due, "finishing the predictor", len(due), "update"):
-            loss = predictor.update(autoencoders.profiles[PREDICTORS])
-            monitor.log(total + update, {"predictor/loss": loss})
+            monitor.log(total + update, {"predictor/loss": predictor.update(autoencoders.profiles)})
         is_complete = True
     except KeyboardInterrupt:
         heed_again()  # a second one ends the choice of the threshold
@@ -165,15 +157,11 @@ def _train(
 
     segmenter.profile = autoencoders.profiles[WHOLE]
     segmenter.predictor = predictor.averaged()
-    kept_back = ViewSource(
-        normal[KEPT_BACK::NUM_FOLDS] or normal,
-        split.labeled,
-        loader,
-        config.views,
-        seed=config.seed,
+    unseen = [segmenter.eval().through(one) for one in autoencoders.profiles[:WHOLE]]
+    others = ViewSource(
+        normal, kept_back or trained_on, split.labeled, loader, config.views, seed=config.seed
     )
-    unseen = segmenter.eval().through(autoencoders.profiles[KEPT_BACK])
-    choice = choose_threshold(unseen, kept_back, monitor)
+    choice = choose_threshold(unseen, others, monitor, are_new=bool(kept_back))
     is_complete = is_complete and choice.is_complete
     return TrainingResult(segmenter, choice, num_steps, is_complete)
 

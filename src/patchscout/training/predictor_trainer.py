@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -24,9 +25,6 @@ LEARNING_RATE = 2e-3
 WARM_UP = 0.1
 WEIGHT_DECAY = 1e-2
 DICE_WEIGHT = 0.5
-
-UPDATES_PER_VIEW = 2
-"""Updates after which an observation is replaced: making one takes about as long as an update."""
 
 EMA_DECAY = 0.98
 """Decay of the running average of weights that is kept for scoring; less at first."""
@@ -58,14 +56,13 @@ class PredictorTrainer:
         """Whether there are updates left to do."""
         return self.num_done < self.num_updates
 
-    def update(self, profile: LossProfile) -> float:
+    def update(self, profiles: Sequence[LossProfile]) -> float:
         """Train on one batch; return its loss.
 
         Args:
-            profile: Made by autoencoders that have not seen the normal images of the buffer.
+            profiles: One for each fold of the normal images.
         """
-        if self.num_done % UPDATES_PER_VIEW == 0:
-            self.buffer.refresh(profile)
+        self.buffer.refresh(profiles)
         seen, target = self.buffer.batch()
         self.predictor.train()
         with mixed_precision(self.device):

@@ -62,15 +62,15 @@ class ProfileBuffer:
         self._entries: deque[Entry] = deque(maxlen=max(CAPACITY, batch_size))
         self._rng = np.random.default_rng([seed, 1])
 
-    def refresh(self, profile: LossProfile) -> None:
+    def refresh(self, profiles: Sequence[LossProfile]) -> None:
         """Replace the oldest entry by a new one; while there is room, add two, at first a batch.
 
         Args:
-            profile: Made by autoencoders that have not seen the normal images.
+            profiles: One for each fold of the normal images.
         """
         is_full = len(self._entries) == self._entries.maxlen
         count = 1 if is_full else 2 if self._entries else self.batch_size
-        self._entries.extend(self._observed(self.views.draw(), profile) for _ in range(count))
+        self._entries.extend(self._observed(self.views.draw(), profiles) for _ in range(count))
 
     def batch(self) -> tuple[Observation, Float[Tensor, "batch crop crop"]]:
         """Return randomly cropped observations with their masks."""
@@ -88,8 +88,9 @@ class ProfileBuffer:
         return Observation(image, stacked), torch.stack(masks).float()
 
     @torch.no_grad()
-    def _observed(self, view: View, profile: LossProfile) -> Entry:
+    def _observed(self, view: View, profiles: Sequence[LossProfile]) -> Entry:
         """Return what the predictor sees of a view, or of a region of a large one."""
+        profile = profiles[view.fold]
         region, inside = self._region(view)
         image = region.image[None]
         lighting = measure_lighting(view.image[None])

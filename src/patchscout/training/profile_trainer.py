@@ -1,8 +1,8 @@
 """Trains the autoencoders whose errors make the loss profiles, and takes their snapshots.
 
-One autoencoder is trained on all normal images and goes into the model. For each of two halves of
-them another is trained on the other half only: what is learned or measured of a normal image comes
-from one that has not seen it, as in use (cross-fitting).
+One autoencoder is trained on all normal images and goes into the model. For each of two folds
+another is trained on the other fold only: what the predictor sees of a normal image in training
+comes from one that has not seen it, as in use (cross-fitting).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,6 +20,7 @@ from patchscout.data.split import evenly_chosen
 from patchscout.networks.autoencoder import FeatureAutoencoder, Level, patch_losses
 from patchscout.networks.loss_profile import LossProfile
 from patchscout.training.feature_cache import FeatureCache
+from patchscout.training.views import NUM_FOLDS, fold_of
 
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-4
@@ -33,16 +33,8 @@ STATISTICS_IMAGES = 64
 
 SMALLEST_SPREAD = 1e-3
 
-NUM_FOLDS = 2
-PREDICTORS, KEPT_BACK = range(NUM_FOLDS)
-"""The half of the normal images that the predictor is trained on too, and the one that it is not:
-scores of these are those of new images."""
-
 WHOLE = NUM_FOLDS
 """Number of the autoencoder that is trained on all images, after those of the folds."""
-
-
-Number = TypeVar("Number", int, Tensor)
 
 
 class ProfileTrainer:
@@ -215,8 +207,3 @@ class ProfileTrainer:
                 profile.usual_error[level, 0] = every.mean()
                 profile.usual_error[level, 1] = every.std().clamp_min(SMALLEST_SPREAD)
         return profiles
-
-
-def fold_of(number: Number) -> Number:
-    """Return the fold of a normal image, or of each of several, by its number."""
-    return number % NUM_FOLDS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,12 @@ from patchscout.types import Sample
 
 Stack = Float[Tensor, "channels height width"]
 """An image, or one and maps over it."""
+
+Item = TypeVar("Item")
+Number = TypeVar("Number", int, Tensor)
+
+NUM_FOLDS = 2
+"""Parts of the normal images; profiles of each come from autoencoders that did not see it."""
 
 FEWEST_SIMULATED = 20
 """Simulated defects that take the place of labeled images at the least: one alone says little."""
@@ -50,14 +56,17 @@ class View(NamedTuple):
     Attributes:
         image: In [0, 1].
         mask: What is anomalous in it.
+        fold: Of the normal image that it was made of, or the one that a labeled image is shown
+            through.
     """
 
     image: Image
     mask: Mask
+    fold: int
 
     def part(self, rows: slice, columns: slice) -> View:
         """Return a part of it."""
-        return View(self.image[..., rows, columns], self.mask[rows, columns])
+        return View(self.image[..., rows, columns], self.mask[rows, columns], self.fold)
 
 
 class ViewSource:
@@ -67,6 +76,7 @@ class ViewSource:
 
     Args:
         normal: Normal images.
+        numbers: Which of them are drawn.
         labeled: Anomalous images with masks; may be empty.
         loader: Reads them.
         settings: Which views, and how far they are augmented.
@@ -76,6 +86,7 @@ class ViewSource:
     def __init__(
         self,
         normal: Sequence[Sample],
+        numbers: Sequence[int],
         labeled: Sequence[Sample],
         loader: ImageLoader,
         settings: ViewSettings,
@@ -83,6 +94,7 @@ class ViewSource:
         seed: int,
     ) -> None:
         self.normal = normal
+        self.numbers = numbers
         self.labeled = labeled
         self.loader = loader
         self.settings = settings
@@ -92,34 +104,35 @@ class ViewSource:
         """Return an augmented view."""
         kind = self._rng.random()
         simulated = NORMAL_SHARE + self.settings.simulated_fraction
-        number = self._number_of(self.normal)
+        number = self._draw(self.numbers)
         if kind < NORMAL_SHARE:
             image, mask = self._normal(number)
         elif kind < simulated or not self.labeled:
             image, mask = self._simulated(number)
         elif kind < simulated + PASTED_SHARE:
             image, mask = self._pasted(number)
-        else:
+        else:  # no autoencoder has seen it: any fold will do
             image, mask = self._labeled()
         image, mask = self._augment(image, mask)
-        return View(change_lighting(image, self._rng, self.settings.max_lighting_change), mask)
+        image = change_lighting(image, self._rng, self.settings.max_lighting_change)
+        return View(image, mask, fold_of(number))
 
     @property
     def num_defects(self) -> int:
         """How many labeled images there are, or simulated defects that take their place."""
-        return len(self.labeled) or max(len(self.normal), FEWEST_SIMULATED)
+        return len(self.labeled) or max(len(self.numbers), FEWEST_SIMULATED)
 
     @property
     def num_unaugmented(self) -> int:
         """How many images `unaugmented` yields."""
-        return len(self.normal) + self.num_defects
+        return len(self.numbers) + self.num_defects
 
-    def unaugmented(self) -> Iterator[tuple[Image, Mask]]:
+    def unaugmented(self) -> Iterator[View]:
         """Yield every normal image and every labeled one, or as many simulated defects, once."""
-        for number in range(len(self.normal)):
-            yield self._normal(number)
-        for sample in self.labeled:
-            yield self.loader.image(sample), self.loader.mask(sample)
+        for number in self.numbers:
+            yield View(*self._normal(number), fold_of(number))
+        for count, sample in enumerate(self.labeled):
+            yield View(self.loader.image(sample), self.loader.mask(sample), fold_of(count))
         if not self.labeled:
             for _ in range(self.num_defects):
                 yield self._visibly_simulated()
@@ -127,7 +140,7 @@ class ViewSource:
     def defects(self, count: int) -> list[tuple[Image, Mask]]:
         """Return labeled images, one of each type in turn; without labels, simulated defects."""
         if not self.labeled:
-            return [self._visibly_simulated() for _ in range(count)]
+            return [self._visibly_simulated()[:2] for _ in range(count)]
         chosen = spread_over_types(self.labeled, count)
         return [(self.loader.image(sample), self.loader.mask(sample)) for sample in chosen]
 
@@ -137,18 +150,18 @@ class ViewSource:
 
     def _simulated(self, number: int) -> tuple[Image, Mask]:
         image = self.loader.image(self.normal[number])
-        other = self.loader.image(self.normal[self._number_of(self.normal)])
+        other = self.loader.image(self.normal[self._draw(self.numbers)])
         return self.loader.limited(*simulate_defect(image, other, self._rng))
 
-    def _visibly_simulated(self) -> tuple[Image, Mask]:
-        number = self._number_of(self.normal)
+    def _visibly_simulated(self) -> View:
+        number = self._draw(self.numbers)
         image, mask = self._simulated(number)
         while not mask.any():
             image, mask = self._simulated(number)
-        return image, mask
+        return View(image, mask, fold_of(number))
 
     def _labeled(self) -> tuple[Image, Mask]:
-        sample = self.labeled[self._number_of(self.labeled)]
+        sample = self._draw(self.labeled)
         return self.loader.image(sample), self.loader.mask(sample)
 
     def _pasted(self, number: int) -> tuple[Image, Mask]:
@@ -174,8 +187,13 @@ class ViewSource:
         resamples = self._rng.random() < RESAMPLED_SHARE
         return augmentation if resamples else augmentation.without_resampling()
 
-    def _number_of(self, samples: Sequence[Sample]) -> int:
-        return int(self._rng.integers(len(samples)))
+    def _draw(self, values: Sequence[Item]) -> Item:
+        return values[int(self._rng.integers(len(values)))]
+
+
+def fold_of(number: Number) -> Number:
+    """Return the fold of a normal image, or of each of several, by its number."""
+    return number % NUM_FOLDS
 
 
 def spread_over_types(samples: Sequence[Sample], count: int) -> list[Sample]:
