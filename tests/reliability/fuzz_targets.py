@@ -186,7 +186,6 @@ class Annotations:
     def execute(self, case: Case, folder: Path) -> int:
         """List the images with their masks, and draw these."""
         write_files(case, folder)
-        (masks,) = case.arguments
         for name in ("normal", "defective"):
             (folder / name).mkdir()
             os.link(self._image(folder), folder / name / "1.png")
