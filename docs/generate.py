@@ -39,7 +39,8 @@ SETTINGS_HEAD = """\
 Given to `train` as options, such as `--sampler.kind uniform`, or in a
 [file](howto.md#settings-in-a-file). A setting that is on or off is given as
 `--predictor.flip-tta` or `--predictor.no-flip-tta`. Several values stand one after the other, as
-in `--data.image-size 256 512`. What is `unset` is `None` on the command line and `null` in a file.
+in `--data.image-size 256 512`. Settings of `decision` need no group: `--max-false-alarms 1%`. What
+is `unset` is `None` on the command line and `null` in a file.
 """
 
 LIMITS_HEAD = """\

@@ -31,7 +31,8 @@ def main(folder: Path) -> None:
     data = write_sample(folder, num_train=20, num_test_normal=4, num_per_type=4, size_px=64)
 
     scout = PatchScout(TINY).fit(data)
-    print(f"threshold {scout.threshold:.3f}, chosen on training images only")
+    most = scout.decision.most_false_alarms
+    print(f"with 95 % confidence at most {most:.1%} of good parts are called defective")
 
     metrics = scout.evaluate(data)  # on images that were not trained on
     print(f"pixel AUROC {metrics['pixel_auroc']:.3f}, pixel AP {metrics['pixel_ap']:.3f}")

@@ -1,11 +1,10 @@
 """Score one image with ONNX Runtime alone: no PyTorch, no PatchScout.
 
 `python examples/score_onnx.py run/model.onnx image.png`, after `patchscout export run` and
-`pip install onnxruntime pillow`.
+`pip install onnxruntime pillow`. Rules on regions are left out.
 """
 
-from __future__ import annotations
-
+import json
 import sys
 
 import numpy as np
@@ -20,11 +19,12 @@ def main(model_path: str, image_path: str) -> None:
     if opened.mode[0] in "IF":
         sys.exit(f"{image_path} has more than 8 bits a pixel: export with `--pixels uint16`.")
     image = np.asarray(opened.convert("RGB"))
-    anomaly_map, pred_mask, pred_score = session.run(None, {"image": image[None]})
+    anomaly_map, pred_mask, image_score = session.run(None, {"image": image[None]})
     if not np.isfinite(anomaly_map).all():
         sys.exit(f"{model_path} is damaged: it gives values that are not finite.")
-    print(f"{image_path}: score {pred_score[0]:.3f}, {pred_mask[0].sum()} px are anomalous")
-    print(f"  the map is {anomaly_map[0].shape}, from {anomaly_map.min():.3f}")
+    facts = json.loads(session.get_modelmeta().custom_metadata_map["patchscout"])
+    found = "defective" if image_score[0] >= facts["decision"]["image_threshold"] else "good"
+    print(f"{image_path}: score {image_score[0]:.3f}, {pred_mask[0].sum()} px: {found}")
     Image.fromarray(pred_mask[0]).save(f"{image_path}.mask.png")
 
 

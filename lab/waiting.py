@@ -96,10 +96,10 @@ def busy(count: int) -> Iterator[None]:
 def seconds_of_predict(options: argparse.Namespace, model: Path) -> float:
     """Return the seconds of `patchscout predict`, without those of loading PyTorch."""
     from patchscout.cli import main as patchscout
-    from patchscout.data.images import find_images
+    from patchscout.data.photos import find_photos
     from patchscout.detector import PatchScout  # noqa: F401 - loads PyTorch
 
-    paths = map(str, islice(cycle(find_images(options.images)), options.count))
+    paths = map(str, islice(cycle(find_photos(options.images).images), options.count))
     with tempfile.TemporaryDirectory() as folder:
         out = str(Path(folder, "out"))
         started = time.perf_counter()

@@ -21,10 +21,14 @@ from patchscout.config import (
     preset_config,
     setting_names,
 )
+from patchscout.decision import DecisionSettings, as_share
 from patchscout.exported import ExportFormat, PixelType
 from patchscout.limits import Limits, set_limits
 
 Arguments = TypeVar("Arguments")
+SHARES = ("decision.max-false-alarms", "decision.min-detected")
+"""Settings that may be given in percent."""
+
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 SettingsArgument = Annotated[Config, tyro.conf.arg(name="")]
 """Every setting as an option of its own name."""
@@ -93,8 +97,36 @@ class PredictArguments(_OnDevice, _Quiet, _Limited):
     """Folder to write to."""
     overwrite: Flag = False
     """Replace earlier output in that folder."""
-    threshold: float | None = None
-    """Another decision threshold than the stored one, in [0, 1]."""
+    score_threshold: float | None = None
+    """Another `pred_score` than the stored one from which on an image is defective, in [0, 1]."""
+    pixel_threshold: float | None = None
+    """Another probability than the stored one from which on a pixel is in the mask, in [0, 1]."""
+    pixel_size: str | None = None
+    """What a pixel of these images measures, such as 0.02mm; unset: as stored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdArguments(_OnDevice, _Quiet, _Limited):
+    """Decide anew when an image is defective, without training; what is not given stays."""
+
+    run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
+    """Run folder."""
+    max_false_alarms: str | None = None
+    """Largest share of good parts that may be called defective, such as 1% or 0.01."""
+    min_detected: str | None = None
+    """Smallest share of defective parts that must be called so, such as 95%."""
+    pixel_threshold: float | None = None
+    """Probability from which on a pixel is in the mask, in [0, 1]."""
+    pixel_size: str | None = None
+    """What a pixel of the images measures, such as 0.02mm or 20um."""
+    min_area: str | None = None
+    """An image is defective only with a region of this area, such as 0.5mm2; 0px: no such rule."""
+    min_length: str | None = None
+    """An image is defective only with a region of this length, such as 2mm; 0px: no such rule."""
+    good: Path | None = None
+    """Folder of good images that were not trained on, whose scores replace the stored ones."""
+    defective: Path | None = None
+    """Folder of defective ones, likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +200,7 @@ class InfoArguments(_Limited):
 def parse_train(arguments: list[str]) -> TrainArguments:
     """Parse the arguments of `train`: preset, then configuration file, then what is given."""
     check_words(arguments, "patchscout train")
+    arguments = _whole_names(arguments)
     set_limits(_limits(arguments))  # before the file is read
     # A subclass that differs by the default of `settings`: the others stay without one.
     settings = ("settings", SettingsArgument, field(default=_defaults(arguments)))
@@ -180,6 +213,27 @@ def parse_train(arguments: list[str]) -> TrainArguments:
         kw_only=True,
     )
     return parse(with_defaults, arguments, "patchscout train")
+
+
+def _whole_names(arguments: list[str]) -> list[str]:
+    """Return arguments with `--decision.` before its settings, and shares such as 1% as numbers.
+
+    Example:
+        >>> _whole_names(["data", "--max-false-alarms", "1%"])
+        ['data', '--decision.max-false-alarms', '0.01']
+    """
+    names = [name.replace("_", "-") for name in DecisionSettings.model_fields]
+    option, words = "", []
+    for word in (before := _before_dashes(arguments)):
+        if not word.startswith("--"):
+            words.append(str(as_share(word)) if option in SHARES else word)
+            continue
+        option, equals, value = word.partition("=")
+        option = option.removeprefix("--").replace("_", "-")
+        if option in names:
+            option = f"decision.{option}"
+        words.append(f"--{option}{equals}{as_share(value) if option in SHARES else value}")
+    return words + arguments[len(before) :]
 
 
 def parse(kind: type[Arguments], arguments: list[str], program: str) -> Arguments:

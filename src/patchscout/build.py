@@ -45,6 +45,7 @@ def build(config: Config, *, pretrained: bool) -> Segmenter:
         predictor,
         flip_tta=config.predictor.flip_tta,
         novelty_weight=config.predictor.novelty_weight or 0.0,
+        region=torch.ones(config.data.working_size).bool() if config.data.has_region else None,
     )
     # Channels last: faster on a CPU, and what is loaded answers exactly as what was saved.
     return segmenter.to(memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,13 +23,15 @@ from patchscout.build import build
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
 from patchscout.config import Config, parse_config
 from patchscout.data.json_files import Text
+from patchscout.decision import Count, Decision, ImageScores
+from patchscout.drift import NormalRange
 from patchscout.exported import SUFFIXES
 from patchscout.files.atomic import json_text, write_new
 from patchscout.files.output_folder import OutputFolder, recover, staged
 from patchscout.files.seal import BLANK_SEAL, check_seal, seal_of, sealed, sha256
 from patchscout.paper.segmenter import blank_segmenter
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 """Of the run folder; any other is refused."""
 
 CONFIG_FILE = "config.json"
@@ -39,6 +41,7 @@ METRICS_FILE = "metrics.json"
 LOG_FILE = "metrics.jsonl"
 CARD_FILE = "README.md"
 PICTURE_FILE = "examples.png"
+DECISIONS_FILE, ROC_FILE, ROC_PICTURE_FILE = "decisions.csv", "roc.csv", "roc.png"
 ODD_MASKS_FILE = "masks-to-check.png"
 RUN_FILES = (
     CONFIG_FILE,
@@ -48,6 +51,9 @@ RUN_FILES = (
     LOG_FILE,
     CARD_FILE,
     PICTURE_FILE,
+    DECISIONS_FILE,
+    ROC_FILE,
+    ROC_PICTURE_FILE,
     ODD_MASKS_FILE,
 )
 """All that training and evaluation may write to a run folder, but for what TensorBoard reads."""
@@ -59,10 +65,6 @@ EXPORTED_FILES = tuple(f"model{suffix}" for suffix in (*SUFFIXES.values(), ".bin
 """What `patchscout export` writes there unless told otherwise."""
 
 
-Count = Annotated[int, Field(ge=0, strict=True)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
-
-
 @dataclass(frozen=True)
 class TrainingRecord:
     """What is known of how a model came about.
@@ -70,31 +72,40 @@ class TrainingRecord:
     Attributes:
         category: Name of the data set.
         defect_types: The types that it has labeled images of.
-        num_normal: Normal training images, those for the threshold included.
+        num_normal: Normal training images, those for the thresholds included.
         num_labeled: Labeled training images.
-        threshold: The decision threshold.
-        threshold_f1: Its pixel F1 on the images that it was chosen on.
         num_steps: Sampler steps taken.
         seconds: Duration of training.
         is_complete: False if training was interrupted.
-        num_normal_scored: Normal images that the threshold was chosen on.
-        num_false_alarms: How many of these it calls defective.
+        normal_range: Statistics of normal training images; None of fewer than five.
     """
 
     category: Text
     defect_types: tuple[Text, ...]
     num_normal: Count
     num_labeled: Count
-    threshold: Share
-    threshold_f1: Share
     num_steps: Count
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
     is_complete: StrictBool
-    num_normal_scored: Count
-    num_false_alarms: Count
+    normal_range: NormalRange | None = None
 
 
-_RECORD = TypeAdapter(TrainingRecord)
+@dataclass(frozen=True)
+class Trained:
+    """What is known of a trained model.
+
+    Attributes:
+        record: How it came about.
+        decision: When an image is defective.
+        scores: The image scores that the decision was made on.
+    """
+
+    record: TrainingRecord
+    decision: Decision
+    scores: ImageScores
+
+
+_TRAINED = TypeAdapter(Trained)
 
 
 class _ConfigFile(BaseModel):
@@ -104,7 +115,7 @@ class _ConfigFile(BaseModel):
 
     format_version: int
     config: dict[str, Any]
-    training: dict[str, Any] | None
+    trained: dict[str, Any] | None
     files: dict[str, str]
     seal: str
 
@@ -115,13 +126,13 @@ class RunDescription:
 
     Attributes:
         config: Every setting.
-        record: How the model came about; None if training was stopped before there was one.
+        trained: What is known of the model; None if training was stopped before there was one.
         digests: The sha256 of the model and the split.
         identity: The digest of config.json, and so of the whole run.
     """
 
     config: Config
-    record: TrainingRecord | None
+    trained: Trained | None
     digests: dict[str, str]
     identity: str
 
@@ -133,14 +144,14 @@ class LoadedRun:
     Attributes:
         segmenter: The trained model, in evaluation mode.
         config: Every setting.
-        record: How the model came about.
+        trained: What is known of the model.
         split: The content of split.json; None if it is missing.
         identity: The digest of config.json.
     """
 
     segmenter: nn.Module
     config: Config
-    record: TrainingRecord
+    trained: Trained
     split: bytes | None
     identity: str
 
@@ -149,7 +160,7 @@ def write_run(
     folder: Path,
     config: Config,
     split: bytes | None,
-    trained: tuple[nn.Module, TrainingRecord] | None,
+    model: tuple[nn.Module, Trained] | None,
 ) -> None:
     """Write config.json and, as far as they are given, split.json and model.safetensors.
 
@@ -157,30 +168,32 @@ def write_run(
         folder: A folder that holds none of these yet.
         config: Every setting.
         split: The content of split.json.
-        trained: The model and how it came about; None if training was stopped too early.
+        model: The model and what is known of it; None if training was stopped too early.
     """
     files: dict[str, bytes] = {}
-    if trained is not None:
-        state = {name: value.contiguous().cpu() for name, value in trained[0].state_dict().items()}
+    if model is not None:
+        state = {name: value.contiguous().cpu() for name, value in model[0].state_dict().items()}
         files[MODEL_FILE] = save(state, metadata={"format_version": str(FORMAT_VERSION)})
     if split is not None:
         files[SPLIT_FILE] = split
     for name, content in files.items():
         write_new(folder / name, content)
+    digests = {name: sha256(content) for name, content in files.items()}
+    write_config(folder, config, None if model is None else model[1], digests)
+
+
+def write_config(
+    folder: Path, config: Config, trained: Trained | None, digests: dict[str, str]
+) -> None:
+    """Write config.json, see `RunDescription`."""
     description = {
         "format_version": FORMAT_VERSION,
         "config": config.model_dump(mode="json"),
-        "training": None if trained is None else asdict(trained[1]),
-        "files": {name: sha256(content) for name, content in files.items()},
+        "trained": None if trained is None else _TRAINED.dump_python(trained, mode="json"),
+        "files": digests,
         "seal": BLANK_SEAL,
     }
     write_new(folder / CONFIG_FILE, sealed((json_text(description) + "\n").encode()))
-
-
-def load_config(folder: Path) -> tuple[Config, TrainingRecord | None]:
-    """Read config.json, see `describe_run`."""
-    described = describe_run(folder)
-    return described.config, described.record
 
 
 def describe_run(folder: Path) -> RunDescription:
@@ -235,14 +248,14 @@ def _described(content: bytes, path: Path) -> RunDescription:
     try:
         data = _ConfigFile.model_validate(data)
         config = parse_config(data.config, str(path))
-        record = None
-        if data.training is not None:
-            record = _RECORD.validate_python(data.training)
+        trained = None
+        if data.trained is not None:
+            trained = _TRAINED.validate_python(data.trained)
             if config.data.image_size is None:
                 raise ValueError("`data.image_size` is missing")
     except (RecursionError, ValueError) as error:
         raise (error if isinstance(error, InputError) else _damaged(path, error)) from None
-    return RunDescription(config, record, data.files, seal_of(content))
+    return RunDescription(config, trained, data.files, seal_of(content))
 
 
 def load_model(folder: Path, device: torch.device) -> LoadedRun:
@@ -266,8 +279,8 @@ def load_model(folder: Path, device: torch.device) -> LoadedRun:
 
 
 def _load(folder: Path, device: torch.device, described: RunDescription) -> LoadedRun:
-    config, record = described.config, described.record
-    if record is None:
+    config, trained = described.config, described.trained
+    if trained is None:
         raise InputNotFoundError(
             f"{folder} holds no trained model: training was stopped too early. Train again with"
             " `--overwrite`."
@@ -290,7 +303,7 @@ def _load(folder: Path, device: torch.device, described: RunDescription) -> Load
             " anew."
         )
     segmenter = segmenter.to(device).eval()
-    return LoadedRun(segmenter, config, record, split, described.identity)
+    return LoadedRun(segmenter, config, trained, split, described.identity)
 
 
 def _part(folder: Path, name: str, described: RunDescription) -> bytes | None:

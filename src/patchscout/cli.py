@@ -1,4 +1,4 @@
-"""What a person types: train, evaluate, predict, export, benchmark, demo, info."""
+"""What a person types: train, evaluate, predict, threshold, export, benchmark, demo, info."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "learn to outline defects from a folder of images",
     "evaluate": "measure a trained model on its test images",
     "predict": "write anomaly maps, masks and overlays of images",
+    "threshold": "decide anew when an image is defective, without training",
     "export": "write a trained model as one file for other runtimes",
     "benchmark": "train and test variants with several seeds, and compare them",
     "demo": "all of it on a sample that comes with the program",

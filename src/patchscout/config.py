@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from patchscout.checks import InputValueError, nearest
 from patchscout.data.mask_images import parse_types
 from patchscout.data.yaml_files import read_yaml
+from patchscout.decision import DecisionSettings
 from patchscout.files.seal import check_seal
 from patchscout.text import short_repr, shown
 
@@ -54,6 +55,10 @@ class DataSettings(Settings):
     mask_types: tuple[str, ...] = ()
     """Defect type of each value or color of mask images, such as `1=scratch 250,50,83=dent`, `good`
     for none; unset: all but the background is anomalous."""
+    roi: str | None = None
+    """Region of interest: a mask image, white inside, or polygons as a LabelMe or COCO file."""
+    ignore: str | None = None
+    """What is left out of it: a mask image, white where nothing is looked at, or polygons."""
     image_size: tuple[Side, Side] | None = None
     """Height and width in pixels that images are resized to, multiples of 16; unset: chosen from
     the shape of the normal images and the thickness of the labeled defects."""
@@ -82,6 +87,11 @@ class DataSettings(Settings):
             suggestion = tuple(max(64, round(side / 16) * 16) for side in size)
             raise ValueError(f"must be multiples of 16; got {size}. Use {suggestion}")
         return size
+
+    @property
+    def has_region(self) -> bool:
+        """Whether only part of the image is looked at."""
+        return self.roi is not None or self.ignore is not None
 
     @property
     def working_size(self) -> tuple[int, int]:
@@ -219,10 +229,16 @@ class Config(Settings):
     sampler: SamplerSettings = SamplerSettings()
     predictor: PredictorSettings = PredictorSettings()
     views: ViewSettings = ViewSettings()
+    decision: DecisionSettings = DecisionSettings()
     paper: PaperSettings = PaperSettings()
 
     @model_validator(mode="after")
-    def _has_the_papers_size(self) -> Config:
+    def _fits_the_paper(self) -> Config:
+        if self.preset == "paper" and self.data.has_region:
+            raise ValueError(
+                "`data.roi` and `data.ignore` are not for `--preset paper`. Leave them out, or use"
+                " the `fast` preset"
+            )
         if self.preset == "paper" and self.data.image_size not in (None, (256, 256)):
             raise ValueError(
                 f"`data.image_size` is (256, 256) with `--preset paper`; got {self.data.image_size}"
@@ -294,6 +310,19 @@ def parse_config(data: Any, source: str = "the settings") -> Config:
         return Config.model_validate(data)
     except ValidationError as error:
         raise InputValueError(f"{first_problem(error)} (in {source})") from None
+
+
+def changed_settings(asked: DecisionSettings, **given: Any) -> DecisionSettings:
+    """Return the settings of a decision with others that are given; None leaves one as it is.
+
+    Raises:
+        InputValueError: If one is out of range; the message names it.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    try:
+        return DecisionSettings.model_validate(asked.model_dump() | given)
+    except ValidationError as error:
+        raise InputValueError(f"{first_problem(error)}.") from None
 
 
 def read_config_file(path: Path) -> dict[str, Any]:

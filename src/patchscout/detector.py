@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,6 +17,7 @@ from patchscout.checkpoint import (
     SPLIT_FILE,
     RunCompletion,
     RunFolder,
+    Trained,
     TrainingRecord,
     load_model,
     write_run,
@@ -23,11 +25,20 @@ from patchscout.checkpoint import (
 from patchscout.checks import InputNotFoundError, InputTypeError, InputValueError
 from patchscout.config import Config, preset_config
 from patchscout.data.check import check_dataset, summary
-from patchscout.data.images import to_image
+from patchscout.data.images import read_image, resize_mask, to_image
 from patchscout.data.layout import read_dataset
 from patchscout.data.loader import resized_mask
-from patchscout.data.split import draw_split, images_of_split, parse_split, split_json
+from patchscout.data.region import limited, read_region
+from patchscout.data.split import (
+    draw_split,
+    evenly_chosen,
+    images_of_split,
+    parse_split,
+    split_json,
+)
+from patchscout.decision import Decision, decide, image_score
 from patchscout.devices import choose_device
+from patchscout.drift import MOST_IMAGES, NormalRange, measure
 from patchscout.evaluation import EvaluationSize, evaluate
 from patchscout.export import Parity, export_model
 from patchscout.exported import ExportFormat, ModelFacts, PixelType
@@ -35,10 +46,11 @@ from patchscout.files.output_folder import replaced_files
 from patchscout.inference import Scorer, resize_map
 from patchscout.monitor import Monitor
 from patchscout.paper import fit as paper
+from patchscout.prediction import Prediction, make_prediction
 from patchscout.training.adaptation import adapt
 from patchscout.training.loop import train
 from patchscout.training.working_size import without_vanished
-from patchscout.types import Dataset, Image, Prediction, Split, make_prediction
+from patchscout.types import Dataset, Image, Mask, Split
 from patchscout.visualize import SheetRow, contact_sheet
 
 MOST_ODD_MASKS = 4
@@ -67,7 +79,7 @@ class PatchScout:
         self.dataset: Dataset | None = None
         self._segmenter: nn.Module | None = None
         self._scorer: Scorer | None = None
-        self._record: TrainingRecord | None = None
+        self._trained: Trained | None = None
         self.identity: str | None = None
         self._loaded_from: Path | None = None
         self._split_json: bytes | None = None
@@ -95,33 +107,38 @@ class PatchScout:
         """
         monitor = monitor or Monitor()
         dataset, drawn = self.prepare(data, monitor)
-        split = split or drawn
+        region = drawn.train_normal[0].region
+        split = limited(split or drawn, region, monitor)
         started = time.monotonic()
         config = adapt(self._settings, split)
+        if region is not None:  # as the model will have it
+            region = resize_mask(region, config.data.working_size)
+            split = limited(split, region, monitor)
         split = without_vanished(split, config.data.working_size, dataset.root, monitor)
+        normal_range = _measure_normal(split, config.data.working_size, monitor)
         train_model = paper.train if config.preset == "paper" else train
         result = train_model(config, split, self.device, monitor)
         self.config = config
         self.dataset, self.split = dataset, split
         self._split_json = split_json(split, dataset.root)
-        self._segmenter = self._record = self._scorer = None
+        self._segmenter = self._trained = self._scorer = None
         self._loaded_from = self.identity = None
         if result is None:
             return self
         self._segmenter = result.segmenter
-        self._record = TrainingRecord(
+        record = TrainingRecord(
             category=dataset.name,
             defect_types=tuple(sorted({sample.defect_type for sample in split.labeled})),
             num_normal=len(split.train_normal),
             num_labeled=len(split.labeled),
-            threshold=result.choice.threshold,
-            threshold_f1=result.choice.f1,
-            num_normal_scored=result.choice.num_normal,
-            num_false_alarms=result.choice.num_false_alarms,
             num_steps=result.num_steps,
             seconds=round(time.monotonic() - started, 1),
             is_complete=result.is_complete,
+            normal_range=normal_range,
         )
+        scores = result.choice.scores
+        decision = decide(scores, result.choice.threshold, config.decision)
+        self._trained = Trained(record, decision, scores)
         return self
 
     def prepare(
@@ -130,6 +147,13 @@ class PatchScout:
         """Read and check a data set, draw its split and say what is in it, without training."""
         dataset = data if isinstance(data, Dataset) else self._read(data)
         findings = check_dataset(dataset, monitor)
+        region = read_region(
+            dataset.root,
+            self.config.data.roi,
+            self.config.data.ignore,
+            (*dataset.train_normal, *dataset.test_normal, *dataset.anomalous),
+        )
+        dataset = limited(dataset, region, monitor or Monitor())
         split = draw_split(
             dataset,
             labeled_per_type=self.config.labeled_per_type,
@@ -208,7 +232,8 @@ class PatchScout:
         return evaluate(
             self._score,
             split.test,
-            self.threshold,
+            self.decision,
+            self.trained.scores,
             self.config.data.working_size,
             monitor or Monitor(),
             size,
@@ -223,7 +248,8 @@ class PatchScout:
         """
         dataset = data if isinstance(data, Dataset) else self._read(data)
         if self._loaded_from is not None:
-            self.split = parse_split(self._known_split(), self._split_path, dataset)
+            split = parse_split(self._known_split(), self._split_path, dataset)
+            self.split = limited(split, self._region, Monitor())
         elif self.split is None or self.dataset is None:
             raise _untrained()
         elif dataset.root.resolve() != self.dataset.root.resolve():
@@ -242,6 +268,10 @@ class PatchScout:
         """
         return images_of_split(self._known_split(), self._split_path)
 
+    def images_trained_on(self) -> list[Path]:
+        """Return the images that the model was trained on, likewise."""
+        return images_of_split(self._known_split(), self._split_path, trained_on=True)
+
     def export(
         self,
         path: str | Path,
@@ -254,8 +284,8 @@ class PatchScout:
         """Write the model as one file that other runtimes read, see `ExportedModel`.
 
         It takes images as arrays (batch, height, width, 3), RGB, and gives for each the anomaly
-        map and the mask at its own size and the score: resizing, normalization and threshold are
-        inside.
+        map and the mask at its own size and the score: resizing, normalization and the pixel
+        threshold are inside. What decides on the score is in its facts.
 
         Args:
             path: The file, ending in `.onnx` or `.xml` as the format wants it. One that is there is
@@ -275,9 +305,10 @@ class PatchScout:
         path = Path(path)
         facts = ModelFacts(
             category=self.record.category,
-            threshold=self.threshold,
+            decision=self.decision,
             image_size=self.config.data.working_size,
             pixel_type=pixel_type,
+            normal_range=self.record.normal_range,
         )
         arrays = [to_image(image) for image in images]
         names = [
@@ -308,10 +339,10 @@ class PatchScout:
 
     def write(self, folder: Path) -> None:
         """Write config, split and (if trained) model into a folder that holds none yet."""
-        trained = None
-        if self._segmenter is not None and self._record is not None:
-            trained = self._segmenter, self._record
-        write_run(folder, self.config, self._split_json, trained)
+        model = None
+        if self._segmenter is not None and self._trained is not None:
+            model = self._segmenter, self._trained
+        write_run(folder, self.config, self._split_json, model)
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto") -> PatchScout:
@@ -329,7 +360,7 @@ class PatchScout:
         chosen = choose_device(device)
         run = load_model(folder, chosen)
         scout = cls(run.config.model_copy(update={"device": str(chosen)}))
-        scout._segmenter, scout._record = run.segmenter, run.record
+        scout._segmenter, scout._trained = run.segmenter, run.trained
         scout._split_json, scout.identity = run.split, run.identity
         scout._loaded_from = folder
         return scout
@@ -347,16 +378,21 @@ class PatchScout:
         return self._segmenter
 
     @property
-    def record(self) -> TrainingRecord:
-        """What is known of how the model came about."""
-        if self._record is None:
+    def trained(self) -> Trained:
+        """What is known of the model."""
+        if self._trained is None:
             raise _untrained()
-        return self._record
+        return self._trained
 
     @property
-    def threshold(self) -> float:
-        """The decision threshold, in [0, 1]."""
-        return self.record.threshold
+    def record(self) -> TrainingRecord:
+        """How the model came about."""
+        return self.trained.record
+
+    @property
+    def decision(self) -> Decision:
+        """When an image is defective: thresholds, rules, and what they promise."""
+        return self.trained.decision
 
     @property
     def _split_path(self) -> Path:
@@ -389,17 +425,37 @@ class PatchScout:
 
     def _predict_all(self, images: Iterable[object]) -> list[Prediction]:
         own_sizes: list[tuple[int, int]] = []
+        changes: list[tuple[str, ...]] = []
+        normal_range, region = self.record.normal_range, self._region
 
         def arrays() -> Iterator[Image]:
             for image in images:
                 array = to_image(image)
                 own_sizes.append((array.shape[0], array.shape[1]))
+                if normal_range is None:
+                    changes.append(())
+                else:
+                    measured = measure(array, self.config.data.working_size, region)
+                    changes.append(normal_range.changes(measured))
                 yield array
 
         return [
-            make_prediction(resize_map(anomaly_map, own_sizes[number]), self.threshold)
-            for number, anomaly_map in enumerate(self._score.many(arrays()))
+            replace(
+                make_prediction(
+                    resize_map(working_map, own_sizes[number]),
+                    image_score(working_map),
+                    self.decision,
+                ),
+                unlike_training=changes[number],
+            )
+            for number, working_map in enumerate(self._score.many(arrays()))
         ]
+
+    @property
+    def _region(self) -> Mask | None:
+        """What is looked at, at the working size; None for all of the image."""
+        region = getattr(self.segmenter, "region", None)
+        return None if region is None else region.cpu().numpy()
 
     @property
     def _score(self) -> Scorer:
@@ -407,6 +463,17 @@ class PatchScout:
         if self._scorer is None:
             self._scorer = Scorer(self.segmenter, self.config.data.working_size, self.device)
         return self._scorer
+
+
+def _measure_normal(
+    split: Split, working_size: tuple[int, int], monitor: Monitor
+) -> NormalRange | None:
+    samples = evenly_chosen(split.train_normal, MOST_IMAGES)
+    measured = [
+        measure(read_image(sample.image_path), working_size, sample.region)
+        for sample in monitor.track(samples, "measuring the images", len(samples), "image")
+    ]
+    return NormalRange.of(measured)
 
 
 def _untrained() -> InputValueError:

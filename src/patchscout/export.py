@@ -19,6 +19,7 @@ from torch import nn
 from torch.export import Dim
 
 from patchscout.checks import InputValueError, about
+from patchscout.decision import image_score
 from patchscout.exported import (
     INPUT_NAME,
     METADATA_KEY,
@@ -31,7 +32,8 @@ from patchscout.exported import (
 from patchscout.files.seal import sealed, sha256
 from patchscout.inference import Scorer, resize_map
 from patchscout.networks.deployable import DeployableModel
-from patchscout.types import AnomalyMap, make_prediction
+from patchscout.prediction import Prediction, make_prediction
+from patchscout.types import AnomalyMap
 
 ImageOfAnySize = Float[np.ndarray, "_ _ 3"]
 """As `Image`, but those of a sequence may differ in size."""
@@ -43,7 +45,11 @@ SMALLEST_RANGE = 0.01
 """Maps that vary by less are taken to vary by this much, of rounding in the layers before."""
 
 OPSET = 18
-"""Version of the ONNX operators."""
+"""Version of the ONNX operators that PyTorch writes."""
+
+OLDEST_OPSET = 15
+"""The first that has all operators of the default model as they are used; ONNX Runtime 1.10 has
+it. Older ones lack `Shape` of single sides."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +63,9 @@ class Parity:
         place: Where that is: image, pixel and both values, in words.
         largest_score_difference: Of any image.
         num_pixels: Pixels of all of them.
-        num_other_side: Pixels that are on the other side of the threshold.
-        num_other_decisions: Images that only one of the two calls defective.
-        num_ties: Those of them whose score is the threshold, up to the tolerance: rounding decides.
+        num_other_side: Pixels that are on the other side of the pixel threshold.
+        num_other_decisions: Images that only one of the two calls defective, by score and rules.
+        num_ties: Those of them that the tolerance added to the map and the score decides.
     """
 
     num_images: int
@@ -86,7 +92,7 @@ class Parity:
             f" {self.largest_difference:.1e} ({self.place}; the tolerance is {self.tolerance:.1e}),"
             f" scores by {self.largest_score_difference:.1e}, masks in {self.num_other_side} of"
             f" {self.num_pixels} pixels, decisions in {self.num_other_decisions} images, of which"
-            f" {self.num_ties} have a score at the threshold"
+            f" {self.num_ties} are at a threshold"
         )
 
 
@@ -120,7 +126,9 @@ def export_model(
         raise InputValueError(f"`--tolerance` must be above 0; got {tolerance}.")
     segmenter = copy.deepcopy(segmenter).cpu().eval()
     largest = int(np.iinfo(facts.pixel_type).max)
-    model = DeployableModel(segmenter, facts.image_size, facts.threshold, largest).eval()
+    model = DeployableModel(
+        segmenter, facts.image_size, facts.decision.pixel_threshold, largest
+    ).eval()
     with _quiet():
         _WRITERS[file_format](model, facts, path)
     parity = compare(segmenter, ExportedModel.load(path), images, names, tolerance)
@@ -149,39 +157,50 @@ def compare(
     largest = np.iinfo(facts.pixel_type).max
     score = Scorer(segmenter, facts.image_size, torch.device("cpu"))
     differences: list[tuple[float, str]] = []
-    scores: list[tuple[float, float]] = []
-    lowest, highest, num_pixels, num_other_side = 1.0, 0.0, 0, 0
+    score_difference, lowest, highest, num_pixels, num_other_side = 0.0, 1.0, 0.0, 0, 0
+    others: list[Prediction] = []
     for image, name in zip(images, names, strict=True):
         rounded = (np.rint(image * largest) / largest).astype(np.float32)
         with about(Path(name)):
-            expected_map = resize_map(score(rounded), image.shape[:2])
-            expected = make_prediction(expected_map, facts.threshold)
+            working_map = score(rounded)
+            expected_map = resize_map(working_map, image.shape[:2])
+            expected = make_prediction(expected_map, image_score(working_map), facts.decision)
             found = exported.predict(rounded)
         differences.append(_largest(expected.anomaly_map, found.anomaly_map, name))
-        scores.append((expected.pred_score, found.pred_score))
+        score_difference = max(score_difference, abs(expected.image_score - found.image_score))
+        if expected.is_anomalous != found.is_anomalous:
+            others.append(expected)
         lowest = min(lowest, float(expected_map.min()))
         highest = max(highest, float(expected_map.max()))
         num_pixels += expected.pred_mask.size
         num_other_side += int((found.pred_mask != expected.pred_mask).sum())
     if tolerance is None:
         tolerance = rounding(lowest, highest)
-    others = [
-        expected
-        for expected, found in scores
-        if (expected >= facts.threshold) != (found >= facts.threshold)
-    ]
     largest_difference, place = max(differences)
     return Parity(
         num_images=len(images),
         tolerance=tolerance,
         largest_difference=largest_difference,
         place=place,
-        largest_score_difference=max(abs(expected - found) for expected, found in scores),
+        largest_score_difference=score_difference,
         num_pixels=num_pixels,
         num_other_side=num_other_side,
         num_other_decisions=len(others),
-        num_ties=sum(abs(expected - facts.threshold) <= tolerance for expected in others),
+        num_ties=sum(_is_tie(expected, tolerance) for expected in others),
     )
+
+
+def _is_tie(found: Prediction, tolerance: float) -> bool:
+    """Whether what was found is close to a threshold: a larger map has larger regions."""
+    lower, higher = (
+        make_prediction(
+            np.clip(found.anomaly_map + np.float32(shift), 0, 1),
+            min(max(found.image_score + shift, 0), 1),
+            found.decision,
+        ).is_anomalous
+        for shift in (-tolerance, tolerance)
+    )
+    return lower != higher
 
 
 def rounding(lowest: float, highest: float) -> float:
@@ -206,9 +225,9 @@ def _largest(expected: AnomalyMap, found: AnomalyMap, image: str) -> tuple[float
 
 def _write_onnx(model: DeployableModel, facts: ModelFacts, path: Path) -> None:
     library("onnxruntime", "onnx")
-    program = _onnx(model, facts)
-    program.model.metadata_props[METADATA_KEY] = facts.model_dump_json()
-    path.write_bytes(sealed(program.model_proto.SerializeToString()))
+    proto = _onnx(model, facts)
+    library("onnx", "onnx").helper.set_model_props(proto, {METADATA_KEY: facts.model_dump_json()})
+    path.write_bytes(sealed(proto.SerializeToString()))
 
 
 def _onnx(model: DeployableModel, facts: ModelFacts) -> Any:
@@ -220,7 +239,7 @@ def _onnx(model: DeployableModel, facts: ModelFacts) -> Any:
     sizes = {0: Dim("batch"), 1: Dim("height"), 2: Dim("width")}
     with torch.no_grad():
         program = torch.export.export(model, (example,), dynamic_shapes=(sizes,))
-    return torch.onnx.export(
+    exported = torch.onnx.export(
         program,
         dynamo=True,
         opset_version=OPSET,
@@ -228,11 +247,41 @@ def _onnx(model: DeployableModel, facts: ModelFacts) -> Any:
         output_names=OUTPUT_NAMES,
         verbose=False,
     )
+    assert exported is not None
+    return for_older_runtimes(exported.model_proto)
+
+
+def for_older_runtimes(model: Any) -> Any:
+    """Return an ONNX model in the oldest versions of operators and format that can express it.
+
+    What PyTorch says of its own in nodes, which needs a newer format, is left out.
+    """
+    onnx = library("onnx", "onnx")
+    for node in model.graph.node:
+        for setting in list(node.attribute):
+            # Without effect where axes are given, and in the way of the converter.
+            if setting.name == "noop_with_empty_axes" and len(node.input) == 2:
+                node.attribute.remove(setting)
+    no_operator = (
+        RuntimeError,
+        onnx.version_converter.ConvertError,
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+    )
+    for opset in range(OLDEST_OPSET, OPSET + 1):
+        try:
+            older = onnx.version_converter.convert_version(model, opset)
+            older.ir_version = onnx.helper.find_min_ir_version_for(older.opset_import)
+            onnx.checker.check_model(older, full_check=True)
+        except no_operator:
+            continue
+        return older
+    raise AssertionError(f"not even ONNX operators of version {OPSET} can express the model")
 
 
 def _write_openvino(model: DeployableModel, facts: ModelFacts, path: Path) -> None:
     openvino = library("openvino", "openvino")
-    onnx_model = _onnx(model, facts).model_proto.SerializeToString()
+    onnx_model = _onnx(model, facts).SerializeToString()
     converted = openvino.Core().read_model(model=onnx_model)
 
     def save() -> None:

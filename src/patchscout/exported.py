@@ -10,7 +10,10 @@ import html
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,9 +22,12 @@ from jaxtyping import Bool, Float, UInt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from patchscout.checks import InputNotFoundError, InputValueError
+from patchscout.decision import Decision
+from patchscout.drift import NormalRange, measure
 from patchscout.files.seal import BLANK_SEAL, check_seal, sha256
+from patchscout.prediction import Prediction, make_prediction
 from patchscout.text import shown
-from patchscout.types import Image, Prediction, make_prediction
+from patchscout.types import Image
 
 ExportFormat = Literal["onnx", "openvino"]
 PixelType = Literal["uint8", "uint16"]
@@ -29,12 +35,15 @@ PixelType = Literal["uint8", "uint16"]
 SUFFIXES: dict[ExportFormat, str] = {"onnx": ".onnx", "openvino": ".xml"}
 """What the file of each format ends in; OpenVINO keeps its weights beside it, in a `.bin` file."""
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 METADATA_KEY = "patchscout"
 """Under which a model file holds its facts, as JSON."""
 
+OLDEST_VERSIONS = {"onnxruntime": "1.19", "openvino": "2025.1"}
+"""Of the libraries, as in the package's extras; ONNX Runtime 1.19 is the first for NumPy 2."""
+
 INPUT_NAME = "image"
-OUTPUT_NAMES = ("anomaly_map", "pred_mask", "pred_score")
+OUTPUT_NAMES = ("anomaly_map", "pred_mask", "image_score")
 
 Pixels = UInt[np.ndarray, "batch height width 3"]
 Outputs = tuple[
@@ -56,9 +65,10 @@ class ModelFacts(BaseModel):
 
     Attributes:
         category: Name of the data set that it was trained on.
-        threshold: The decision threshold, in [0, 1].
+        decision: Thresholds, rules and probabilities.
         image_size: Height and width in pixels that it works at.
         pixel_type: What the values of an image must be.
+        normal_range: Statistics of normal training images, see `drift`.
         format_version: Of these facts.
         seal: The digest of the file that holds them, see `files.seal`.
         weights_sha256: The digest of the file of the weights, where it is another one.
@@ -67,9 +77,10 @@ class ModelFacts(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     category: str
-    threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    decision: Decision
     image_size: tuple[Side, Side]
     pixel_type: PixelType = "uint8"
+    normal_range: NormalRange | None = None
     format_version: Annotated[int, Field(ge=FORMAT_VERSION, le=FORMAT_VERSION)] = FORMAT_VERSION
     seal: str = BLANK_SEAL
     weights_sha256: str | None = None
@@ -147,25 +158,32 @@ class ExportedModel:
         pixels = np.rint(image * largest).astype(self.facts.pixel_type)
         height, width = image.shape[:2]
         try:
-            anomaly_map, pred_mask, pred_score = self.run(pixels[None])
+            anomaly_map, pred_mask, image_score = self.run(pixels[None])
         except Exception as error:  # the libraries raise classes of their own
             raise InputValueError(
                 f"The exported model cannot score an image of {height} by {width} pixels"
-                f" ({type(error).__name__}: {str(error)[:120]}). Export it again, or score smaller"
-                " images."
+                f" ({_reason(error)}). Export it again, or score smaller images."
             ) from error
         if anomaly_map.shape != (1, height, width):
             raise InputValueError(
                 f"The exported model gives a map of shape {anomaly_map.shape} where"
                 f" {(1, height, width)} is expected. Export it again."
             )
-        found = make_prediction(anomaly_map[0], self.facts.threshold)
-        if pred_score[0] != found.pred_score or not np.array_equal(pred_mask[0], found.pred_mask):
+        found = make_prediction(anomaly_map[0], float(image_score[0]), self.facts.decision)
+        if not np.array_equal(pred_mask[0], found.pred_mask):
             raise InputValueError(
-                "The exported model gives a mask or a score that is not that of its anomaly map at"
-                f" the threshold {found.threshold:g}: it was changed. Export it again."
+                "The exported model gives a mask that is not that of its anomaly map at the"
+                f" threshold {found.decision.pixel_threshold:g}: it was changed. Export it again."
             )
-        return found
+        known = self.facts.normal_range
+        if known is None:
+            return found
+        measured = measure(image, self.facts.image_size, found.anomaly_map > 0)
+        return replace(found, unlike_training=known.changes(measured))
+
+
+_LOCATION = re.compile(rb"[\0\x08]location")
+"""The key under which ONNX names a file of weights, after its length as Protobuf encodes it."""
 
 
 def _read_onnx(path: Path, content: bytes, num_threads: int | None) -> tuple[Run, ModelFacts]:
@@ -176,11 +194,12 @@ def _read_onnx(path: Path, content: bytes, num_threads: int | None) -> tuple[Run
         options.intra_op_num_threads = num_threads
     # Threads that wait leave their cores to others.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Weights in other files, which no digest covers, are looked for where nothing can be.
-    nowhere = f"{path}/"
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", nowhere
-    )
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # no other is checked
+    if _LOCATION.search(content):
+        raise InputValueError(
+            f"{path} keeps weights in other files, which are not read. Expected a model that"
+            " `patchscout export` wrote."
+        )
     try:
         session = onnxruntime.InferenceSession(
             content, options, providers=onnxruntime.get_available_providers()
@@ -191,7 +210,7 @@ def _read_onnx(path: Path, content: bytes, num_threads: int | None) -> tuple[Run
             for ports in (session.get_inputs(), session.get_outputs())
         )
     except Exception as error:  # the library raises classes of its own
-        raise _damaged(path, error) from error
+        raise _refused(path, onnxruntime, error) from error
     facts = ModelFacts.from_json(text, path)
     _check_graph(path, facts, inputs, outputs)
 
@@ -225,13 +244,13 @@ def _read_openvino(path: Path, content: bytes, num_threads: int | None) -> tuple
             for ports in (compiled.inputs, compiled.outputs)
         )
     except Exception as error:
-        raise _damaged(path, error) from error
+        raise _refused(path, openvino, error) from error
     _check_graph(path, facts, inputs, outputs)
 
     def run(pixels: Pixels) -> Outputs:
         results = compiled.create_infer_request().infer({INPUT_NAME: pixels})
-        anomaly_map, pred_mask, pred_score = (results[name].copy() for name in OUTPUT_NAMES)
-        return anomaly_map, pred_mask.astype(bool), pred_score
+        anomaly_map, pred_mask, image_score = (results[name].copy() for name in OUTPUT_NAMES)
+        return anomaly_map, pred_mask.astype(bool), image_score
 
     return run, facts
 
@@ -301,34 +320,54 @@ def library(name: str, extra: str) -> Any:
     """Return a library that only some model files need.
 
     Raises:
-        InputNotFoundError: If it is not installed.
+        InputNotFoundError: If it is not installed, too old or does not fit what else is.
     """
+    remedy = f"Install it with `pip install -U 'patchscout[{extra}]'`."
+    with suppress(PackageNotFoundError):  # builds for other devices have other names
+        found, oldest = version(name), OLDEST_VERSIONS.get(name, "0")
+        if _numbers(found) < _numbers(oldest):  # loading it can crash
+            raise InputNotFoundError(
+                f"A model of this format needs the library {name} of version {oldest} or newer;"
+                f" {found} is installed. {remedy}"
+            )
     try:
         return import_module(name)
     except ImportError as error:
+        is_missing = isinstance(error, ModuleNotFoundError) and error.name == name
+        state = "is not installed" if is_missing else f"cannot be loaded ({_reason(error)})"
         raise InputNotFoundError(
-            f"A model of this format needs the library {name}, which is not installed."
-            f" Install it with `pip install 'patchscout[{extra}]'`."
+            f"A model of this format needs the library {name}, which {state}. {remedy}"
         ) from error
 
 
-def _damaged(path: Path, error: Exception) -> InputValueError:
+def _numbers(of: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", of)[:2]]
+
+
+def _refused(path: Path, library: Any, error: Exception) -> InputValueError:
+    """Return what to say of a file that a library cannot read, with all of its reason."""
+    name = library.__name__
     return InputValueError(
-        f"{path} cannot be read as a model ({type(error).__name__}: {str(error)[:120]})."
-        " Export it again."
+        f"{path} cannot be read as a model by {name} {library.__version__} ({_reason(error)})."
+        f" PatchScout needs {name} {OLDEST_VERSIONS[name]} or newer: update an older one with"
+        f" `pip install -U {name}`. Else export the model again."
     )
+
+
+def _reason(error: Exception) -> str:
+    return shown(f"{type(error).__name__}: {error}", longest=2000)
 
 
 def _not_ours(path: Path, text: str, error: ValidationError) -> InputValueError:
     first = error.errors(include_input=False, include_url=False)[0]
     try:
-        version = json.loads(text)["format_version"]
+        written = json.loads(text)["format_version"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        version = FORMAT_VERSION
-    if type(version) is int and version != FORMAT_VERSION:
-        remedy = "Update it" if version > FORMAT_VERSION else "Export it again"
+        written = FORMAT_VERSION
+    if type(written) is int and written != FORMAT_VERSION:
+        remedy = "Update it" if written > FORMAT_VERSION else "Export it again"
         return InputValueError(
-            f"{path} has format {shown(version)}; this PatchScout reads {FORMAT_VERSION}. {remedy}."
+            f"{path} has format {shown(written)}; this PatchScout reads {FORMAT_VERSION}. {remedy}."
         )
     place = ".".join(map(str, first["loc"]))
     return InputValueError(

@@ -11,15 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from patchscout.data.images import resize, resize_image
+from patchscout.data.images import resize, resize_image, resize_nearest
 from patchscout.data.loader import to_tensor
 from patchscout.devices import full_precision
 from patchscout.networks.tiles import segment
-from patchscout.types import AnomalyMap, Image, check_probabilities
-
-WorkingMap = Float[np.ndarray, "working_height working_width"]
-"""An anomaly map at the size that the model works at."""
-
+from patchscout.types import AnomalyMap, Image, WorkingMap, check_probabilities
 
 MAX_BATCH, BATCH_PIXELS = 16, 16 * 256**2
 """Images that a GPU scores at a time, if there are so many: no more of either, so that large ones
@@ -80,7 +76,14 @@ class Scorer:
 
 
 def resize_map(anomaly_map: WorkingMap, size: tuple[int, int]) -> AnomalyMap:
-    """Return an anomaly map at another size (height, width), values staying in [0, 1]."""
+    """Return an anomaly map at another size (height, width), values staying in [0, 1].
+
+    Exactly 0 is only what lies outside of the region of interest, and stays so.
+    """
     if anomaly_map.shape == size:
         return anomaly_map
-    return np.clip(resize(anomaly_map, size), 0.0, 1.0, dtype=np.float32)
+    found = np.clip(resize(anomaly_map, size), 0.0, 1.0, dtype=np.float32)
+    outside = anomaly_map == 0
+    if outside.any():
+        found[resize_nearest(outside, size)] = 0
+    return found

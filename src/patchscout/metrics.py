@@ -46,7 +46,7 @@ class MetricAccumulator:
         self,
         anomaly_map: np.ndarray,
         gt_mask: np.ndarray | None,
-        pred_score: float,
+        image_score: float,
         defect_type: str,
     ) -> None:
         """Add one image.
@@ -55,31 +55,29 @@ class MetricAccumulator:
             anomaly_map: (height, width) scores, higher is more anomalous.
             gt_mask: (height, width) bool, True on anomalous pixels; None where it is not known, and
                 then the image counts in no figure of pixels.
-            pred_score: The score of the image.
+            image_score: The score of the image.
             defect_type: `"good"` for a normal image; image figures go by this, not by the mask.
 
         Raises:
             InputValueError: If map and mask differ in size or a score is not a finite number.
         """
-        if not math.isfinite(pred_score):
-            raise InputValueError(f"`pred_score` must be a finite number; got {pred_score}.")
+        if not math.isfinite(image_score):
+            raise InputValueError(f"`image_score` must be a finite number; got {image_score}.")
         if gt_mask is None:
             self._num_without_mask[defect_type] += 1
         else:
             self._pixels.setdefault(defect_type, PixelPool()).add(anomaly_map, gt_mask)
-        self._image_scores.setdefault(defect_type, []).append(float(pred_score))
+        self._image_scores.setdefault(defect_type, []).append(float(image_score))
 
     def compute(self, threshold: float) -> dict[str, Any]:
         """Return all figures of the images so far.
 
         Args:
-            threshold: The decision threshold.
+            threshold: The pixel threshold.
 
         Returns:
-            `threshold`; `num_images` and, of these, `num_anomalous`, of which `num_without_mask`
-            are in no figure of pixels; at the threshold,
-            `num_false_alarms`, the normal images whose score reaches it, and `num_missed`, the
-            anomalous ones whose score does not; the figures `pixel_auroc`, `pixel_ap`,
+            `pixel_threshold`; `num_images` and, of these, `num_anomalous`, of which
+            `num_without_mask` are in no figure of pixels; the figures `pixel_auroc`, `pixel_ap`,
             `pixel_f1_max`, `pixel_aupro`, `pixel_f1_at_threshold`, `image_auroc`, `image_ap` and
             `image_f1_max`, pooled over all images; and `per_defect_type`, which holds the same for
             the images of each type together with all normal ones. A figure that is not defined is
@@ -87,7 +85,7 @@ class MetricAccumulator:
         """
         defect_types = sorted(self._image_scores.keys() - {NORMAL})
         return {
-            "threshold": float(threshold),
+            "pixel_threshold": float(threshold),
             **self._figures(defect_types, threshold),
             "per_defect_type": {
                 defect_type: self._figures([defect_type], threshold) for defect_type in defect_types
@@ -123,8 +121,6 @@ class MetricAccumulator:
             "num_images": len(normal) + len(anomalous),
             "num_anomalous": len(anomalous),
             "num_without_mask": sum(self._num_without_mask[name] for name in defect_types),
-            "num_false_alarms": int(np.count_nonzero(normal >= threshold)),
-            "num_missed": int(np.count_nonzero(~(anomalous >= threshold))),
             **{name: None if math.isnan(value) else value for name, value in figures.items()},
         }
 

@@ -7,34 +7,43 @@ import io
 import json
 import tempfile
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import cv2
 import numpy as np
 import PIL.Image
 import tifffile
 
 from patchscout.files.atomic import json_text
 from patchscout.files.output_folder import OutputFolder
+from patchscout.prediction import Prediction, Region
 from patchscout.text import csv_cell, short_name
-from patchscout.types import Mask, Prediction
 from patchscout.visualize import Drawable, overlay
 
-_TABLES = (".csv", ".json")
-_PARTIAL_TABLES = (".partial.csv", ".partial.json")
+_TABLES = ("predictions.csv", "predictions.json", "regions.csv")
+_PARTIAL_TABLES = ("predictions.partial.csv", "predictions.partial.json", "regions.partial.csv")
 
-_COLUMNS: tuple[str, ...] = (
+_COLUMNS = (
     "path",
     "pred_score",
     "is_anomalous",
-    "threshold",
+    "score_threshold",
+    "pixel_threshold",
+    "num_regions",
     "area_px",
     "area_percent",
-    "regions",
+    "largest_area_px",
+    "largest_length_px",
+    "largest_area_mm2",
+    "largest_length_mm",
+    "unlike_training",
     "output",
+)
+_REGION_COLUMNS = (
+    *("x", "y", "width", "height"),
+    *("area_px", "length_px", "area_mm2", "length_mm", "peak"),
 )
 
 
@@ -43,10 +52,11 @@ class PredictionWriter:
 
     For each image there is a float32 map `anomaly_maps/<output>.tiff`, a 0/255 mask
     `masks/<output>.png` and a picture `overlays/<output>.png`, all at the image's own size,
-    where `<output>` is the path of the image without its suffix. `predictions.csv` and
-    `predictions.json` hold the same rows. All of it takes its place when the block ends, see
-    `OutputFolder`. If the block ends by an error or by Ctrl-C after the first image, what is done
-    takes its place, and the tables are called `predictions.partial.csv` and `.json`.
+    where `<output>` is the path of the image without its suffix. `predictions.csv` has a row
+    for each image, `regions.csv` one for each region, and `predictions.json` has both. All of it
+    takes its place when the block ends, see `OutputFolder`. If the block ends by an error or by
+    Ctrl-C after the first image, what is done takes its place, and the tables are called
+    `predictions.partial.csv` and so on.
     """
 
     def __init__(self, folder: Path, overwrite: bool = False, reads: Iterable[Path] = ()) -> None:
@@ -57,7 +67,7 @@ class PredictionWriter:
             overwrite: Whether earlier output in it may be replaced.
             reads: Files and folders that are read meanwhile, which must not be replaced.
         """
-        names = [f"predictions{kind}" for kind in (*_TABLES, *_PARTIAL_TABLES)]
+        names = (*_TABLES, *_PARTIAL_TABLES)
         self._folder = OutputFolder(folder, names, overwrite=overwrite, reads=reads)
         self._rows = Rows()
         self._taken: set[str] = set()
@@ -86,7 +96,12 @@ class PredictionWriter:
         """
         output = self._free_name(path, relative_to)
         targets = [self._files / name for name in _file_names(output)]
-        drawn = overlay(image, prediction.anomaly_map, prediction.pred_mask, prediction.threshold)
+        drawn = overlay(
+            image,
+            prediction.anomaly_map,
+            prediction.pred_mask,
+            prediction.decision.pixel_threshold,
+        )
         try:
             for target in targets:
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -113,9 +128,13 @@ class PredictionWriter:
             self._folder.__exit__(kind, error, traceback)
             return
         try:
-            as_csv, as_json = _TABLES if kind is None else _PARTIAL_TABLES
-            self._rows.write_csv(self._files / f"predictions{as_csv}")
-            self._rows.write_json(self._files / f"predictions{as_json}")
+            images, both, regions = _TABLES if kind is None else _PARTIAL_TABLES
+            write_csv(self._files / images, _COLUMNS, self._rows)
+            self._rows.write_json(self._files / both)
+            of_regions = (
+                {"path": row["path"], **region} for row in self._rows for region in row["regions"]
+            )
+            write_csv(self._files / regions, ("path", *_REGION_COLUMNS), of_regions)
         except BaseException as failure:
             self._folder.__exit__(type(failure), failure, failure.__traceback__)
             raise
@@ -159,16 +178,6 @@ class Rows:
         self._file.seek(0)
         return map(json.loads, self._file)
 
-    def write_csv(self, path: Path) -> None:
-        """Write the rows as CSV, safe to open in a spreadsheet; lists and truth values as JSON."""
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            for row in self:
-                as_text = {name: csv_cell(row[name]) for name in ("path", "output")}
-                as_json = {name: json.dumps(row[name]) for name in ("is_anomalous", "regions")}
-                writer.writerow(row | as_text | as_json)
-
     def write_json(self, path: Path) -> None:
         """Write the rows as one JSON list."""
         with path.open("w", encoding="ascii") as file:
@@ -179,36 +188,54 @@ class Rows:
             file.write("\n]\n")
 
 
-def _row(path: Path, prediction: Prediction, output: str) -> dict[str, Any]:
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as CSV, safe to open in a spreadsheet; truth values as JSON, None as nothing."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow(_cell(row[name]) for name in columns)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return json.dumps(value) if isinstance(value, bool) else csv_cell(value)
+
+
+def _row(path: Path, found: Prediction, output: str) -> dict[str, Any]:
     """Return the row of one image."""
-    area_px = int(np.count_nonzero(prediction.pred_mask))
-    return {
+    decision = found.decision
+    pixel_mm = decision.asked.pixel_size_mm
+    regions = [_region_row(region, pixel_mm) for region in found.regions]
+    area_px = sum(region["area_px"] for region in regions)
+    row = {
         "path": str(path),
-        "pred_score": prediction.pred_score,
-        "is_anomalous": prediction.is_anomalous,
-        "threshold": prediction.threshold,
+        "pred_score": found.pred_score,
+        "is_anomalous": found.is_anomalous,
+        "score_threshold": decision.threshold_probability,
+        "pixel_threshold": decision.pixel_threshold,
+        "num_regions": len(regions),
         "area_px": area_px,
-        "area_percent": round(100 * area_px / prediction.pred_mask.size, 6),
-        "regions": boxes(prediction.pred_mask),
-        "output": output,
+        "area_percent": round(100 * area_px / found.pred_mask.size, 6),
     }
+    for name in ("area_px", "length_px", "area_mm2", "length_mm"):
+        is_known = name.endswith("px") or pixel_mm is not None
+        largest = max((region[name] for region in regions), default=0) if is_known else None
+        row[f"largest_{name}"] = largest
+    unlike_training = "; ".join(found.unlike_training)
+    return row | {"regions": regions, "unlike_training": unlike_training, "output": output}
 
 
-def boxes(pred_mask: Mask) -> list[list[int]]:
-    """Return the boxes [x, y, width, height] around the connected regions of a mask.
-
-    Pixels that touch at an edge or a corner belong together (8-connectivity), as in
-    `metrics.aupro`. The largest region is first; those of one size are in reading order.
-
-    Example:
-        >>> boxes(np.array([[True, False, False], [False, False, True]]))
-        [[0, 0, 1, 1], [2, 1, 1, 1]]
-    """
-    if not pred_mask.any():
-        return []
-    _, _, stats, _ = cv2.connectedComponentsWithStats(pred_mask.astype(np.uint8), connectivity=8)
-    regions = stats[1:].tolist()  # row 0: background
-    return [box for *box, _ in sorted(regions, key=lambda row: (-row[4], row[1], row[0]))]
+def _region_row(region: Region, pixel_mm: float | None) -> dict[str, Any]:
+    """Return the row of a region; without the size of a pixel, what is in mm is None."""
+    in_mm = {"area_mm2": None, "length_mm": None}
+    if pixel_mm is not None:
+        in_mm = {
+            "area_mm2": region.area_px * pixel_mm**2,
+            "length_mm": region.length_px * pixel_mm,
+        }
+    return region._asdict() | in_mm
 
 
 def _file_names(output: str) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""The nouns that every layer shares: samples on disk, the split made of them, a prediction."""
+"""The nouns that every layer shares: samples on disk, the split made of them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ Mask = Bool[np.ndarray, "height width"]
 
 AnomalyMap = Float[np.ndarray, "height width"]
 """Probability per pixel of being anomalous, float32 in [0, 1]."""
+
+WorkingMap = Float[np.ndarray, "working_height working_width"]
+"""An anomaly map at the size that the model works at."""
 
 ROUNDING = 1e-5
 """By so much sums of float32 may leave [0, 1]."""
@@ -59,11 +62,13 @@ class Sample:
         defect_type: `"good"` for a normal image, else the name of its defect type.
         mask: Where the mask comes from; None for a normal image, whose mask is empty, and for a
             defective one whose mask is not known.
+        region: What is looked at, at any size; None for all of the image.
     """
 
     image_path: Path
     defect_type: str = NORMAL
     mask: MaskSource | None = None
+    region: Mask | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_anomalous(self) -> bool:
@@ -124,45 +129,6 @@ class Split:
     def has_test_defects(self) -> bool:
         """Whether there is a defective image to test on."""
         return any(sample.is_anomalous for sample in self.test)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What was found in one image, at the image's own size.
-
-    Attributes:
-        anomaly_map: (height, width) float32 in [0, 1].
-        pred_mask: (height, width) bool, `anomaly_map >= threshold`.
-        pred_score: The largest value of the anomaly map.
-        threshold: The decision threshold that the mask was made with.
-    """
-
-    anomaly_map: AnomalyMap
-    pred_mask: Mask
-    pred_score: float
-    threshold: float
-
-    @property
-    def is_anomalous(self) -> bool:
-        """Whether any pixel reaches the threshold."""
-        return self.pred_score >= self.threshold
-
-
-def make_prediction(anomaly_map: AnomalyMap, threshold: float) -> Prediction:
-    """Apply the threshold to an anomaly map.
-
-    Raises:
-        InputValueError: If either has values that are not finite or outside of [0, 1].
-    """
-    if not 0 <= threshold <= 1:
-        raise InputValueError(f"`threshold` must be in [0, 1]; got {threshold}.")
-    check_probabilities(anomaly_map)
-    return Prediction(
-        anomaly_map=anomaly_map,
-        pred_mask=anomaly_map >= threshold,
-        pred_score=float(anomaly_map.max()),
-        threshold=threshold,
-    )
 
 
 def check_probabilities(anomaly_maps: Float[np.ndarray, "*_"]) -> None:

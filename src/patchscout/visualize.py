@@ -143,6 +143,43 @@ def contact_sheet(rows: Sequence[SheetRow]) -> PIL.Image.Image:
     return sheet
 
 
+def roc_picture(
+    points: Sequence[tuple[float, float]], here: tuple[float, float] | None, side_px: int = 360
+) -> PIL.Image.Image:
+    """Return a picture of an ROC curve.
+
+    Args:
+        points: Shares of good parts that are rejected and of defective ones that are found.
+        here: The point of the stored decision, which gets a mark.
+        side_px: Width and height of the picture.
+    """
+    picture = PIL.Image.new("RGB", (side_px, side_px), "white")
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(size=side_px // 26)
+    margin = side_px // 8
+    length = side_px - 2 * margin
+
+    def place(point: tuple[float, float]) -> tuple[float, float]:
+        return margin + length * point[0], side_px - margin - length * point[1]
+
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        draw.line([place((share, 0.0)), place((share, 1.0))], _FRAME)
+        draw.line([place((0.0, share)), place((1.0, share))], _FRAME)
+        x, y = place((share, 0.0))
+        draw.text((x, y + 4), f"{100 * share:g} %", "black", font, anchor="ma")
+        x, y = place((0.0, share))
+        draw.text((x - 4, y), f"{100 * share:g}", "black", font, anchor="rm")
+    draw.line([place(point) for point in [(0.0, 0.0), *points]], (0, 90, 160), width=2)
+    if here is not None:
+        x, y = place(here)
+        draw.ellipse((x - 5, y - 5, x + 5, y + 5), fill=(220, 60, 0))
+    draw.text((margin, margin // 3), "% of defective parts found", "black", font)
+    draw.text(
+        (side_px // 2, side_px - 6), "of good parts called defective", "black", font, anchor="md"
+    )
+    return picture
+
+
 def _cells(row: SheetRow) -> dict[str, RGB]:
     """Return the thumbnails of a row by their titles."""
     cells = {"image": _thumbnail(_uint8(row.image))}

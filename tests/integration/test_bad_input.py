@@ -436,9 +436,27 @@ def test_predict_without_images(refused, run, tmp_path):
 
 
 @pytest.mark.parametrize("threshold", ["-0.1", "1.5", "nan"])
-def test_a_threshold_out_of_range(refused, run, data, tmp_path, threshold):
-    arguments = ["predict", run, data, "--out", tmp_path / "found", f"--threshold={threshold}"]
-    refused(*arguments, says=["`--threshold` must be in [0, 1]; got", threshold])
+@pytest.mark.parametrize("option", ["--score-threshold", "--pixel-threshold"])
+def test_a_threshold_out_of_range(refused, run, data, tmp_path, option, threshold):
+    arguments = ["predict", run, data, "--out", tmp_path / "found", f"{option}={threshold}"]
+    refused(*arguments, says=[f"`{option}` must be in [0, 1]; got", threshold])
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--max-false-alarms", "0"], "`max_false_alarms`: input should be greater than 0"),
+        (["--min-detected", "110%"], "`min_detected`: input should be less than 1"),
+        (["--min-area", "0.5mm2"], "`min_area` 0.5mm2 needs `pixel_size`, such as 0.02mm"),
+        (["--pixel-size", "20"], "`pixel_size` must be a number with its unit"),
+        (["--pixel-threshold", "2"], "`--pixel-threshold` must be in [0, 1]; got 2.0"),
+        (["--good", "none"], "none is not there"),
+    ],
+)
+def test_a_decision_that_cannot_be_made(refused, run, given, says):
+    before = (run / "config.json").read_bytes()
+    refused("threshold", run, *given, says=[says])
+    assert (run / "config.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])

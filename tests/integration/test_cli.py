@@ -36,7 +36,7 @@ FIGURES = {
     "image_ap",
     "image_f1_max",
 }
-COUNTS = {"num_images", "num_anomalous", "num_false_alarms", "num_missed"}
+COUNTS = {"num_images", "num_anomalous", "num_without_mask"}
 
 
 def read_json(path):
@@ -74,8 +74,9 @@ def test_the_same_seed_gives_the_same_model_and_no_bar_when_quiet(train, trained
     assert f"The model is in {run}." in shown.out
     for name in ("model.safetensors", "split.json", "metrics.jsonl"):
         assert (run / name).read_bytes() == (trained_run / name).read_bytes(), name
-    new, old = (read_json(folder / "config.json")["training"] for folder in (run, trained_run))
-    assert new | {"seconds": 0} == old | {"seconds": 0}
+    new, old = (read_json(folder / "config.json")["trained"] for folder in (run, trained_run))
+    assert new.pop("record") | {"seconds": 0} == old.pop("record") | {"seconds": 0}
+    assert new == old
 
 
 def test_a_config_file_is_read_and_the_command_line_wins(train, trained_run, tmp_path, capsys):
@@ -134,7 +135,8 @@ def test_evaluate_writes_the_figures_that_are_promised(evaluated, sample_data):
     run, _ = evaluated
     metrics = read_json(run / "metrics.json")
     assert metrics.pop("run") == PatchScout.load(run).identity
-    extra = {"threshold", "evaluation_size", "per_defect_type"}
+    extra = {"pixel_threshold", "evaluation_size", "per_defect_type"}
+    extra |= {"decisions", "budgets", "reliability"}
     assert metrics.keys() == FIGURES | COUNTS | extra
     assert metrics["per_defect_type"].keys() == {"chip", "misprint", "scratch", "stain"}
     for row in metrics["per_defect_type"].values():
@@ -143,8 +145,24 @@ def test_evaluate_writes_the_figures_that_are_promised(evaluated, sample_data):
         assert all(0 <= row[name] <= 1 for name in FIGURES)
     assert (metrics["num_images"], metrics["num_anomalous"]) == (6, 4)
     assert metrics["evaluation_size"] == [64, 64]
-    assert metrics["threshold"] == read_json(run / "config.json")["training"]["threshold"]
-    assert metrics == PatchScout.load(run).evaluate(sample_data)
+    scout = PatchScout.load(run)
+    assert metrics["pixel_threshold"] == scout.decision.pixel_threshold
+    again = scout.evaluate(sample_data)
+    listed, curve = again.pop("images"), again.pop("roc")
+    assert metrics == again
+    with (run / "decisions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == [row["path"] for row in listed]
+    assert len(rows) == 6
+    wrong = [row["outcome"] for row in rows if row["outcome"] in ("missed", "rejected")]
+    found = metrics["decisions"]
+    assert len(wrong) == found["good"]["num_wrong"] + found["defective"]["num_wrong"]
+    predicted = {row["path"]: scout.predict(row["path"]).is_anomalous for row in rows}
+    for row in rows:
+        assert predicted[row["path"]] == (row["outcome"] in ("detected", "rejected"))
+    assert len((run / "roc.csv").read_text().splitlines()) == 1 + len(curve)
+    with PillowImage.open(run / "roc.png") as picture:
+        assert picture.size == (360, 360)
 
 
 def test_evaluate_prints_a_table_and_fills_the_card(evaluated):
@@ -155,6 +173,10 @@ def test_evaluate_prints_a_table_and_fills_the_card(evaluated):
     card = (run / "README.md").read_text()
     assert f"| {metrics['pixel_aupro']:.3f} |" in card
     assert "Shown are test images." in card
+    found = metrics["decisions"]["good"]
+    line = f"Of 2 good parts {found['num_wrong']} are called defective ("
+    assert line in shown.out
+    assert line in card
 
 
 def test_evaluate_elsewhere_and_at_the_images_own_size(run, sample_data, tmp_path):
@@ -163,7 +185,8 @@ def test_evaluate_elsewhere_and_at_the_images_own_size(run, sample_data, tmp_pat
     arguments = ["evaluate", str(run), str(sample_data), "--out", str(out), "--size", "native"]
     assert main([*arguments, "--quiet"]) == 0
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
-    assert {p.name for p in out.iterdir()} == {".patchscout-files", "examples.png", "metrics.json"}
+    names = {"examples.png", "metrics.json", "decisions.csv", "roc.csv", "roc.png"}
+    assert {path.name for path in out.iterdir()} == {".patchscout-files", *names}
     metrics = read_json(out / "metrics.json")
     assert metrics["evaluation_size"] == "native"
     assert main([*arguments, "--quiet", "--overwrite"]) == 0
@@ -213,7 +236,7 @@ def test_predict_writes_maps_masks_overlays_and_tables(run, tmp_path, capsys):
     assert shown.err == ""
     rows = read_json(out / "predictions.json")
     assert len(rows) == len(sizes)
-    threshold = PatchScout.load(run).threshold
+    decision = PatchScout.load(run).decision
     for row in rows:
         width, height = sizes[Path(row["output"]).name]
         anomaly_map = tifffile.imread(out / "anomaly_maps" / f"{row['output']}.tiff")
@@ -222,10 +245,13 @@ def test_predict_writes_maps_masks_overlays_and_tables(run, tmp_path, capsys):
         assert (anomaly_map.dtype, anomaly_map.shape) == (np.float32, (height, width))
         assert 0 <= anomaly_map.min() <= anomaly_map.max() <= 1
         assert (mask.mode, mask.size) == ("L", (width, height))
-        np.testing.assert_array_equal(np.asarray(mask), (anomaly_map >= threshold) * 255)
+        np.testing.assert_array_equal(
+            np.asarray(mask), (anomaly_map >= decision.pixel_threshold) * 255
+        )
         assert (overlay.mode, overlay.size) == ("RGB", (width, height))
-        assert row["pred_score"] == pytest.approx(float(anomaly_map.max()))
-        assert row["is_anomalous"] == bool(row["area_px"]) == bool(row["regions"])
+        assert row["is_anomalous"] == (row["pred_score"] >= row["score_threshold"])
+        assert bool(row["area_px"]) == bool(row["regions"])
+        assert row["num_regions"] == len(row["regions"])
         assert row["area_px"] == np.count_nonzero(np.asarray(mask))
     assert "deeper/deep" in {row["output"] for row in rows}
     with (out / "predictions.csv").open() as file:
@@ -238,12 +264,31 @@ def test_predict_writes_maps_masks_overlays_and_tables(run, tmp_path, capsys):
 def test_predict_with_another_threshold(run, sample_data, tmp_path):
     image = sample_data / "test" / "stain" / "000.png"
     for threshold, is_anomalous in (("0", True), ("1", False)):
+        given = ("--score-threshold", threshold, "--pixel-threshold", threshold)
         out = tmp_path / threshold
         arguments = ["predict", str(run), str(image), "--out", str(out)]
-        assert main([*arguments, "--threshold", threshold, "--quiet"]) == 0
+        assert main([*arguments, *given, "--pixel-size", "0.5mm", "--quiet"]) == 0
         (row,) = read_json(out / "predictions.json")
-        assert (row["threshold"], row["is_anomalous"]) == (float(threshold), is_anomalous)
+        assert (row["pixel_threshold"], row["is_anomalous"]) == (float(threshold), is_anomalous)
         assert row["area_percent"] == (100 if is_anomalous else 0)
+        assert row["largest_area_mm2"] == 96 * 96 / 4 * is_anomalous
+
+
+def test_predict_says_what_is_unlike_the_training_images(run, sample_data, tmp_path, capsys):
+    images = tmp_path / "images"
+    shutil.copytree(sample_data / "test" / "good", images)
+    pixels = read_image(images / "000.png")[..., 0]
+    PillowImage.fromarray(np.rint(4095 * pixels).astype(np.uint16)).save(images / "deep.png")
+    out = tmp_path / "found"
+    arguments = ["predict", str(run), str(images), "--out", str(out), "--pixel-threshold", "0.5"]
+    assert main([*arguments, "--quiet"]) == 0
+    with (out / "predictions.csv").open() as file:
+        found = {row["output"]: row["unlike_training"] for row in csv.DictReader(file)}
+    assert found == {"000": "", "001": "", "deep": "12-bit values"}
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 of 3 images are unlike the training images: 12-bit values (1). Scale their" in said
+    prediction = PatchScout.load(run).predict(images / "deep.png")
+    assert prediction.unlike_training == ("12-bit values",)
 
 
 def test_predict_does_not_take_its_own_output_for_images(run, tmp_path):
@@ -258,7 +303,8 @@ def test_info_describes_a_run_and_a_folder_of_images(trained_run, sample_data, c
     assert main(["info", str(trained_run)]) == 0
     shown = capsys.readouterr().out
     assert "brick_wall" in shown
-    assert {"num_normal_scored", "num_false_alarms"} < set(shown.split())
+    assert {"score_threshold", "pixel_threshold"} < set(shown.split())
+    assert "of good parts are called defective: " in shown
     assert '"crop_px": 64' in shown
     assert main(["info", str(sample_data)]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
@@ -375,7 +421,7 @@ def test_ctrl_c_when_there_is_a_model(
     assert status == 130
     assert f"Stopped after {num_steps} steps." in shown
     assert "--overwrite" in shown
-    assert read_json(run / "config.json")["training"]["is_complete"] is False
+    assert read_json(run / "config.json")["trained"]["record"]["is_complete"] is False
     assert "stopped early" in (run / "README.md").read_text()
     assert main(["evaluate", str(run), str(sample_data), "--quiet"]) == 0
 
@@ -389,7 +435,7 @@ def test_labels_that_vanish_are_not_trained_on(sample_data, tiny, tmp_path, caps
     run = tmp_path / "run"
     assert main(["train", str(data), "--out", str(run), *tiny]) == 0
     assert "2 of 8 labeled images are left out" in capsys.readouterr().out
-    training = read_json(run / "config.json")["training"]
+    training = read_json(run / "config.json")["trained"]["record"]
     assert training["num_labeled"] == 6
     assert training["defect_types"] == ["misprint", "scratch", "stain"]
     assert not any("chip" in name for name in read_json(run / "split.json")["labeled"])
@@ -410,10 +456,9 @@ def test_ctrl_c_while_the_threshold_is_chosen(train, monkeypatch, sample_data, c
     assert status == 130
     assert "Stopped while the threshold was chosen: it is chosen on" in shown
     assert "can be evaluated and used" in shown
-    assert read_json(run / "config.json")["training"]["is_complete"] is False
+    assert read_json(run / "config.json")["trained"]["record"]["is_complete"] is False
     card = (run / "README.md").read_text()
     assert "**Training was stopped early**, after 12 sampler steps" in card
-    assert "as far as they were scored" in card
     assert main(["evaluate", str(run), str(sample_data), "--quiet"]) == 0
 
 
@@ -442,3 +487,64 @@ def test_ctrl_c_in_a_real_terminal(sample_data, tiny, tmp_path):
     assert b"Traceback" not in seen + err
     assert (run / "config.json").is_file()
     assert (run / "split.json").is_file()
+
+
+def test_decision_settings_are_kept_with_the_run(train):
+    rules = ("--pixel-size", "20um", "--min-area=0.5mm2", "--decision.min_length", "3px")
+    status, run = train("--quiet", "--max-false-alarms", "10%", *rules)
+    assert status == 0
+    asked = PatchScout.load(run).decision.asked
+    assert (asked.max_false_alarms, asked.pixel_size) == (0.1, "20um")
+    assert (asked.min_area_px, asked.min_length_px) == (pytest.approx(1250), 3)
+    assert PatchScout.load(run).config.decision == asked
+
+
+def test_threshold_decides_anew_and_says_what_is_out_of_date(run, capsys):
+    before = PatchScout.load(run)
+    (run / "model.onnx").write_bytes(b"")
+    given = ("--max-false-alarms=1%", "--pixel-threshold", "0.25", "--min-area", "3px")
+    assert main(["threshold", str(run), *given]) == 0
+    shown = capsys.readouterr().out
+    assert "With 1 good images no rate below 95 % can be promised; 299 are needed for 1 %" in shown
+    assert f"model.onnx and other exports decide as before. Next: patchscout export {run}" in shown
+    after = PatchScout.load(run)
+    assert after.identity != before.identity
+    assert after.trained.record == before.record
+    assert after.trained.scores == before.trained.scores
+    assert (after.decision.pixel_threshold, after.decision.asked.min_area) == (0.25, "3px")
+    assert after.decision.image_threshold > max(before.trained.scores.normal)
+    assert "**0.250**" in (run / "README.md").read_text()
+    assert main(["threshold", str(run), "--min-area", "0px"]) == 0  # what is not given stays
+    asked = PatchScout.load(run).decision.asked
+    assert (asked.max_false_alarms, asked.has_rules) == (0.01, False)
+
+
+def test_threshold_on_images_that_were_not_trained_on(run, sample_data, capsys):
+    folders = {"--good": sample_data / "test" / "good", "--defective": sample_data / "test" / "x"}
+    split = read_json(run / "split.json")
+    new = [name for name in split["test"] if "good" not in name]
+    folders["--defective"] = run.parent / "new"
+    folders["--defective"].mkdir()
+    for number, name in enumerate(new):
+        shutil.copy(sample_data / name, folders["--defective"] / f"{number}.png")
+    given = [str(word) for pair in folders.items() for word in pair]
+    arguments = ["threshold", str(run), "--quiet", "--min-detected", "50%", *given]
+    assert main(arguments) == 0
+    scout = PatchScout.load(run)
+    scores = scout.trained.scores
+    assert (len(scores.normal), len(scores.defective), scores.kind) == (2, 4, "new")
+    assert scores.of_test_images
+    assert scores.normal[0] == pytest.approx(
+        scout.predict(sample_data / "test" / "good" / "000.png").image_score
+    )
+    # Of 4 images none may be missed to promise anything: the smallest score is the threshold.
+    assert scout.decision.image_threshold == min(scores.defective)
+    shown = capsys.readouterr().out
+    assert "With 95 % confidence at least 47 % of defective parts are" in shown
+    assert f"{folders['--good']} holds test images of this run" in shown
+    assert "Test images took part in the choice" in (run / "README.md").read_text()
+    content = (run / "config.json").read_bytes()
+    trained_on = str(sample_data / "train" / "good")
+    assert main(["threshold", str(run), "--quiet", "--good", trained_on]) == 2
+    assert "was trained on, so its score says nothing" in capsys.readouterr().err
+    assert (run / "config.json").read_bytes() == content

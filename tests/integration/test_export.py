@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -50,17 +49,12 @@ def onnx_file(trained_run, tmp_path_factory):
 def reuse(patch, path):
     """Let exports take the graph of an earlier one."""
 
-    class Traced:
-        def __init__(self, *_):
-            self.model = SimpleNamespace(metadata_props={})
+    def traced(*_):
+        model = onnx.load(path)
+        del model.metadata_props[:]
+        return model
 
-        @property
-        def model_proto(self):
-            proto = onnx.load(path)
-            onnx.helper.set_model_props(proto, self.model.metadata_props)
-            return proto
-
-    patch.setattr(export, "_onnx", Traced)
+    patch.setattr(export, "_onnx", traced)
 
 
 @pytest.fixture
@@ -90,19 +84,44 @@ def test_it_finds_what_the_model_finds_in_images_of_any_size(model_file, trained
         expected, found = scout.predict(image), model.predict(to_image(image))
         assert expected.anomaly_map.std() > 0
         np.testing.assert_allclose(found.anomaly_map, expected.anomaly_map, atol=TOLERANCE, rtol=0)
-        assert found.pred_score == pytest.approx(expected.pred_score, abs=TOLERANCE)
-        assert found.threshold == expected.threshold == model.facts.threshold
+        assert found.image_score == pytest.approx(expected.image_score, abs=TOLERANCE)
+        assert found.decision == expected.decision == model.facts.decision
         differs = found.pred_mask != expected.pred_mask
-        assert (abs(expected.anomaly_map[differs] - expected.threshold) < TOLERANCE).all()
+        assert (
+            abs(expected.anomaly_map[differs] - expected.decision.pixel_threshold) < TOLERANCE
+        ).all()
         assert found.pred_mask.dtype == bool
     batch = rng.integers(0, 256, (3, 50, 70, 3), np.uint8)
     together = model.run(batch)
     for number in range(3):
         for whole, one in zip(together, model.run(batch[number : number + 1]), strict=True):
             np.testing.assert_allclose(whole[number], one[0], atol=1e-5)
-    anomaly_map, pred_mask, pred_score = together
+    anomaly_map, pred_mask, scores = together
     assert anomaly_map.shape == pred_mask.shape == (3, 50, 70)
-    np.testing.assert_allclose(pred_score, anomaly_map.max(axis=(1, 2)))
+    assert scores.shape == (3,)
+
+
+def test_the_file_asks_for_no_newer_runtime_than_it_needs(onnx_file):
+    """Every runtime from ONNX Runtime 1.10 on has these versions of operators and format."""
+    model = onnx.load(onnx_file)
+    assert [(one.domain, one.version) for one in model.opset_import] == [("", 15)]
+    assert model.ir_version == 8
+    assert not any(node.metadata_props for node in model.graph.node)
+
+
+DINOV2 = """
+import torch
+from patchscout.backbones import make_backbone
+
+backbone = make_backbone("dinov2_small", pretrained=False)
+sizes = {0: torch.export.Dim("batch"), 2: None, 3: None}
+torch.export.export(backbone, (torch.zeros(2, 3, 64, 64),), dynamic_shapes=(sizes,))
+"""
+
+
+def test_a_transformer_is_exported_for_any_number_of_images():
+    done = python(DINOV2)
+    assert done.returncode == 0, done.stderr
 
 
 REDS = """
@@ -111,6 +130,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from patchscout.export import export_model
+from patchscout.decision import Decision
 from patchscout.exported import ModelFacts
 from patchscout.networks.segmenter import Segmenter
 
@@ -121,7 +141,8 @@ class Reds(Segmenter):
     def forward(self, images, lighting=None):
         return images[:, 0]
 
-facts = ModelFacts(category="reds", threshold=0.5, image_size=(64, 80), pixel_type="uint16")
+decision = Decision(image_threshold=0.5, pixel_threshold=0.5)
+facts = ModelFacts(category="reds", decision=decision, image_size=(64, 80), pixel_type="uint16")
 image = np.random.default_rng(0).random((64, 80, 3), np.float32)
 export_model(Reds(), facts, Path(sys.argv[1]), "onnx", [image], ["image"])
 """
@@ -166,11 +187,11 @@ def test_predict_writes_the_same_with_a_model_file_as_with_the_run(
     for model in (trained_run, onnx_file):
         out = tmp_path / model.name
         arguments = [str(sample_data / "test" / "stain"), "--out", str(out), "--quiet"]
-        assert main(["predict", str(model), *arguments, "--threshold", "0.25"]) == 0
+        assert main(["predict", str(model), *arguments, "--pixel-threshold", "0.25"]) == 0
         tables.append(json.loads((out / "predictions.json").read_text()))
     for of_run, of_file in zip(*tables, strict=True):
         assert of_file["pred_score"] == pytest.approx(of_run["pred_score"], abs=TOLERANCE)
-        assert of_file["threshold"] == of_run["threshold"] == 0.25
+        assert of_file["pixel_threshold"] == of_run["pixel_threshold"] == 0.25
         assert of_file["path"] == of_run["path"]
 
 
@@ -207,7 +228,7 @@ def test_the_example_scores_upright_images_with_onnx_runtime_alone(
     done = {path: python(EXAMPLE.read_text(), onnx_file, path) for path in (plain, turned, deep)}
     assert done[turned].returncode == 0, done[turned].stderr
     found = ExportedModel.load(onnx_file).predict(to_image(plain))
-    assert f"score {found.pred_score:.3f}, {found.pred_mask.sum()} px" in done[plain].stdout
+    assert f"score {found.image_score:.3f}, {found.pred_mask.sum()} px" in done[plain].stdout
     np.testing.assert_array_equal(PillowImage.open(f"{plain}.mask.png"), found.pred_mask)
     assert PillowImage.open(f"{turned}.mask.png").size == (100, 128)
     assert (done[deep].returncode, "--pixels uint16" in done[deep].stderr) == (1, True)

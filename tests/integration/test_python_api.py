@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from patchscout import Config, PatchScout, Prediction, preset_config
-from patchscout.checkpoint import load_config
+from patchscout.checkpoint import describe_run
 from patchscout.checks import InputNotFoundError, InputTypeError, InputValueError
 from patchscout.data.layout import read_dataset
 from patchscout.training.profile_trainer import ProfileTrainer
@@ -25,7 +25,7 @@ def image():
 
 def same(a: Prediction, b: Prediction):
     np.testing.assert_allclose(a.anomaly_map, b.anomaly_map, atol=1e-6)
-    return a.threshold == b.threshold
+    return a.decision == b.decision
 
 
 def test_a_prediction_is_at_the_images_own_size(scout, image):
@@ -33,10 +33,12 @@ def test_a_prediction_is_at_the_images_own_size(scout, image):
     assert found.anomaly_map.shape == found.pred_mask.shape == (48, 70)
     assert (found.anomaly_map.dtype, found.pred_mask.dtype) == (np.float32, np.bool_)
     assert 0 <= found.anomaly_map.min() <= found.anomaly_map.max() <= 1
-    assert found.pred_score == found.anomaly_map.max()
-    assert found.threshold == scout.threshold == scout.record.threshold
-    np.testing.assert_array_equal(found.pred_mask, found.anomaly_map >= scout.threshold)
-    assert found.is_anomalous == found.pred_mask.any()
+    assert found.decision == scout.decision
+    assert found.pred_score == scout.decision.probability(found.image_score)
+    np.testing.assert_array_equal(
+        found.pred_mask, found.anomaly_map >= scout.decision.pixel_threshold
+    )
+    assert found.is_anomalous == (found.image_score >= scout.decision.image_threshold)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (32, 500), (300, 40), (40, 64), (200, 200)])
@@ -136,7 +138,7 @@ def test_untrained_use_says_what_to_do(image, tmp_path, sample_data):
         lambda: scout.predict(image),
         lambda: scout.evaluate(sample_data),
         lambda: scout.save(tmp_path / "run"),
-        lambda: scout.threshold,
+        lambda: scout.decision,
         lambda: scout.record,
         lambda: scout.segmenter,
     ):
@@ -156,7 +158,7 @@ def test_saving_does_not_replace_unless_told(scout, tmp_path, image):
 @pytest.fixture(scope="module")
 def fitted(trained_run, sample_data):
     """A PatchScout fitted in this process with the settings of the trained run."""
-    config, _ = load_config(trained_run)
+    config = describe_run(trained_run).config
     scout = PatchScout(config)
     assert scout.fit(sample_data) is scout
     return scout
@@ -197,7 +199,7 @@ def test_fitting_again_forgets_the_loaded_run(trained_run, sample_data, monkeypa
     scout.fit(sample_data)
     assert not scout.is_trained
     with pytest.raises(InputValueError, match="not trained"):
-        _ = scout.threshold
+        _ = scout.decision
 
 
 def test_data_that_do_not_fit_leave_a_model_as_it_was(trained_run, tmp_path, image):

@@ -60,13 +60,14 @@ def test_mvtec_layout_without_defects(train, normal_only, sample_data, capsys, t
     assert split["labeled"] == []
     assert len(split["train_normal"]) == 6
     assert len(split["test"]) == 2
-    training = read_json(run / "config.json")["training"]
+    trained = read_json(run / "config.json")["trained"]
+    training = trained["record"]
     assert (training["num_labeled"], training["defect_types"]) == (0, [])
-    assert 0 < training["threshold"] < 1
+    assert 0 < trained["decision"]["pixel_threshold"] < 1
+    assert trained["scores"]["kind"] == "simulated"
     card = (run / "README.md").read_text()
     assert "Without labels it has learned from simulated defects alone." in card
-    assert "over simulated defects and" in card
-    assert "labeled training images" not in card
+    assert "simulated defects are detected, which promises nothing for others." in card
     check_nothing_to_evaluate_on(run, normal_only, capsys)
     image = sample_data / "test" / "stain" / "000.png"
     out = tmp_path / "found"
@@ -104,7 +105,7 @@ def test_one_normal_image_is_enough(train, normal_only):
         path.unlink()
     status, run = train(normal_only)
     assert status == 0
-    assert 0 < read_json(run / "config.json")["training"]["threshold"] < 1
+    assert 0 < read_json(run / "config.json")["trained"]["decision"]["pixel_threshold"] < 1
 
 
 def test_without_being_told_so_labels_are_asked_for(train, normal_only, capsys):

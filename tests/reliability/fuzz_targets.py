@@ -30,6 +30,7 @@ from patchscout.data.annotations import MaskFile
 from patchscout.data.check import check_dataset
 from patchscout.data.images import read_image, read_size, to_image
 from patchscout.data.layout import read_dataset
+from patchscout.decision import Decision
 from patchscout.exported import METADATA_KEY, ExportedModel, ModelFacts
 from patchscout.files.seal import BLANK_SEAL
 
@@ -249,12 +250,12 @@ class Runs:
         try:
             if reader == "facts":
                 facts = ModelFacts.from_json(case.files["facts"].decode(), folder / "facts")
-                expect(0 <= facts.threshold <= 1, "a threshold outside of 0 to 1")
+                expect(0 <= facts.decision.pixel_threshold <= 1, "a threshold outside of 0 to 1")
                 return VALUE
             if reader == "exported":
                 (path,) = write_files(case, folder)
                 model = ExportedModel.load(path, num_threads=1)
-                self._ask(model.facts.threshold, lambda: model.predict(to_image(IMAGE)))
+                self._ask(model.facts.decision, lambda: model.predict(to_image(IMAGE)))
                 return VALUE
             sealing, changed = how
             run = Path(shutil.copytree(self.folder, folder / "run"))
@@ -268,14 +269,16 @@ class Runs:
             if reader == "split":
                 scout.split_of(self.pair.data)
             else:
-                self._ask(scout.threshold, lambda: scout.predict(IMAGE))
+                self._ask(scout.decision, lambda: scout.predict(IMAGE))
         except InputError:
             return REFUSED
         return VALUE
 
-    def _ask(self, threshold: float, predict: Callable[[], Prediction]) -> None:
-        expect(0 <= threshold <= 1, "a threshold outside of 0 to 1")
-        expect(bool(np.isfinite(predict().anomaly_map).all()), "a map that is not finite")
+    def _ask(self, decision: Decision, predict: Callable[[], Prediction]) -> None:
+        expect(0 <= decision.pixel_threshold <= 1, "a threshold outside of 0 to 1")
+        found = predict()
+        expect(bool(np.isfinite(found.anomaly_map).all()), "a map that is not finite")
+        expect(0 <= found.pred_score <= 1, "a score outside of 0 to 1")
 
 
 @dataclass
@@ -428,19 +431,19 @@ def _onnx_file(facts: str) -> bytes:
             helper.make_node("ReduceMean", ["values", "axis"], ["grey"], keepdims=0),
             helper.make_node("Div", ["grey", "largest"], ["anomaly_map"]),
             helper.make_node("GreaterOrEqual", ["anomaly_map", "threshold"], ["pred_mask"]),
-            helper.make_node("ReduceMax", ["anomaly_map", "sides"], ["pred_score"], keepdims=0),
+            helper.make_node("ReduceMax", ["anomaly_map", "sides"], ["image_score"], keepdims=0),
         ],
         "model",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["b", "h", "w", 3])],
         [
             helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, ["b", "h", "w"]),
             helper.make_tensor_value_info("pred_mask", TensorProto.BOOL, ["b", "h", "w"]),
-            helper.make_tensor_value_info("pred_score", TensorProto.FLOAT, ["b"]),
+            helper.make_tensor_value_info("image_score", TensorProto.FLOAT, ["b"]),
         ],
         [
             *(numpy_helper.from_array(np.array(v), name) for name, v in constants.items()),
             numpy_helper.from_array(np.array(255, np.float32), "largest"),
-            numpy_helper.from_array(np.array(FACTS["threshold"], np.float32), "threshold"),
+            numpy_helper.from_array(np.array(0.5, np.float32), "threshold"),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
@@ -574,10 +577,10 @@ LABELME_SEEDS: tuple[dict[str, Any], ...] = tuple(
 
 FACTS: dict[str, Any] = {
     "category": "bottle",
-    "threshold": 0.5,
+    "decision": {"image_threshold": 0.5, "pixel_threshold": 0.5, "asked": {"min_area": "3px"}},
     "image_size": [64, 64],
     "pixel_type": "uint8",
-    "format_version": 2,
+    "format_version": 3,
     "seal": BLANK_SEAL,
     "weights_sha256": None,
 }
@@ -662,14 +665,15 @@ YAML_SEEDS = (
     ("data:", "  image_size: [128, 128]", "  normal: good", "  defective: bad", "  masks: masks"),
     ("predictor: {base_channels: 4, sees: [errors]}", "backbone: {name: none}"),
     (
-        '{"format_version": 5, "config": {"seed": 1, "predictor": {"novelty_weight": 0.5}},'
-        ' "training": null}',
+        '{"format_version": 6, "config": {"seed": 1, "predictor": {"novelty_weight": 0.5}},'
+        ' "trained": null}',
     ),
 )
 
 COMMAND_LINES = (
     ("predict", "run", "NAME", "--out", "out", "--quiet"),
-    ("predict", "run", "images", "--out", "out", "--threshold", "0.5"),
+    ("predict", "run", "images", "--out", "out", "--pixel-threshold", "0.5", "--pixel-size", "2um"),
+    ("threshold", "run", "--max-false-alarms", "NAME", "--good", "NAME"),
     ("predict", "missing.onnx", "NAME", "--out", "out"),
     ("predict", "NAME", "NAME", "--out", "out"),
     ("predict", "run", "NAME", "--out", "NAME"),

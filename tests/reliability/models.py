@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +98,7 @@ def fingerprint(scout: PatchScout) -> dict[str, str | float | int]:
         content.write(name.encode() + tensor.detach().contiguous().cpu().numpy().tobytes())
     return {
         "weights": sha256(content.getvalue()),
-        "threshold": scout.threshold,
+        "threshold": scout.decision.pixel_threshold,
         "settings": scout.config.seed,
     }
 
@@ -117,8 +116,7 @@ def answers(scout: PatchScout, data: Path) -> tuple[Any, ...]:
     return (
         found.anomaly_map.tobytes(),
         found.pred_mask.tobytes(),
-        found.threshold,
-        repr(scout.record),
+        repr(scout.trained),
         scout.config.model_dump_json(),
         names,
     )
@@ -149,19 +147,6 @@ def reseal(content: bytes) -> bytes:
     end = start + len(MARK) + NUM_DIGITS
     blank = content[:start] + BLANK_SEAL.encode() + content[end:]
     return sealed(blank) if blank.count(MARK) == 1 else content
-
-
-def change_json(**changes: Any) -> Callable[[bytes], bytes]:
-    """Return a change of top-level entries of JSON; a dict is laid over the one that is there."""
-
-    def change(content: bytes) -> bytes:
-        data = json.loads(content)
-        for name, value in changes.items():
-            old = data.get(name)
-            data[name] = old | value if isinstance(old, dict) else value
-        return json.dumps(data).encode()
-
-    return change
 
 
 def listing(folder: Path) -> set[str]:

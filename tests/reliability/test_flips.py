@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from models import IMAGE, answers, change_file, change_json
+from models import IMAGE, answers, change_file
 
 from patchscout import PatchScout
 from patchscout.checks import InputError
@@ -101,7 +101,9 @@ def with_text(path: list[str], text: str) -> Callable[[bytes], bytes]:
 
 @pytest.mark.parametrize("text", ABSURD)
 def test_a_threshold_that_is_none_is_refused(text, place):
-    change_file(place / "run", "config.json", with_text(["training", "threshold"], text))
+    change_file(
+        place / "run", "config.json", with_text(["trained", "decision", "pixel_threshold"], text)
+    )
     with pytest.raises(InputError, match=r"config\.json.*threshold"):
         PatchScout.load(place / "run", device="cpu")
 
@@ -118,7 +120,9 @@ def test_a_file_of_another_run_is_refused(place, pair, tmp_path):
 def test_what_is_sealed_anew_is_read(place, pair):
     """Else the tests above would find no more than a seal that does not fit."""
     before = answers(PatchScout.load(place / "run", device="cpu"), pair.data)
-    change_file(place / "run", "config.json", change_json(training={"category": "other"}))
+    change_file(
+        place / "run", "config.json", with_text(["trained", "record", "category"], '"other"')
+    )
     change_file(place / "run", "model.safetensors", with_weight(0.125, 7))
     scout = PatchScout.load(place / "run", device="cpu")
     assert scout.record.category == "other"

@@ -186,6 +186,11 @@ def write(tmp_path, content):
     return tmp_path / "all.json"
 
 
+def mask_path(sample):
+    assert isinstance(sample.mask, LabelMeFile)
+    return sample.mask.path
+
+
 def write_coco(tmp_path, images, annotations, names=("stain",)):
     categories = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
     return write(tmp_path, {"images": images, "annotations": annotations, "categories": categories})
@@ -193,6 +198,7 @@ def write_coco(tmp_path, images, annotations, names=("stain",)):
 
 def draw_from(source, name, size=SIZE):
     key = read_annotation_file(source).find(PurePosixPath(name))
+    assert key is not None
     return AnnotatedMask(source, key).read(size)
 
 
@@ -404,7 +410,7 @@ def test_two_labelme_files_for_one_image_are_refused(tmp_path, name):
             (tmp_path / folder / image).with_suffix(".json").write_text(json.dumps(content))
     for shapes in ([], [shape(SMALL)]):
         found = read_dataset(tmp_path, "ok", "bad", "bad").anomalous
-        assert [sample.mask.path.name for sample in found] == ["0.json", "1.json"]
+        assert [mask_path(sample).name for sample in found] == ["0.json", "1.json"]
         content = {"imagePath": "0.png", "shapes": shapes}
         (tmp_path / "bad" / name).write_text(json.dumps(content))
     with pytest.raises(InputValueError, match=r"0\.json and .* both annotate 0\.png"):

@@ -14,6 +14,7 @@ from patchscout.arguments import (
     parse_train,
 )
 from patchscout.checks import InputValueError
+from patchscout.decision import DecisionSettings
 from patchscout.limits import Limits, current_limits
 
 pytestmark = pytest.mark.usefixtures("limits")  # puts back those that hold
@@ -27,6 +28,19 @@ def test_a_flag_is_switched_off_and_on():
     assert parsed().predictor.flip_tta is True
     assert parsed("--predictor.no-flip-tta").predictor.flip_tta is False
     assert parsed("--backbone.may-download").backbone.may_download is True
+
+
+def test_settings_of_decisions_need_no_group_and_shares_may_be_percent():
+    given = parsed("--max-false-alarms", "1%", "--min_detected=95%", "--pixel-size", "20um")
+    assert given.decision == DecisionSettings(
+        max_false_alarms=0.01, min_detected=0.95, pixel_size="20um"
+    )
+    given = parsed("--decision.max-false-alarms", "0.02", "--decision.min-area=3px")
+    assert given.decision == DecisionSettings(max_false_alarms=0.02, min_area="3px")
+    with pytest.raises(InputValueError, match=r"`decision\.min_detected`: .* less than 1; got"):
+        parsed("--min-detected", "120%")
+    with pytest.raises(InputValueError, match=r"`decision.*` `min_area` 1mm2 needs `pixel_size`"):
+        parsed("--min-area", "1mm2")
 
 
 def test_only_flags_can_be_negated():

@@ -1,5 +1,6 @@
 """The file of results, the table made of it, and the page that shows it."""
 
+import json
 import math
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from patchscout.benchmark.document import fill, main
 from patchscout.benchmark.results import Result, add_result, read_results
-from patchscout.benchmark.table import caption, results_table
+from patchscout.benchmark.table import budgets_table, caption, results_table
 from patchscout.checks import InputNotFoundError, InputValueError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,6 +104,21 @@ def test_the_mean_is_of_seeds_and_variants_that_all_categories_have():
     ]
     means = [line for line in lines(results_table(rows)) if line[0] == "**mean**"]
     assert [line[1:4] for line in means] == [["`default`", "1", "0.500"]]
+
+
+def test_budgets_are_averaged_over_trainings():
+    found = [
+        [{"budget": 0.05, "promised": 0.049, "rejected": share, "detected": 1.0}, *others]
+        for share, others in (
+            (0.02, []),
+            (0.04, [{"budget": 0.01, "promised": 0.014, "rejected": 0.0, "detected": 0.5}]),
+        )
+    ]
+    rows = [row(seed=seed, budgets=json.dumps(one)) for seed, one in enumerate(found)]
+    assert lines(budgets_table([*rows, row(seed=9)]))[2:] == [
+        ["bottle", "`default`", "5 %", "4.9 ± 0.0", "3.0 ± 1.4", "100.0 ± 0.0"],
+        ["bottle", "`default`", "1 %", "1.4", "0.0", "50.0"],
+    ]
 
 
 def test_names_are_text_in_the_table():

@@ -1,7 +1,5 @@
 """The threshold: from images that nothing else was trained on, at the best F1 by hand."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -13,32 +11,9 @@ from patchscout.data.annotations import MaskFile
 from patchscout.data.loader import ImageLoader
 from patchscout.monitor import Monitor
 from patchscout.networks.segmenter import Segmenter
-from patchscout.training.calibration import ScoredPixels, choose_threshold, hold_out
+from patchscout.training.calibration import ScoredPixels, choose_threshold
 from patchscout.training.views import ViewSource
 from patchscout.types import Sample
-
-
-def samples(count):
-    return tuple(Sample(Path(f"{index:03d}.png")) for index in range(count))
-
-
-@pytest.mark.parametrize(("count", "held_out"), [(5, 1), (10, 1), (99, 9), (300, 30), (1000, 30)])
-def test_a_tenth_is_held_out_at_least_one_and_at_most_30(count, held_out):
-    kept, apart = hold_out(samples(count), seed=1)
-    assert len(apart) == held_out
-    assert set(kept).isdisjoint(apart)
-    assert set(kept) | set(apart) == set(samples(count))
-    assert list(kept) == sorted(kept, key=lambda sample: sample.image_path)
-
-
-@pytest.mark.parametrize("count", [1, 4])
-def test_of_fewer_than_five_none_can_be_spared(count):
-    assert hold_out(samples(count), seed=1) == (samples(count), samples(count))
-
-
-def test_the_seed_decides_which():
-    assert hold_out(samples(100), seed=1) == hold_out(samples(100), seed=1)
-    assert hold_out(samples(100), seed=1) != hold_out(samples(100), seed=2)
 
 
 class Brightness(Segmenter):

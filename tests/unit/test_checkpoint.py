@@ -19,18 +19,20 @@ from patchscout.checkpoint import (
     FORMAT_VERSION,
     RunCompletion,
     RunFolder,
-    load_config,
+    describe_run,
     load_model,
     write_run,
 )
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
 from patchscout.config import preset_config
+from patchscout.decision import Decision
 from patchscout.detector import PatchScout
 from patchscout.files.manifest import MANIFEST, digest_of
 from patchscout.files.output_folder import STAGING
 from patchscout.files.seal import BLANK_SEAL, sealed
 
 CPU = torch.device("cpu")
+DECISION = Decision(image_threshold=0.25, pixel_threshold=0.75)
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
@@ -66,11 +68,11 @@ def test_a_loaded_model_answers_exactly_as_the_saved_one(trained_run, tmp_path):
     for model in (saved, fresh):
         model.profile.usual_error[:, 1] = 1
     saved.observer.channel_mean.fill_(0.4)
-    _, record = load_config(trained_run)
-    assert record is not None
-    write_run(tmp_path, config, None, (saved, record))
+    trained = describe_run(trained_run).trained
+    assert trained is not None
+    write_run(tmp_path, config, None, (saved, trained))
     run = load_model(tmp_path, CPU)
-    assert (run.config, run.record) == (config, record)
+    assert (run.config, run.trained) == (config, trained)
     assert torch.equal(run.segmenter(IMAGES), saved(IMAGES))
     assert not torch.equal(run.segmenter(IMAGES), fresh(IMAGES))
     assert not any(module.training for module in run.segmenter.modules())
@@ -91,8 +93,7 @@ def test_a_detector_survives_the_folder(trained_run, tmp_path):
     copy = PatchScout.load(tmp_path / "copy", device="cpu")
     image = np.random.default_rng(0).random((70, 50, 3), np.float32)
     np.testing.assert_array_equal(copy.predict(image).anomaly_map, scout.predict(image).anomaly_map)
-    assert copy.threshold == scout.threshold
-    assert copy.record == scout.record
+    assert copy.trained == scout.trained
     split = (trained_run / "split.json").read_bytes()
     assert (tmp_path / "copy" / "split.json").read_bytes() == split
 
@@ -110,12 +111,15 @@ def test_what_is_in_the_folder(trained_run):
     data = json.loads((trained_run / "config.json").read_text())
     assert data["format_version"] == FORMAT_VERSION
     assert data["config"]["profile"]["snapshots"] == [3, 6]
-    assert data["training"]["is_complete"] is True
+    assert data["trained"]["record"]["is_complete"] is True
+    scores = data["trained"]["scores"]
+    assert (len(scores["normal"]), len(scores["defective"])) == (1, 8)
 
 
 def test_settings_without_a_model(tmp_path):
     write_run(tmp_path, preset_config("paper"), None, None)
-    assert load_config(tmp_path) == (preset_config("paper"), None)
+    described = describe_run(tmp_path)
+    assert (described.config, described.trained) == (preset_config("paper"), None)
     with pytest.raises(InputNotFoundError, match="holds no trained model: training was stopped"):
         load_model(tmp_path, CPU)
 
@@ -155,7 +159,7 @@ def test_a_config_that_was_changed_is_refused(run):
     whole = path.read_bytes()
     for edit in (
         lambda text: text.replace(b'"seed": 42', b'"seed": 43'),
-        lambda text: text.replace(b'"threshold": 0', b'"threshold": 1'),
+        lambda text: text.replace(b'"pixel_threshold": 0', b'"pixel_threshold": 1'),
         lambda text: text.replace(b"patchscout-sha256:", b"patchscout-sha257:"),
         lambda text: text[:-1],
         lambda text: text + b" ",
@@ -189,22 +193,27 @@ def test_weights_that_are_not_finite_are_refused(run, value):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("threshold", None),
-        ("threshold", "high"),
-        ("threshold", "0.5"),
-        ("threshold", True),
-        ("threshold", math.nan),
-        ("threshold", math.inf),
-        ("threshold", -0.1),
-        ("threshold", 1.5),
-        ("defect_types", 3),
-        ("num_steps", []),
-        ("num_normal", -1),
+        ("decision.pixel_threshold", None),
+        ("decision.pixel_threshold", "0.5"),
+        ("decision.pixel_threshold", True),
+        ("decision.pixel_threshold", math.nan),
+        ("decision.image_threshold", math.inf),
+        ("decision.image_threshold", -0.1),
+        ("decision.image_threshold", 1.5),
+        ("decision.asked", {"min_area": "1mm2"}),
+        ("scores.normal", [math.nan]),
+        ("scores.defective", [1.5]),
+        ("scores.kind", "old"),
+        ("record.defect_types", 3),
+        ("record.num_steps", []),
+        ("record.num_normal", -1),
     ],
 )
 def test_a_damaged_record_is_noticed(run, field, value):
-    training = json.loads((run / "config.json").read_text())["training"]
-    edit_config(run, training=training | {field: value})
+    trained = json.loads((run / "config.json").read_text())["trained"]
+    part, name = field.split(".")
+    trained[part][name] = value
+    edit_config(run, trained=trained)
     with pytest.raises(InputValueError, match=r"config.json is damaged"):
         load_model(run, CPU)
 
@@ -393,24 +402,24 @@ def test_a_run_that_is_being_replaced_is_the_old_or_the_new_one(run, tmp_path):
     other = build(old.config, pretrained=False)
     other.load_state_dict(state)
     with RunFolder(tmp_path / "other", overwrite=False) as folder:
-        write_run(folder, old.config, old.split, (other, replace(old.record, threshold=0.25)))
+        write_run(folder, old.config, old.split, (other, replace(old.trained, decision=DECISION)))
     names = ("config.json", "model.safetensors", "split.json")
     staging = run / STAGING / "files"
     staging.mkdir(parents=True)
     for name in names:
         (staging / name).write_bytes((tmp_path / "other" / name).read_bytes())
     (run / STAGING / "journal.json").write_text("{")  # cannot be finished: what is there is read
-    assert load_model(run, CPU).record.threshold == old.record.threshold
+    assert load_model(run, CPU).trained == old.trained
     for name in names:
         (staging / name).replace(run / name)
         loaded = load_model(run, CPU)
-        assert loaded.record.threshold == 0.25
+        assert loaded.trained.decision == DECISION
         assert torch.equal(next(loaded.segmenter.parameters()), next(other.parameters()))
 
 
 def test_a_run_that_was_replaced_meanwhile_is_not_completed(run, trained_run):
     identity = load_model(run, CPU).identity
-    edit_config(run, format_version=FORMAT_VERSION, training=None)
+    edit_config(run, format_version=FORMAT_VERSION, trained=None)
     before = contents(run)
     with pytest.raises(InputValueError, match=r"was replaced by another run meanwhile"):
         RunCompletion(run, ("metrics.json",), identity).__enter__()
@@ -442,4 +451,4 @@ def test_every_error_is_a_users(run):
     assert issubclass(InputNotFoundError, InputError)
     (run / "config.json").unlink()
     with pytest.raises(FileNotFoundError):
-        load_config(run)
+        describe_run(run)

@@ -8,6 +8,7 @@ import torch
 
 from patchscout import export
 from patchscout.checks import InputValueError
+from patchscout.decision import Decision, DecisionSettings
 from patchscout.export import compare, export_model, rounding
 from patchscout.exported import ExportedModel, ModelFacts
 from patchscout.networks.segmenter import Segmenter
@@ -26,14 +27,17 @@ class Reds(Segmenter):
         return images[:, 0]
 
 
-def exported(change=lambda maps: maps, threshold=0.5):
+def exported(change=lambda maps: maps, threshold=0.5, **rules):
     """In place of an exported model: answers with the red of images, changed."""
 
     def run(pixels):
         maps = change(pixels[..., 0].astype(np.float32) / 255)
         return maps, maps >= threshold, maps.max(axis=(1, 2))
 
-    facts = ModelFacts(category="reds", threshold=threshold, image_size=(64, 80))
+    decision = Decision(
+        asked=DecisionSettings(**rules), image_threshold=threshold, pixel_threshold=threshold
+    )
+    facts = ModelFacts(category="reds", decision=decision, image_size=(64, 80))
     return ExportedModel(run, facts)
 
 
@@ -90,7 +94,22 @@ def test_a_decision_at_the_threshold_is_told_and_not_refused():
     assert parity.num_other_side == 3 * 64 * 80
     assert parity.largest_score_difference == pytest.approx(8e-7, rel=0.2)
     assert parity.holds
-    assert "decisions in 3 images, of which 3 have a score at the threshold" in str(parity)
+    assert "decisions in 3 images, of which 3 are at a threshold" in str(parity)
+
+
+@pytest.mark.parametrize(("by", "holds"), [(2e-6, True), (0.2, False)])
+def test_decisions_are_compared_with_their_rules(by, holds):
+    """A region of 20 pixels, one of which is just below the threshold and then above it."""
+    image = np.zeros((64, 80, 3), np.float32)
+    image[10:12, 10:20, 0] = 0.8
+    image[10, 10, 0] = 102 / 255
+    threshold = 102 / 255 + 1e-6
+    for area, num_others in (("19px", 0), ("20px", 1), ("21px", 0)):
+        found = exported(at(10, 10, by), threshold, min_area=area)
+        parity = compare(Reds(), found, [image], ["a.png"])
+        assert parity.num_other_decisions == num_others
+        assert parity.num_ties == (num_others if holds else 0) or not holds
+        assert parity.holds is holds
 
 
 def test_another_decision_away_from_the_threshold_is_refused_at_any_tolerance_below_it():

@@ -4,6 +4,7 @@ import json
 import random
 import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +15,32 @@ import openvino
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from patchscout import exported
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.exported import METADATA_KEY, SUFFIXES, ExportedModel
+from patchscout.export import for_older_runtimes
+from patchscout.exported import (
+    METADATA_KEY,
+    OLDEST_VERSIONS,
+    SUFFIXES,
+    ExportedModel,
+    library,
+)
 from patchscout.files.seal import BLANK_SEAL, sealed, sha256
 
+DECISION = {"image_threshold": 0.7, "pixel_threshold": 0.5}
 FACTS = {
     "category": "bottle",
-    "threshold": 0.5,
+    "decision": DECISION,
     "image_size": [64, 96],
     "pixel_type": "uint8",
-    "format_version": 2,
+    "format_version": 3,
     "seal": BLANK_SEAL,
     "weights_sha256": None,
 }
 UNSEALED = FACTS | {"seal": ""}
 IMAGE = np.random.default_rng(0).random((30, 40, 3), np.float32)
 FORMATS = ["onnx", "openvino"]
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 SIDES = ["batch", "height", "width"]
 
 
@@ -49,12 +60,12 @@ def graph(scale=255.0, pixels=TensorProto.UINT8, renamed=False):
         helper.make_node("ReduceSum", ["some"], ["nothing"], keepdims=0),
         helper.make_node("Add", ["scaled", "nothing"], ["anomaly_map"]),
         helper.make_node("GreaterOrEqual", ["anomaly_map", "threshold"], ["pred_mask"]),
-        helper.make_node("ReduceMax", ["anomaly_map", "sides"], ["pred_score"], keepdims=0),
+        helper.make_node("ReduceMax", ["anomaly_map", "sides"], ["image_score"], keepdims=0),
     ]
     outputs = [
         helper.make_tensor_value_info("anomaly_map", TensorProto.FLOAT, SIDES),
         helper.make_tensor_value_info("pred_mask", TensorProto.BOOL, SIDES),
-        helper.make_tensor_value_info("pred_score", TensorProto.FLOAT, ["batch"]),
+        helper.make_tensor_value_info("image_score", TensorProto.FLOAT, ["batch"]),
     ]
     image = helper.make_tensor_value_info("image", pixels, [*SIDES, 3])
     initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
@@ -96,7 +107,8 @@ def test_the_graph_of_these_tests_is_read_and_scores(path):
     expected = np.rint(IMAGE * 255).mean(axis=2) / 255
     np.testing.assert_allclose(found.anomaly_map, expected, atol=1e-6)
     np.testing.assert_array_equal(found.pred_mask, found.anomaly_map >= 0.5)
-    assert found.pred_score == found.anomaly_map.max()
+    assert found.image_score == found.anomaly_map.max()
+    assert found.is_anomalous == (found.image_score >= 0.7)
     assert model.facts.image_size == (64, 96)
 
 
@@ -131,17 +143,23 @@ def test_a_digest_that_was_taken_out_is_missed(path):
         ExportedModel.load(write(path, UNSEALED))
 
 
-@pytest.mark.parametrize(("version", "remedy"), [(1, "Export it again"), (3, "Update it")])
+@pytest.mark.parametrize(("version", "remedy"), [(2, "Export it again"), (4, "Update it")])
 def test_another_format_is_told(path, version, remedy):
     write(path, FACTS | {"format_version": version, "more": 1})
-    with pytest.raises(InputValueError, match=f"has format {version}; .* reads 2. {remedy}"):
+    with pytest.raises(InputValueError, match=f"has format {version}; .* reads 3. {remedy}"):
         ExportedModel.load(path)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("threshold", text) for text in ("NaN", "1e999", "true", '"0.5"', "-0.01", "1.01", "[]")),
+        *(("decision", text) for text in ("null", "0.5", "{}", '{"image_threshold": 0.5}')),
+        *(
+            ("decision", f'{{"image_threshold": 0.5, "pixel_threshold": {text}}}')
+            for text in ("NaN", "1e999", "true", '"0.5"', "-0.01", "1.01", "[]")
+        ),
+        ("decision", '{"image_threshold": 1.1, "pixel_threshold": 0.5}'),
+        ("decision", '{"image_threshold": 0.5, "pixel_threshold": 0.5, "asked": {"min_area": 3}}'),
         *(("image_size", text) for text in ("[63,64]", "[64]", "[64,4097]", "[64,96.5]", "null")),
         *(("image_size", text) for text in ("[true,64]", '["64",64]', "[1e99,64]")),
         *(("category", text) for text in ("3", "null", '["a"]')),
@@ -190,8 +208,12 @@ def test_a_map_that_is_none_is_an_error(path, scale, says):
 
 
 def test_a_threshold_that_is_not_the_one_in_the_graph_is_noticed(path):
-    model = ExportedModel.load(write(path, FACTS | {"threshold": 0.9}))
-    with pytest.raises(InputValueError, match="a mask or a score that is not that of its anomaly"):
+    model = ExportedModel.load(
+        write(path, FACTS | {"decision": DECISION | {"pixel_threshold": 0.9}})
+    )
+    with pytest.raises(
+        InputValueError, match=r"a mask that is not that of its anomaly map at the threshold 0\.9"
+    ):
         model.predict(IMAGE)
 
 
@@ -214,8 +236,91 @@ def test_no_other_file_is_read(tmp_path, monkeypatch, location):
     monkeypatch.chdir(tmp_path)
     for path in (Path("model.onnx"), tmp_path / "model.onnx"):
         write(path, model=model)
-        with pytest.raises(InputValueError, match="cannot be read as a model"):
+        with pytest.raises(InputValueError, match=r"model\.onnx keeps weights in other files"):
             ExportedModel.load(path)
+
+
+@pytest.mark.parametrize(("has_newer_operator", "opset"), [(False, 15), (True, 17)])
+def test_operators_and_format_are_the_oldest_that_serve(tmp_path, has_newer_operator, opset):
+    model = graph()
+    model.ir_version = 10
+    mean, total = model.graph.node[1], model.graph.node[3]
+    mean.attribute.append(helper.make_attribute("noop_with_empty_axes", 0))
+    mean.metadata_props.add(key="stack_trace", value="/home/someone/model.py")
+    if has_newer_operator:
+        model.graph.initializer.append(numpy_helper.from_array(np.ones(5, np.float32), "ones"))
+        total.CopyFrom(helper.make_node("ReduceSum", ["level"], ["nothing"], keepdims=0))
+        model.graph.node.insert(
+            3, helper.make_node("LayerNormalization", ["some", "ones"], ["level"])
+        )
+    older = for_older_runtimes(model)
+    assert (older.opset_import[0].version, older.ir_version) == (opset, 8)
+    assert b"someone" not in older.SerializeToString()
+    found, expected = (
+        ExportedModel.load(write(tmp_path / f"{number}.onnx", model=one)).predict(IMAGE)
+        for number, one in enumerate((older, graph()))
+    )
+    np.testing.assert_array_equal(found.anomaly_map, expected.anomaly_map)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"ir_version": 99}, r"\w+: .*Unsupported model IR version: 99, max .* version: \d+"),
+        (
+            {"opset": 99},
+            r"\w+: .*official released onnx opset versions\. Opset 99 .*is till opset",
+        ),
+    ],
+)
+def test_a_library_too_old_is_told_with_all_of_its_reason_and_what_to_do(tmp_path, change, reason):
+    model = graph()
+    model.ir_version = change.get("ir_version", 8)
+    model.opset_import[0].version = change.get("opset", 18)
+    path, version = write(tmp_path / "model.onnx", model=model), onnxruntime.__version__
+    with pytest.raises(InputValueError) as caught:
+        ExportedModel.load(path)
+    assert re.fullmatch(
+        rf"{path} cannot be read as a model by onnxruntime {version} \({reason}.*\)\. PatchScout"
+        r" needs onnxruntime 1\.19 or newer: update an older one with `pip install -U"
+        r" onnxruntime`\. Else export the model again\.",
+        str(caught.value),
+    )
+
+
+def test_a_library_too_old_is_not_even_loaded(tmp_path, monkeypatch):
+    path = write(tmp_path / "model.onnx")
+    for found in ("1.9.2", "1.18.1", "1.19.0", "2.0"):
+        monkeypatch.setattr(exported, "version", lambda _, found=found: found)
+        if found in ("1.19.0", "2.0"):
+            assert ExportedModel.load(path).facts.decision.pixel_threshold == 0.5
+            continue
+        monkeypatch.setattr(exported, "import_module", pytest.fail)
+        says = rf"onnxruntime of version 1\.19 or newer; {found} is installed\. Install .*\[onnx\]"
+        with pytest.raises(InputNotFoundError, match=says):
+            ExportedModel.load(path)
+        monkeypatch.undo()
+
+
+def test_the_oldest_versions_are_those_of_the_extras():
+    extras = tomllib.loads(PYPROJECT.read_text())["project"]["optional-dependencies"]
+    for name, version in OLDEST_VERSIONS.items():
+        assert f"{name}>={version}" in extras[name.removesuffix("runtime")]
+
+
+def test_a_library_that_does_not_load_is_not_called_missing(tmp_path, monkeypatch):
+    (tmp_path / "unfitting.py").write_text("raise ImportError('compiled for NumPy 1')")
+    (tmp_path / "lacking.py").write_text("import nothing_of_this_name")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, says in (
+        ("absent", "which is not installed. Install it with `pip install -U 'patchscout[onnx]'`"),
+        ("unfitting", "which cannot be loaded (ImportError: compiled for NumPy 1). Install it"),
+        ("lacking", "which cannot be loaded (ModuleNotFoundError: No module named 'nothing_of"),
+    ):
+        with pytest.raises(
+            InputNotFoundError, match=re.escape(f"needs the library {name}, {says}")
+        ):
+            library(name, "onnx")
 
 
 def test_threads_of_onnx_runtime_wait_asleep(tmp_path, monkeypatch):

@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from patchscout.data.loader import ImageLoader
-from patchscout.training.loop import ImagePool, color_statistics
+from patchscout.training.colors import color_statistics
+from patchscout.training.loop import ImagePool
 from patchscout.types import Sample
 
 HEIGHT, WIDTH = 96, 128

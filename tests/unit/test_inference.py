@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from patchscout.checks import InputValueError
+from patchscout.decision import image_score
 from patchscout.devices import choose_device
 from patchscout.inference import Scorer, resize_map
+from patchscout.networks.deployable import image_scores
 from patchscout.networks.segmenter import Segmenter
-from patchscout.types import make_prediction
 
 MAP = np.array([[0.0, 1.0], [0.5, 0.5]], np.float32)
 
@@ -36,20 +37,6 @@ def test_values_stay_in_range(size):
     assert 0 <= resized.min() <= resized.max() <= 1
 
 
-def test_a_pixel_at_the_threshold_is_anomalous():
-    found = make_prediction(MAP, 0.5)
-    np.testing.assert_array_equal(found.pred_mask, [[False, True], [True, True]])
-    assert (found.pred_score, found.threshold, found.is_anomalous) == (1.0, 0.5, True)
-    assert make_prediction(MAP, 1.0).is_anomalous
-    assert not make_prediction(MAP / 2, 0.75).is_anomalous
-
-
-@pytest.mark.parametrize("threshold", [math.nan, math.inf, -0.01, 1.01])
-def test_a_threshold_that_is_none_is_an_error(threshold):
-    with pytest.raises(InputValueError, match=rf"`threshold` must be in \[0, 1\]; got {threshold}"):
-        make_prediction(MAP, threshold)
-
-
 @pytest.mark.parametrize(
     ("value", "says"),
     [
@@ -63,8 +50,6 @@ def test_a_threshold_that_is_none_is_an_error(threshold):
 def test_one_pixel_that_is_no_probability_is_an_error(value, says):
     broken = MAP.copy()
     broken[1, 1] = value
-    with pytest.raises(InputValueError, match=f"The model gives {says}"):
-        make_prediction(broken, 0.5)
     score = Scorer(Reds(), (16, 32), torch.device("cpu"))
     image = np.zeros((16, 32, 3), np.float32)
     image[:2, :2, 0] = broken
@@ -74,8 +59,13 @@ def test_one_pixel_that_is_no_probability_is_an_error(value, says):
         list(score.many([image]))
 
 
-def test_rounding_beyond_one_is_none():
-    assert make_prediction(MAP + np.float32(1e-6), 0.5).pred_score > 1
+def test_the_score_of_an_image_is_the_same_in_an_exported_model():
+    maps = np.random.default_rng(0).random((3, 8, 9), np.float32)
+    maps[0, 2, 3] = 1 + 1e-6  # rounding
+    scores = image_scores(torch.from_numpy(maps)).tolist()
+    assert scores == [image_score(one) for one in maps] == [1.0, *maps[1:].max(axis=(1, 2))]
+    maps[1, 4, 4] = np.nan
+    assert image_scores(torch.from_numpy(maps)).isnan().tolist() == [False, True, False]
 
 
 class Reds(Segmenter):

@@ -140,8 +140,7 @@ def test_accumulator_pools_pixels_and_images() -> None:
     assert metrics["image_ap"] == pytest.approx((1 + 2 / 3) / 2)
     assert metrics["image_f1_max"] == pytest.approx(0.8)
     assert (metrics["num_images"], metrics["num_anomalous"]) == (3, 2)
-    assert (metrics["num_false_alarms"], metrics["num_missed"]) == (0, 1)  # 0.3; 0.2
-    assert metrics["threshold"] == 0.4
+    assert metrics["pixel_threshold"] == 0.4
 
 
 def test_each_defect_type_is_set_against_the_normal_images_only() -> None:
@@ -154,14 +153,6 @@ def test_each_defect_type_is_set_against_the_normal_images_only() -> None:
     assert per_type["crack"]["image_auroc"] == 1.0
     assert per_type["stain"]["image_auroc"] == 0.0
     assert (per_type["stain"]["num_images"], per_type["stain"]["num_anomalous"]) == (2, 1)
-    assert [per_type[name]["num_missed"] for name in ("crack", "stain")] == [0, 1]
-
-
-def test_an_image_at_the_threshold_is_called_defective() -> None:
-    metrics = _accumulator().compute(threshold=0.3)
-    assert (metrics["num_false_alarms"], metrics["num_missed"]) == (1, 1)
-    metrics = _accumulator().compute(threshold=0.2)
-    assert (metrics["num_false_alarms"], metrics["num_missed"]) == (1, 0)
 
 
 def test_images_can_be_added_after_a_first_result() -> None:
@@ -221,7 +212,7 @@ def test_what_cannot_be_ranked_is_refused(
 
 
 def test_an_image_score_must_be_a_number() -> None:
-    with pytest.raises(InputValueError, match="pred_score"):
+    with pytest.raises(InputValueError, match="image_score"):
         MetricAccumulator().update(_map([[0.1]]), _mask([[0]]), math.nan, "good")
 
 
@@ -233,7 +224,7 @@ def test_images_without_a_mask_count_as_images_only() -> None:
     accumulator.update(np.array([[0.1, 0.1]]), None, 0.1, "dent")
     accumulator.update(np.array([[0.8, 0.7]]), None, 0.8, "hole")
     metrics = accumulator.compute(0.5)
-    assert (metrics["num_images"], metrics["num_anomalous"], metrics["num_missed"]) == (4, 3, 1)
+    assert (metrics["num_images"], metrics["num_anomalous"]) == (4, 3)
     assert metrics["image_auroc"] == pytest.approx(2 / 3)
     assert (metrics["pixel_auroc"], metrics["pixel_f1_at_threshold"]) == (1.0, 1.0)
     assert metrics["num_without_mask"] == 2

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 import tifffile
 
 from patchscout.checks import InputValueError
+from patchscout.decision import Decision, DecisionSettings
 from patchscout.files.atomic import (
     atomic_path,
     remove_partial_files,
@@ -24,15 +26,17 @@ from patchscout.files.atomic import (
 from patchscout.files.manifest import MANIFEST, digest_of, is_plain
 from patchscout.files.output_folder import STAGING, Journal, OutputFolder, check_free, recover
 from patchscout.outputs import PredictionWriter
-from patchscout.types import Prediction
+from patchscout.prediction import Prediction, make_prediction
 
 IMAGE = np.full((6, 10, 3), 0.5, dtype=np.float32)
 
 
-def _prediction(peak: float = 0.75) -> Prediction:
+def _prediction(peak: float = 0.75, pixel_size: str | None = None) -> Prediction:
     anomaly_map = np.full((6, 10), 0.125, dtype=np.float32)
     anomaly_map[1:3, 2:5] = peak
-    return Prediction(anomaly_map, anomaly_map >= 0.5, peak, 0.5)
+    asked = DecisionSettings(pixel_size=pixel_size)
+    decision = Decision(asked=asked, image_threshold=0.5, pixel_threshold=0.5)
+    return make_prediction(anomaly_map, peak, decision)
 
 
 def _files(folder: Path) -> set[str]:
@@ -63,43 +67,55 @@ def test_the_files_of_an_image_hold_what_was_found(tmp_path: Path) -> None:
         assert (drawn.mode, drawn.size) == ("RGB", (10, 6))
 
 
-def test_both_tables_hold_the_same_rows(tmp_path: Path) -> None:
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_tables_have_a_row_for_each_image_and_each_region(tmp_path: Path) -> None:
     with PredictionWriter(tmp_path) as writer:
-        writer.write(Path('odd, "name".png'), IMAGE, _prediction())
+        changed = replace(_prediction(pixel_size="0.5mm"), unlike_training=("darker", "blurred"))
+        writer.write(Path('odd, "name".png'), IMAGE, changed)
         writer.write(Path("b.png"), IMAGE, _prediction(peak=0.25))
-    rows = json.loads((tmp_path / "predictions.json").read_text())
-    assert rows == [
-        {
+    found, nothing = json.loads((tmp_path / "predictions.json").read_text())
+    (region,) = found.pop("regions")
+    box = {"x": 2, "y": 1, "width": 3, "height": 2}
+    assert region == box | {
+        "area_px": 6,
+        "length_px": pytest.approx(1 + math.sqrt(5)),
+        "area_mm2": 1.5,
+        "length_mm": pytest.approx((1 + math.sqrt(5)) / 2),
+        "peak": 0.75,
+    }
+    assert (
+        found
+        == {
             "path": 'odd, "name".png',
-            "pred_score": 0.75,
+            "pred_score": pytest.approx(0.75),
             "is_anomalous": True,
-            "threshold": 0.5,
+            "score_threshold": pytest.approx(0.5),
+            "pixel_threshold": 0.5,
+            "num_regions": 1,
             "area_px": 6,
             "area_percent": 10.0,  # 6 of 60
-            "regions": [[2, 1, 3, 2]],
+            **{f"largest_{name}": region[name] for name in region if name[:4] in ("area", "leng")},
+            "unlike_training": "darker; blurred",
             "output": 'odd, "name"',
-        },
-        {
-            "path": "b.png",
-            "pred_score": 0.25,
-            "is_anomalous": False,
-            "threshold": 0.5,
-            "area_px": 0,
-            "area_percent": 0.0,
-            "regions": [],
-            "output": "b",
-        },
-    ]
-    with (tmp_path / "predictions.csv").open(newline="") as file:
-        read = list(csv.DictReader(file))
-    as_json = [
-        {
-            name: value if name in ("path", "output") else json.loads(value)
-            for name, value in row.items()
         }
-        for row in read
+    )
+    assert (nothing["is_anomalous"], nothing["num_regions"], nothing["regions"]) == (False, 0, [])
+    assert (nothing["largest_area_px"], nothing["largest_area_mm2"]) == (0, None)
+    one, two = _rows(tmp_path / "predictions.csv")
+    assert {name: str(value) for name, value in found.items()} == one | {"is_anomalous": "True"}
+    assert (one["is_anomalous"], two["largest_area_px"], two["largest_area_mm2"]) == (
+        "true",
+        "0",
+        "",
+    )
+    listed = _rows(tmp_path / "regions.csv")
+    assert listed == [
+        {name: str(value) for name, value in ({"path": found["path"]} | region).items()}
     ]
-    assert as_json == rows
     assert b"\r" not in (tmp_path / "predictions.csv").read_bytes()
 
 
@@ -214,6 +230,7 @@ def test_overwrite_replaces_what_was_written_before_and_nothing_else(tmp_path: P
         "overlays/c/3.png",
         "predictions.csv",
         "predictions.json",
+        "regions.csv",
     }
     assert not (tmp_path / "overlays/a").exists()
     assert len(json.loads((tmp_path / "predictions.json").read_text())) == 1

@@ -8,7 +8,8 @@ from PIL import Image as PillowImage
 
 from patchscout.checks import InputValueError
 from patchscout.commands import predict
-from patchscout.types import make_prediction
+from patchscout.decision import Decision, image_score
+from patchscout.prediction import make_prediction
 
 
 @pytest.fixture
@@ -21,7 +22,9 @@ def paths(tmp_path):
 
 
 def level(image):
-    return make_prediction(image[..., 0].copy(), 0.5)
+    levels = image[..., 0].copy()
+    decision = Decision(image_threshold=0.5, pixel_threshold=0.5)
+    return make_prediction(levels, image_score(levels), decision)
 
 
 @pytest.mark.parametrize("num_at_once", [0, 1, 3, 20])
@@ -33,7 +36,7 @@ def test_images_come_in_their_order_and_no_more_than_told_are_scored_ahead(paths
         return level(image)
 
     for number, (image, found) in enumerate(predict._in_turn(find_defects, paths, num_at_once)):
-        assert found.pred_score == pytest.approx(number * 30 / 255)
+        assert found.image_score == pytest.approx(number * 30 / 255)
         np.testing.assert_array_equal(image[..., 0], found.anomaly_map)
         assert len(begun) <= number + 1 + num_at_once
     assert len(begun) == len(paths)
@@ -56,6 +59,6 @@ def test_an_error_names_its_image_and_ends_the_others(paths):
         return level(image)
 
     scored = predict._in_turn(find_defects, paths, 2)
-    assert [next(scored)[1].pred_score for _ in range(2)]
+    assert [next(scored)[1].image_score for _ in range(2)]
     with pytest.raises(InputValueError, match=r"2\.png: the model gives no numbers"):
         next(scored)

@@ -13,7 +13,7 @@ from patchscout.networks.autoencoder import FeatureAutoencoder
 from patchscout.networks.loss_profile import LossProfile
 from patchscout.networks.segmenter import Observer, measure_lighting
 from patchscout.training import profile_buffer as module
-from patchscout.training.profile_buffer import CELL_PX, CHUNK, MARGIN_PX, ProfileBuffer
+from patchscout.training.profile_buffer import CELL_PX, MARGIN_PX, ProfileBuffer
 from patchscout.training.views import View, ViewSource
 from patchscout.types import Sample
 
@@ -48,7 +48,7 @@ class Places(ViewSource):
     def draw(self):
         number = torch.full_like(self.places[:1], self.count / 1024)
         self.count += 1
-        return View(torch.cat([self.places, number]), self.mask, self.count % 2)
+        return View(torch.cat([self.places, number]), self.mask)
 
 
 class Plain(Observer):
@@ -63,8 +63,8 @@ class Plain(Observer):
         return self.backbone(images)
 
 
-PROFILES = [LossProfile([FeatureAutoencoder((3, 3), 0.0)], (3, 3)) for _ in range(2)]
-PROFILES[1].get_buffer("mean_0").fill_(0.25)  # so that it shows which one was taken
+PROFILE = LossProfile([FeatureAutoencoder((3, 3), 0.0)], (3, 3))
+PROFILE.get_buffer("mean_0").fill_(0.25)  # so that it shows
 
 
 def make(size=(96, 128), defect=None, crop_px=32, batch_size=3):
@@ -79,7 +79,7 @@ def integers(maps):
 
 def test_crops_of_image_mask_and_every_level_belong_together():
     buffer, views = make(defect=(40, 60))
-    buffer.refresh(PROFILES)
+    buffer.refresh(PROFILE)
     corners = set()
     for _ in range(20):
         seen, target = buffer.batch()
@@ -94,7 +94,7 @@ def test_crops_of_image_mask_and_every_level_belong_together():
             assert torch.equal(target[index], views.mask[window].float())
             number = int(integers(seen.image[index, 2, 0, 0]))
             fine, coarse = (level[index] for level in seen.sides["features"])
-            fine = fine + 0.25 * ((number + 1) % 2)  # the fold of the view, see `PROFILES`
+            fine = fine + 0.25  # see `PROFILE`
             for level, stride in ((fine, 4), (coarse, 16)):
                 assert torch.equal(integers(level[0]), rows[::stride, ::stride])
                 assert torch.equal(integers(level[1]), columns[::stride, ::stride])
@@ -104,7 +104,7 @@ def test_crops_of_image_mask_and_every_level_belong_together():
 
 def test_a_crop_is_at_most_the_image():
     buffer, _ = make((64, 96), crop_px=192)
-    buffer.refresh(PROFILES)
+    buffer.refresh(PROFILE)
     seen, target = buffer.batch()
     assert seen.image.shape[-2:] == target.shape[-2:] == (64, 64)
 
@@ -114,36 +114,36 @@ def numbers(buffer):
 
 
 def test_it_starts_with_a_batch_and_grows_until_it_is_full_and_then_replaces(monkeypatch):
-    monkeypatch.setattr(module, "CAPACITY", 3 * CHUNK)
+    monkeypatch.setattr(module, "CAPACITY", 9)
     buffer, views = make(batch_size=3)
     drawn = []
-    for _ in range(24):
-        buffer.refresh(PROFILES)
+    for _ in range(6):
+        buffer.refresh(PROFILE)
         drawn.append(views.count)
-    # Twice as many as calls, eight at a time, until there are 24; then as many.
-    assert drawn == [8] * 3 + [16] * 4 + [24] * 8 + [32] * 8 + [40]
-    assert numbers(buffer) == set(range(16, 40))  # the oldest have gone
+    assert drawn == [3, 5, 7, 9, 10, 11]
+    assert numbers(buffer) == set(range(2, 11))  # the oldest have gone
 
 
 def test_the_first_batch_has_no_view_twice():
     buffer, _ = make(batch_size=12)
-    buffer.refresh(PROFILES)
+    buffer.refresh(PROFILE)
     seen, _ = buffer.batch()
     assert len(integers(seen.image[:, 2, 0, 0]).unique()) == 12
 
 
 def test_what_is_kept_does_not_hold_on_to_whole_views():
     buffer, _ = make((512, 704))
-    buffer.refresh(PROFILES)
+    buffer.refresh(PROFILE)
     for entry in buffer._entries:
         for kept in (entry.image, *entry.sides["features"], entry.mask):
             assert kept.untyped_storage().nbytes() == kept.nbytes
 
 
-def regions(size, defect=None, count=80):
+def regions(size, defect=None, count=40):
     """Return (rows, columns, mask) of entries: their places in the view, and what is in them."""
     buffer, views = make(size, defect)
-    buffer._add(PROFILES, count)
+    for _ in range(count):
+        buffer.refresh(PROFILE)
     found = []
     for entry in buffer._entries:
         rows, columns = integers(entry.image[:2])
@@ -186,7 +186,7 @@ def test_of_a_large_view_a_region_is_used_without_its_margins_at_cuts(size):
 def test_every_region_has_room_for_a_crop(crop_px):
     buffer, _ = make((272, 704), crop_px=crop_px)
     for _ in range(5):
-        buffer.refresh(PROFILES)
+        buffer.refresh(PROFILE)
         seen, target = buffer.batch()
         assert seen.image.shape[-2:] == target.shape[-2:] == (crop_px, crop_px)
 
@@ -217,8 +217,8 @@ def test_a_region_is_drawn_about_every_part_of_a_defect():
 
 def test_lighting_is_that_of_the_whole_view():
     buffer, _ = make((512, 704))
-    buffer._add(PROFILES, 5)
-    expected = [measure_lighting(Places((512, 704)).draw().image[None])[:, :2]] * 5
+    buffer.refresh(PROFILE)
+    expected = [measure_lighting(Places((512, 704)).draw().image[None])[:, :2]] * 3
     for lighting, other in zip(buffer.observer.lightings, expected, strict=True):  # pyright: ignore
         torch.testing.assert_close(lighting[:, :2], other)
 
@@ -227,7 +227,7 @@ def test_sides_follow_their_image_where_cells_are_filled_in_part(world):
     """A view whose sides are odd multiples of 16, with the features of a real backbone."""
     made = world((80, 112), inputs=("features",))
     buffer = ProfileBuffer(made.views(), made.observer, crop_px=64, batch_size=8, seed=0)
-    buffer.refresh([LossProfile([FeatureAutoencoder((6, 3), 0.0)], (6, 3))] * 2)
+    buffer.refresh(LossProfile([FeatureAutoencoder((6, 3), 0.0)], (6, 3)))
     seen, _ = buffer.batch()
     mean, std = 0.3, 0.1
     for image, fine in zip(seen.image, seen.sides["features"][0], strict=True):

@@ -29,8 +29,7 @@ def parts(world):
             views.defects(num_defects) if num_defects else [], autoencoders, predictor
         )
         for _ in range(num_updates):
-            buffer.refresh(autoencoders.profiles)
-            predictor.update()
+            predictor.update(autoencoders.profiles[0])
         return meter, autoencoders, predictor
 
     return make

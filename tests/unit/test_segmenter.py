@@ -107,6 +107,15 @@ def test_log_odds_of_the_heads_are_averaged(segmenter):
 
 
 @torch.no_grad()
+def test_through_another_profile_the_model_is_the_same_but_for_it(segmenter):
+    model, other = segmenter(novelty_weight=0.5), segmenter(novelty_weight=0.5)
+    other.profile.usual_error[:, 0] = 1.0
+    expected = Segmenter(model.observer, other.profile, model.predictor, novelty_weight=0.5)
+    found = model.through(other.profile)(IMAGES)
+    assert torch.equal(found, expected.eval()(IMAGES))
+    assert not torch.equal(found, model(IMAGES))
+
+
 def test_without_novelty_the_answer_is_the_predictors(segmenter):
     model = segmenter()
     profiles = model.profile(model.profile.standardized(model.observer.features(IMAGES)))

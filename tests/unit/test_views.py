@@ -15,10 +15,8 @@ from patchscout.training import views as module
 from patchscout.training.views import (
     FEWEST_SIMULATED,
     KEPT_TILT,
-    NUM_FOLDS,
     SEAM_PX,
     ViewSource,
-    fold_of,
     soft_edge,
     spread_over_types,
 )
@@ -78,7 +76,7 @@ def test_a_labeled_view_and_its_mask_move_together(source):
     views, shapes = source(), set()
     middle = level(LABELED_LEVEL + DEFECT_LEVEL) / 2
     for _ in range(10):
-        image, mask, _ = views.draw()
+        image, mask = views.draw()
         assert (image.shape, mask.shape) == ((3, SIDE, SIDE), (SIDE, SIDE))
         # Bilinear sampling of a two-level image crosses the middle where that of the mask does.
         assert ((image[0] >= middle) != mask).float().mean() < 1e-3
@@ -87,7 +85,7 @@ def test_a_labeled_view_and_its_mask_move_together(source):
 
 
 def test_a_normal_view_has_an_empty_mask(source):
-    for image, mask, _ in (source(NORMAL_SHARE=1.0).draw() for _ in range(5)):
+    for image, mask in (source(NORMAL_SHARE=1.0).draw() for _ in range(5)):
         assert not mask.any()
         torch.testing.assert_close(
             image, torch.full_like(image, level(NORMAL_LEVEL)), atol=1e-3, rtol=0
@@ -95,7 +93,7 @@ def test_a_normal_view_has_an_empty_mask(source):
 
 
 def test_a_pasted_mask_is_what_changed(source):
-    image, mask, _ = source(PASTED_SHARE=1.0, **STILL).draw()
+    image, mask = source(PASTED_SHARE=1.0, **STILL).draw()
     assert mask.sum() == 20 * 36
     changed = (image - level(NORMAL_LEVEL)).abs().amax(dim=0)
     torch.testing.assert_close(
@@ -112,7 +110,7 @@ def test_pasted_masks_mark_the_defect_when_everything_moves(source):
     views = source(PASTED_SHARE=1.0)
     middle = level(LABELED_LEVEL + DEFECT_LEVEL) / 2
     for _ in range(10):
-        image, mask, _ = views.draw()
+        image, mask = views.draw()
         assert mask.any()
         assert ((image[0] >= middle) != mask).float().mean() < 0.01  # moved twice, resampled twice
         assert image.median() == pytest.approx(level(NORMAL_LEVEL), abs=1e-3)
@@ -170,7 +168,7 @@ def test_views_that_are_only_flipped_are_not_blurred(source):
     levels = {level(LABELED_LEVEL), level(DEFECT_LEVEL)}
     corners = set()
     for _ in range(20):
-        image, mask, _ = views.draw()
+        image, mask = views.draw()
         assert image.unique().tolist() == pytest.approx(sorted(levels), abs=1e-3)
         corners.add(tuple(mask.nonzero()[0].tolist()))
     assert corners == {(40, 30), (36, 30)}  # the mask is its own mirror image across
@@ -196,7 +194,7 @@ def test_the_light_changes_and_the_mask_does_not(source):
     plain, lit = source(**STILL), source(**STILL, max_lighting_change=0.5)
     brightness = []
     for _ in range(30):
-        image, mask, _ = lit.draw()
+        image, mask = lit.draw()
         assert mask.sum() == 20 * 36
         assert 0 <= image.min() <= image.max() <= 1
         brightness.append(image[:, ~mask].mean().item())
@@ -265,31 +263,8 @@ def test_a_soft_edge_at_the_border_does_not_fade():
     assert (soft_edge(torch.zeros(16, 16, dtype=torch.bool)) == 0).all()
 
 
-def test_a_view_of_a_normal_image_is_of_its_fold(source, samples, monkeypatch):
-    views = source(NORMAL_SHARE=1.0)
-    views.normal = [samples[0]] * 6
-    drawn = []
-    normal = views._normal
-    monkeypatch.setattr(views, "_normal", lambda number: drawn.append(number) or normal(number))
-    folds = [views.draw().fold for _ in range(30)]
-    assert folds == [fold_of(number) for number in drawn]
-    assert set(folds) == set(range(NUM_FOLDS))
-
-
-def test_a_labeled_view_is_shown_through_every_fold(source, samples):
-    views = source()
-    views.normal = [samples[0]] * 6
-    assert {views.draw().fold for _ in range(30)} == set(range(NUM_FOLDS))
-
-
-def test_folds_are_told_of_one_number_and_of_many():
-    assert [fold_of(number) for number in range(4)] == [0, 1, 0, 1]
-    assert torch.equal(fold_of(torch.arange(4)), torch.tensor([0, 1, 0, 1]))
-
-
 def test_a_part_of_a_view_is_that_part_of_image_and_mask(source):
     view = source().draw()
     part = view.part(slice(8, 40), slice(16, 80))
     assert torch.equal(part.image, view.image[:, 8:40, 16:80])
     assert torch.equal(part.mask, view.mask[8:40, 16:80])
-    assert part.fold == view.fold

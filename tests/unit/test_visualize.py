@@ -107,6 +107,7 @@ def test_the_column_of_the_ground_truth_goes_where_there_is_none() -> None:
 def test_all_four_pictures_are_on_the_sheet_from_left_to_right() -> None:
     row = _row((200, 80))
     assert row.gt_mask is not None
+    assert row.anomaly_map is not None
     sheet = np.asarray(contact_sheet([row]))  # at its own size, unscaled
     expected = [
         np.full((200, 80, 3), 128),

@@ -71,7 +71,9 @@ class DinoV2Small(Backbone):
         """
         x = self.patch_embed.proj(images)
         grid = x.shape[-2:]
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
+        x = torch.cat(
+            [self.cls_token.expand(x.shape[0], -1, -1), x.flatten(2).transpose(1, 2)], dim=1
+        )
         x = x + self._positions(grid)
         found = []
         for number in range(seen[-1] + 1):

@@ -47,8 +47,9 @@ class Result(BaseModel):
         ap: Pixel average precision.
         auroc: Pixel AUROC.
         aupro: Area under the per-region overlap up to a false positive rate of 0.3.
-        image_auroc: AUROC of images by their largest value.
+        image_auroc: AUROC of images by their scores.
         f1_at_threshold: Pixel F1 at the threshold that the training chose.
+        budgets: What `evaluate` says of budgets for false alarms, as JSON; empty if unknown.
         seconds: Duration of the training.
         threads: Threads that it had.
         parallel_jobs: Trainings side by side.
@@ -72,6 +73,7 @@ class Result(BaseModel):
     aupro: float = math.nan
     image_auroc: float = math.nan
     f1_at_threshold: float = math.nan
+    budgets: str = ""
     seconds: float
     threads: int
     parallel_jobs: int

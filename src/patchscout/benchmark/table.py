@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -52,6 +53,32 @@ def results_table(results: Iterable[Result]) -> str:
             mean = {name: over_categories([one[name] for one in found]) for name in COLUMNS}
             lines.append([f"**{MEAN}**", markdown_name(variant), *_cells(mean)])
     return markdown_table(["category", "variant", "seeds", *COLUMNS.values()], lines)
+
+
+def budgets_table(results: Iterable[Result]) -> str:
+    """Return what budgets for false alarms came to: a row for each category, variant and budget.
+
+    Shares are the mean over trainings, in percent; what is promised, rejected and detected is that
+    of `evaluation.budgets`.
+    """
+    groups: dict[tuple[str, str, float], list[dict[str, float]]] = {}
+    for result in results:
+        for row in json.loads(result.budgets or "[]"):
+            groups.setdefault((result.category, result.variant, row["budget"]), []).append(row)
+    lines = [
+        [
+            markdown_text(category),
+            markdown_name(variant),
+            f"{100 * budget:g} %",
+            *(
+                mean_and_spread([100 * row[name] for row in rows], 1)
+                for name in ("promised", "rejected", "detected")
+            ),
+        ]
+        for (category, variant, budget), rows in groups.items()
+    ]
+    header = ["category", "variant", "budget", "promised at most, %", "rejected, %", "detected, %"]
+    return markdown_table(header, lines)
 
 
 def caption(results: Iterable[Result]) -> str:

@@ -70,7 +70,7 @@ def run(order: Order) -> Result:
         raise KeyboardInterrupt  # half a training is no result
     score = Scorer(scout.segmenter, scout.config.data.working_size, scout.device)
     test = scout.split_of(job.root).test
-    metrics = evaluate(score, test, scout.threshold, MEASURED_SIZE, Monitor())
+    metrics = evaluate(score, test, scout.decision, scout.trained.scores, MEASURED_SIZE, Monitor())
     category, variant, seed, held_out_type = job.key
     return Result(
         category=category,
@@ -78,7 +78,8 @@ def run(order: Order) -> Result:
         protocol=job.protocol,
         seed=seed,
         held_out_type=held_out_type,
-        **{name: metrics[measured] for name, measured in MEASURED.items()},
+        **{name: value for name, key in MEASURED.items() if (value := metrics[key]) is not None},
+        budgets=json.dumps(metrics["budgets"], separators=(",", ":")),
         seconds=scout.record.seconds,
         threads=order.threads,
         parallel_jobs=order.parallel_jobs,

@@ -5,7 +5,15 @@ from __future__ import annotations
 import os
 
 from patchscout.arguments import EvaluateArguments, parse
-from patchscout.checkpoint import CARD_FILE, METRICS_FILE, PICTURE_FILE, RunCompletion
+from patchscout.checkpoint import (
+    CARD_FILE,
+    DECISIONS_FILE,
+    METRICS_FILE,
+    PICTURE_FILE,
+    ROC_FILE,
+    ROC_PICTURE_FILE,
+    RunCompletion,
+)
 from patchscout.checks import InputValueError
 from patchscout.commands.shell import console
 from patchscout.commands.train import data_paths
@@ -14,7 +22,16 @@ from patchscout.files.atomic import write_json_atomic
 from patchscout.files.output_folder import OutputFolder
 from patchscout.memory import keep_freed_memory
 from patchscout.monitor import Monitor
-from patchscout.report import metrics_table, one_of_each_type, write_card, write_picture
+from patchscout.report import (
+    metrics_table,
+    one_of_each_type,
+    signed,
+    write_card,
+    write_evaluation,
+    write_picture,
+)
+
+NAMES = (METRICS_FILE, PICTURE_FILE, DECISIONS_FILE, ROC_FILE, ROC_PICTURE_FILE)
 
 
 def run(arguments: list[str]) -> int:
@@ -27,21 +44,24 @@ def run(arguments: list[str]) -> int:
     if completes_run:
         if not os.access(out, os.W_OK):
             raise InputValueError(f"Run folder {out} cannot be written to. Give another `--out`.")
-        names = (METRICS_FILE, PICTURE_FILE, CARD_FILE)
-        place = RunCompletion(out, names, scout.identity)
+        place = RunCompletion(out, (*NAMES, CARD_FILE), scout.identity)
     else:
         reads = [options.run, *data_paths(options.data, scout.config)]
-        names = (METRICS_FILE, PICTURE_FILE)
-        place = OutputFolder(out, names, overwrite=options.overwrite, reads=reads)
+        place = OutputFolder(out, NAMES, overwrite=options.overwrite, reads=reads)
     with place as folder:
         monitor = Monitor(quiet=options.quiet)
         metrics = scout.evaluate(options.data, size=options.size, monitor=monitor)
         metrics["run"] = scout.identity
-        write_json_atomic(folder / METRICS_FILE, metrics)
+        apart = ("roc", "images")
+        summary = {name: value for name, value in metrics.items() if name not in apart}
+        write_json_atomic(folder / METRICS_FILE, summary)
+        write_evaluation(folder, metrics)
         shown = one_of_each_type(scout.split_of(options.data).test)
         write_picture(scout, shown, folder / PICTURE_FILE)
         if completes_run:
-            write_card(folder, scout.config, scout.record, metrics)
+            write_card(folder, scout.config, scout.trained, metrics)
     console.print(metrics_table(metrics))
+    for line in signed(metrics["decisions"]):
+        console.print(line)
     console.print(f"Written to {out / METRICS_FILE}")
     return 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from patchscout.arguments import InfoArguments, parse
-from patchscout.checkpoint import CONFIG_FILE, load_config
+from patchscout.checkpoint import CONFIG_FILE, describe_run
 from patchscout.checks import InputError, InputValueError
 from patchscout.commands.shell import console
 from patchscout.data.check import inspect, summary
 from patchscout.data.layout import read_dataset
 from patchscout.data.split import draw_split
+from patchscout.decision import promises
 from patchscout.files.atomic import json_text
 from patchscout.monitor import Monitor
 
@@ -44,14 +45,22 @@ def run(arguments: list[str]) -> int:
 
 
 def _describe_run(folder: Path) -> None:
-    config, record = load_config(folder)
-    if record is None:
+    described = describe_run(folder)
+    if described.trained is None:
         console.print("Training was stopped before there was a model.")
     else:
-        width = max(map(len, vars(record))) + 2
-        for name, value in vars(record).items():
+        decision = described.trained.decision
+        facts = vars(described.trained.record) | {
+            "score_threshold": f"{decision.threshold_probability:.6g}",
+            "pixel_threshold": f"{decision.pixel_threshold:.6g}",
+        }
+        width = max(map(len, facts)) + 2
+        for name, value in facts.items():
             shown = ", ".join(value) if isinstance(value, tuple) else value
             console.print(f"  {name:{width}}{shown}")
+        console.print("Decisions", style="bold")
+        for line in promises(decision, described.trained.scores.kind):
+            console.print(f"  {line}")
     console.print("Settings", style="bold")
-    for line in json_text(config.model_dump()).split("\n"):
+    for line in json_text(described.config.model_dump()).split("\n"):
         console.print(line)

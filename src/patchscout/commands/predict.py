@@ -6,17 +6,22 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
+from patchscout import drift
 from patchscout.arguments import PredictArguments, parse
 from patchscout.checks import InputValueError, about
 from patchscout.commands.shell import console, named_images
+from patchscout.config import changed_settings
 from patchscout.data.images import read_image
+from patchscout.decision import Decision
 from patchscout.exported import ExportedModel
 from patchscout.memory import keep_freed_memory
 from patchscout.monitor import Monitor
 from patchscout.outputs import PredictionWriter
-from patchscout.types import Image, Prediction, make_prediction
+from patchscout.prediction import Prediction, make_prediction
+from patchscout.types import Image
 from patchscout.waiting import num_cores
 
 MOST_AT_ONCE, PIXELS_AT_ONCE = 4, 64_000_000
@@ -28,15 +33,15 @@ FindDefects = Callable[[Image], Prediction]
 def run(arguments: list[str]) -> int:
     """Find defects in images, and write what was found."""
     options = parse(PredictArguments, arguments, "patchscout predict")
-    if options.threshold is not None and not 0 <= options.threshold <= 1:
-        raise InputValueError(f"`--threshold` must be in [0, 1]; got {options.threshold}.")
     images = named_images(options.images, options.out, quiet=options.quiet)
     reads = [options.model, *(path for path, _ in images)]
     keep_freed_memory()
     monitor = Monitor(quiet=options.quiet)
     num_anomalous = 0
+    changes: list[tuple[str, ...]] = []
     with PredictionWriter(options.out, options.overwrite, reads) as writer:
-        find_defects, num_at_once = _load(options.model, options.device)
+        find_defects, num_at_once, decision = _load(options.model, options.device)
+        decision = _changed(decision, options)
         paths = [path for path, _ in images]
         # All of them first, so that a damaged one does not end the work in the middle.
         checked = monitor.track(paths, "checking the images", len(images), "image")
@@ -47,12 +52,25 @@ def run(arguments: list[str]) -> int:
         for (path, folder), (image, found) in monitor.track(
             done, "predicting", len(images), "image"
         ):
-            if options.threshold is not None:
-                found = make_prediction(found.anomaly_map, options.threshold)
+            if decision != found.decision:
+                changed = make_prediction(found.anomaly_map, found.image_score, decision)
+                found = replace(changed, unlike_training=found.unlike_training)
+            changes.append(found.unlike_training)
             writer.write(path, image, found, folder)
             num_anomalous += found.is_anomalous
     console.print(f"{num_anomalous} of {len(images)} images are defective. See {options.out}.")
+    if (line := drift.summary(changes)) is not None:
+        console.print(line)
     return 0
+
+
+def _changed(decision: Decision, options: PredictArguments) -> Decision:
+    """Return the decision with what is given."""
+    if options.pixel_size is not None:
+        decision = decision.model_copy(
+            update={"asked": changed_settings(decision.asked, pixel_size=options.pixel_size)}
+        )
+    return decision.with_thresholds(options.score_threshold, options.pixel_threshold)
 
 
 def _in_turn(
@@ -85,8 +103,8 @@ def _in_turn(
             pool.shutdown(cancel_futures=True)
 
 
-def _load(model: Path, device: str) -> tuple[FindDefects, int]:
-    """Return what finds defects in an image, and how many may be scored at once."""
+def _load(model: Path, device: str) -> tuple[FindDefects, int, Decision]:
+    """Return what finds defects in an image, how many may be scored at once, and the decision."""
     named = os.environ.get("OMP_NUM_THREADS", "")
     num_threads = int(named) if named.isdecimal() and int(named) else num_cores()
     num_at_once = min(num_threads, MOST_AT_ONCE)
@@ -97,13 +115,13 @@ def _load(model: Path, device: str) -> tuple[FindDefects, int]:
                 " Leave it out."
             )
         exported = ExportedModel.load(model, num_threads=num_threads // num_at_once)
-        return exported.predict, num_at_once
+        return exported.predict, num_at_once, exported.facts.decision
     import torch  # a model file may do without it
 
     from patchscout.detector import PatchScout
 
     scout = PatchScout.load(model, device=device)
     if scout.device.type != "cpu":
-        return scout.predict, 1
+        return scout.predict, 1, scout.decision
     torch.set_num_threads(num_threads // num_at_once)
-    return scout.predict, num_at_once
+    return scout.predict, num_at_once, scout.decision

@@ -56,8 +56,7 @@ def named_images(
         if not found.images:
             there = "; ".join(left_out_lines(left_out)) or "nothing is there"
             raise InputValueError(
-                f"{path} holds no image ({there}). Expected files that Pillow reads, such as PNG or"
-                " JPEG."
+                f"{path} holds no image ({there}). Expected image files, such as .png or .jpg."
             )
         images += [(file, path) for file in found.images]
         if not quiet:

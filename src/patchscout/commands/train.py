@@ -6,9 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from patchscout.arguments import parse_train
-from patchscout.checkpoint import CONFIG_FILE, PICTURE_FILE, RunFolder
+from patchscout.checkpoint import CONFIG_FILE, PICTURE_FILE, RunFolder, Trained
 from patchscout.commands.shell import console, typed
 from patchscout.config import Config
+from patchscout.decision import conflict, promises
 from patchscout.detector import PatchScout
 from patchscout.monitor import Monitor
 from patchscout.report import one_of_each_type, write_card, write_picture
@@ -36,9 +37,10 @@ def run(arguments: list[str]) -> int:
                     one_of_each_type(scout.split.labeled or scout.split.train_normal),
                     folder / PICTURE_FILE,
                 )
-            write_card(folder, scout.config, scout.record)
+            write_card(folder, scout.config, scout.trained)
     if scout.is_trained and scout.record.is_complete:
         console.print(f"Trained in {scout.record.seconds:.0f} s. The model is in {options.out}.")
+        tell_decision(scout.trained)
         if scout.split is not None and scout.split.has_test_defects:
             console.print(f"Next: {typed('evaluate', options.out, options.data)}")
         else:  # nothing to evaluate on
@@ -59,6 +61,15 @@ def run(arguments: list[str]) -> int:
     return 130
 
 
+def tell_decision(trained: Trained) -> None:
+    """Say what the decision promises, and what cannot be had."""
+    for line in promises(trained.decision, trained.scores.kind):
+        console.print(line)
+    refused = conflict(trained.scores, trained.decision.asked)
+    if refused:
+        console.print(f"What was asked for, {refused}. The budget holds.")
+
+
 def data_paths(root: Path, config: Config) -> list[Path]:
     """Return where the images and masks of a data set are."""
     data = config.data
@@ -66,4 +77,5 @@ def data_paths(root: Path, config: Config) -> list[Path]:
         root / (data.normal or "train"),
         root / (data.defective or "test"),
         root / (data.masks or data.defective or "ground_truth"),
+        *(root / path for path in (data.roi, data.ignore) if path is not None),
     ]

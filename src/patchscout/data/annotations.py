@@ -15,7 +15,7 @@ from pydantic import PlainValidator
 from patchscout.checks import InputValueError
 from patchscout.data.drawing import FARTHEST_PX, Hole, Shape, draw_shapes
 from patchscout.data.image_files import SWAPS_SIDES, oriented
-from patchscout.data.images import read_orientation
+from patchscout.data.images import read_orientation, resize_nearest
 from patchscout.data.json_files import number_array
 from patchscout.data.mask_images import MaskTypes, Reading, read_marked
 from patchscout.text import shown
@@ -184,8 +184,11 @@ def united(one: AnnotatedImage, other: AnnotatedImage, where: str) -> AnnotatedI
 
 
 def read_mask(sample: Sample) -> Mask:
-    """Return the mask of a sample, upright as its image; empty if normal."""
-    return read_turned_mask(sample)[0]
+    """Return the mask of a sample, upright as its image, inside of its region; empty if normal."""
+    mask = read_turned_mask(sample)[0]
+    if sample.region is None:
+        return mask
+    return mask & resize_nearest(sample.region, (mask.shape[0], mask.shape[1]))
 
 
 def read_turned_mask(sample: Sample) -> tuple[Mask, bool | None]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from PIL import Image as PillowImage
 from PIL import ImageOps
 
@@ -155,6 +155,22 @@ def resize(array: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
             method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
             array = cv2.resize(array, size, interpolation=method)
     return array
+
+
+def resize_nearest(
+    array: Shaped[np.ndarray, "height width"], size_hw: tuple[int, int]
+) -> Shaped[np.ndarray, "new_height new_width"]:
+    """Return for each pixel of `size_hw` (height, width) the old one that its center lies in.
+
+    Example:
+        >>> resize_nearest(np.array([[1, 2]]), (1, 5))
+        array([[1, 1, 2, 2, 2]])
+    """
+    places = (
+        (2 * np.arange(new) + 1) * old // (2 * new)
+        for old, new in zip(array.shape, size_hw, strict=True)
+    )
+    return array[np.ix_(*places)]
 
 
 def _pixels_of(picture: PillowImage.Image) -> np.ndarray:

@@ -35,6 +35,22 @@ class ImageLoader:
         self.device = device
         half_rgb_bytes = 2 * 3 * image_size[0] * image_size[1]
         self._slots = FileSlots(cache_mib * 2**20, half_rgb_bytes)
+        self.region: Bool[Tensor, "height width"] | None = None
+        self._color = torch.zeros(3, 1, 1)
+
+    def limit_to(self, region: Mask | None, color: Float[Tensor, "3"]) -> None:
+        """Paint what lies outside of a region in a color from now on, as the `Segmenter` does."""
+        if region is not None:
+            self.region = torch.from_numpy(resize_mask(region, self.image_size)).to(self.device)
+            self._color = color[:, None, None]
+
+    def limited(
+        self, image: Float[Tensor, "3 height width"], mask: Bool[Tensor, "height width"]
+    ) -> tuple[Float[Tensor, "3 height width"], Bool[Tensor, "height width"]]:
+        """Return an image and its mask without what lies outside of the region."""
+        if self.region is None:
+            return image, mask
+        return torch.where(self.region, image, self._color), mask & self.region
 
     def image(self, sample: Sample) -> Float[Tensor, "3 height width"]:
         """Return the image of a sample, float32 in [0, 1]."""
@@ -43,7 +59,8 @@ class ImageLoader:
             image = resize_image(read_image(sample.image_path), self.image_size)
             return image.transpose(2, 0, 1).astype(np.float16)
 
-        return self._tensor(("image", sample.image_path), read).float()
+        image = self._tensor(("image", sample.image_path), read).float()
+        return image if self.region is None else torch.where(self.region, image, self._color)
 
     def images(self, samples: Sequence[Sample]) -> Float[Tensor, "batch 3 height width"]:
         """Return the images of several samples."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections import defaultdict
@@ -21,8 +22,8 @@ Key = tuple[tuple[str, ...], str]
 
 _SURE = r"masks?|gt|ground[-_ ]?truths?"
 _LIKELY = r"labels?|annotations?|seg|segmentations?"
-_ENDING = re.compile(rf"(.+)[-_. ](?:({_SURE})|{_LIKELY})", re.IGNORECASE)
-_FOLDER = re.compile(rf"({_SURE})|{_LIKELY}", re.IGNORECASE)
+_ENDING = re.compile(rf"(.+)[-_. ](?:(?P<sure>{_SURE})|{_LIKELY})", re.IGNORECASE)
+_FOLDER = re.compile(rf"(?P<sure>{_SURE})|{_LIKELY}", re.IGNORECASE)
 _IMAGE_FOLDER = re.compile(r"ima?ge?s?", re.IGNORECASE)
 
 MASKS_BESIDE_NORMAL = "masks beside normal images"
@@ -31,6 +32,7 @@ MASKS_BESIDE_NORMAL = "masks beside normal images"
 _FEW_COLORS = 16
 _NEAR = 16 / 255
 _SHARE_NEAR = 0.9
+_ENOUGH_PIXELS = 2**14  # of an image, to tell whether it looks like a mask
 
 
 class Photos(NamedTuple):
@@ -127,11 +129,11 @@ def mask_name(relative: Path) -> MaskName | None:
     """
     folders, stem = key_of(relative)
     ending = _ENDING.fullmatch(stem)
-    words = [match for name in folders if (match := _FOLDER.fullmatch(name))]
-    if not ending and not words:
+    words = [match for match in (ending, *map(_FOLDER.fullmatch, folders)) if match]
+    if not words:
         return None
     others = tuple(name for name in folders if not _FOLDER.fullmatch(name))
-    is_sure = any(match[match.re.groups] for match in [*words, *([ending] if ending else [])])
+    is_sure = any(match["sure"] for match in words)
     return MaskName((others, ending[1] if ending else stem), is_sure, ending is not None)
 
 
@@ -144,15 +146,17 @@ def looks_like_mask(path: Path) -> bool:
         pixels = read_image(path, background=0.0)
     except InputError:  # told where it is used
         return False
+    step = max(1, math.isqrt(pixels[..., 0].size // _ENOUGH_PIXELS))
+    pixels = pixels[::step, ::step]
     levels = np.round(pixels * 255).astype(np.uint32)
     colors = (levels[..., 0] * 256 + levels[..., 1]) * 256 + levels[..., 2]
     if len(np.unique(colors)) <= _FEW_COLORS:
         return True
-    low, high = float(pixels.min()), float(pixels.max())
     grey = pixels[..., 0]
+    low, high = grey.min(), grey.max()
+    share = np.mean(np.minimum(grey - low, high - grey) <= _NEAR)
     is_grey = bool(np.all(pixels == grey[..., None]))
-    near = np.minimum(grey - low, high - grey) <= _NEAR
-    return is_grey and low <= _NEAR and float(np.mean(near)) >= _SHARE_NEAR
+    return bool(is_grey and low <= _NEAR and share >= _SHARE_NEAR)
 
 
 def _only_photo(files: list[Path]) -> Path | None:

@@ -185,12 +185,13 @@ def parse_split(text: bytes, path: Path, dataset: Dataset) -> Split:
     return Split(train_normal, labeled, test)
 
 
-def images_of_split(text: bytes, path: Path) -> list[Path]:
+def images_of_split(text: bytes, path: Path, *, trained_on: bool = False) -> list[Path]:
     """Return the images of a split that `split_json` made, as far as they are still there.
 
     Args:
         text: The content of the split file.
         path: The split file, for errors.
+        trained_on: Whether those tested on are left out.
 
     Raises:
         InputValueError: It is damaged, of a newer format, or has a name that `split_json` never
@@ -203,7 +204,7 @@ def images_of_split(text: bytes, path: Path) -> list[Path]:
     for name in content.names:
         if "\0" in name or Path(name).anchor or name != posixpath.normpath(name):
             raise _damaged(path, f"{shown(name)} is no path relative to `root` in its short form")
-    images = [root / name for name in content.names]
+    images = [root / name for name in (content.learned if trained_on else content.names)]
     return [image for image in images if os.path.isfile(image)]  # noqa: PTH113 - never raises
 
 
@@ -223,6 +224,11 @@ class _SplitFile(BaseModel):
     def names(self) -> list[str]:
         """All images."""
         return [*self.labeled, *self.test, *self.train_normal]
+
+    @property
+    def learned(self) -> list[str]:
+        """The images trained on."""
+        return [*self.labeled, *self.train_normal]
 
 
 def _parse(text: bytes, path: Path) -> _SplitFile:

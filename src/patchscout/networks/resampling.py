@@ -25,6 +25,14 @@ def resized(
     return rows @ maps @ columns.T
 
 
+def nearest(
+    old: Int[Tensor, " old_side"], new: Int[Tensor, " new_side"]
+) -> Int[Tensor, " new_side"]:
+    """Return the old position that the center of each new one lies in."""
+    old_px, new_px = old[-1] + 1, new[-1] + 1
+    return torch.div((2 * new + 1) * old_px, 2 * new_px, rounding_mode="floor")
+
+
 def resampling(
     old: Int[Tensor, " old_side"], new: Int[Tensor, " new_side"]
 ) -> Float[Tensor, "new_side old_side"]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -160,7 +160,10 @@ class Segmenter(nn.Module):
         predictor: Gives logits.
         flip_tta: Whether the mirror image is scored too, and both averaged.
         novelty_weight: See `fuse`.
+        region: What is looked at, (height, width); None for all of the image.
     """
+
+    region: Tensor | None
 
     def __init__(
         self,
@@ -170,6 +173,7 @@ class Segmenter(nn.Module):
         *,
         flip_tta: bool = False,
         novelty_weight: float = 0.0,
+        region: Bool[Tensor, "height width"] | None = None,
     ) -> None:
         super().__init__()
         self.observer = observer
@@ -177,20 +181,48 @@ class Segmenter(nn.Module):
         self.predictor = predictor
         self.flip_tta = flip_tta
         self.novelty_weight = novelty_weight
+        self.register_buffer("region", region)
 
     def forward(self, images: Images, lighting: Lighting | None = None) -> Probability:
-        """Return the probability of being anomalous for each pixel.
+        """Return the probability of being anomalous for each pixel, 0 outside of the region.
 
         Args:
-            images: In [0, 1], whole or parts of larger ones.
+            images: In [0, 1], whole; or parts of larger ones that `painted` gave.
             lighting: That of the whole images, if these are parts.
         """
+        if lighting is not None:
+            return self._scored(images, lighting)
+        images = self.painted(images)
+        return self.limited(self._scored(images, measure_lighting(images)))
+
+    def painted(self, images: Images) -> Images:
+        """Return whole images with the mean color of normal ones outside of the region."""
+        if self.region is None:
+            return images
+        return torch.where(self.region, images, self.observer.channel_mean[:, None, None])
+
+    def limited(self, found: Probability) -> Probability:
+        """Return the probability for whole images, 0 outside of the region."""
+        return found if self.region is None else torch.where(self.region, found, 0.0)
+
+    def _scored(self, images: Images, lighting: Lighting) -> Probability:
         found = self._score(images, lighting)
         if self.flip_tta:
             found = (found + self._score(images.flip(-1), lighting).flip(-1)) / 2
         return found
 
-    def _score(self, images: Images, lighting: Lighting | None) -> Probability:
+    def through(self, profile: LossProfile) -> Segmenter:
+        """Return the model with another loss profile."""
+        return Segmenter(
+            self.observer,
+            profile,
+            self.predictor,
+            flip_tta=self.flip_tta,
+            novelty_weight=self.novelty_weight,
+            region=self.region,
+        ).eval()
+
+    def _score(self, images: Images, lighting: Lighting) -> Probability:
         features = self.profile.standardized(self.observer.features(images, lighting))
         profiles = self.profile(features)
         seen = self.observer.assemble(images, profiles, lighting)

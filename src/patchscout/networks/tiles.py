@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from patchscout.networks.segmenter import measure_lighting
+from patchscout.networks.segmenter import Segmenter, measure_lighting
 
 CELL_PX = 32
 """Side of the coarsest cell of the predictor."""
@@ -54,9 +54,12 @@ def segment(
         tile_px: Side of a tile; one that a whole image fits into is all there is.
         margin_px: Width of its margin.
     """
+    spans = [list(_spans(side, tile_px, margin_px)) for side in images.shape[-2:]]
+    if not isinstance(segmenter, Segmenter) or all(len(side) == 1 for side in spans):
+        return segmenter(images)
+    images = segmenter.painted(images)
     lighting = measure_lighting(images)
     found = images.new_empty(len(images), *images.shape[-2:])
-    spans = [list(_spans(side, tile_px, margin_px)) for side in images.shape[-2:]]
     for rows, columns in product(*spans):
         part = images[..., rows.first : rows.last, columns.first : columns.last]
         inner = segmenter(part, lighting)[
@@ -65,7 +68,7 @@ def segment(
             columns.begin - columns.first : columns.end - columns.first,
         ]
         found[..., rows.begin : rows.end, columns.begin : columns.end] = inner
-    return found
+    return segmenter.limited(found)
 
 
 def _spans(side_px: int, tile_px: int, margin_px: int) -> Iterator[Span]:

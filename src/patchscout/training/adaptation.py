@@ -7,6 +7,7 @@ from typing import Any
 from patchscout.config import Config, merged, parse_config
 from patchscout.data.loader import ImageLoader
 from patchscout.data.split import evenly_chosen
+from patchscout.training.colors import color_statistics
 from patchscout.training.direction import DIRECTED, anisotropy
 from patchscout.training.working_size import choose_image_size
 from patchscout.types import Split
@@ -27,6 +28,10 @@ def adapt(config: Config, split: Split) -> Config:
         config = _with(config, "data", image_size=chosen)
     if config.views.keeps_direction is None:
         loader = ImageLoader(config.data.working_size, cache_mib=0)
+        if config.data.has_region:
+            loader.limit_to(
+                split.train_normal[0].region, color_statistics(split.train_normal, loader)[0]
+            )
         images = map(loader.image, evenly_chosen(split.train_normal, LOOKED_AT))
         config = _with(config, "views", keeps_direction=anisotropy(images) > DIRECTED)
     if config.predictor.novelty_weight is None:

@@ -10,22 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from patchscout.curves import Curve, PixelPool
+from patchscout.decision import ImageScores, image_score
 from patchscout.monitor import Monitor
 from patchscout.networks.tiles import segment
 from patchscout.training.views import ViewSource
-from patchscout.types import AnomalyMap, Mask, Sample, check_probabilities
-
-HELD_OUT_FRACTION = 0.1
-MAX_HELD_OUT = 30
-
-ENOUGH_TO_HOLD_OUT = 5
-"""Normal images from which on one at least is held out: those trained on raise no alarm."""
+from patchscout.types import AnomalyMap, Mask, check_probabilities
 
 NEARLY_BEST = 0.02
 """By what share of the best F1 a nearly best one is lower."""
 
 FALSE_ALARMS = 0.05
 """Share of normal images that may be called defective for the sake of a lower threshold."""
+
+
+MAX_POOLED = 64
+"""About so many normal images whose pixels are kept, where there are more."""
 
 
 class Choice(NamedTuple):
@@ -36,6 +35,7 @@ class Choice(NamedTuple):
         f1: Its pixel F1 on the images that it was chosen on.
         num_normal: How many of them are normal.
         num_false_alarms: How many of these it calls defective.
+        scores: The image scores to make a decision on.
         is_complete: False if Ctrl-C left some out.
     """
 
@@ -43,47 +43,23 @@ class Choice(NamedTuple):
     f1: float
     num_normal: int
     num_false_alarms: int
+    scores: ImageScores = ImageScores()
     is_complete: bool = True
-
-
-def hold_out(
-    normal: tuple[Sample, ...], seed: int
-) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Split normal training images into those to train on and those to choose the threshold on.
-
-    A tenth is held out, at least one and at most 30; of fewer than five images none, and then the
-    threshold is chosen on the ones that are trained on.
-    """
-    count = num_held_out(len(normal))
-    if not count:
-        return normal, normal
-    held_out = set(np.random.default_rng([seed, 3]).permutation(len(normal))[:count].tolist())
-    return (
-        tuple(sample for i, sample in enumerate(normal) if i not in held_out),
-        tuple(sample for i, sample in enumerate(normal) if i in held_out),
-    )
-
-
-def num_held_out(num_normal: int) -> int:
-    """Return how many of a number of normal images are held out."""
-    if num_normal < ENOUGH_TO_HOLD_OUT:
-        return 0
-    return min(max(int(HELD_OUT_FRACTION * num_normal), 1), MAX_HELD_OUT)
 
 
 @torch.no_grad()
 def choose_threshold(segmenter: nn.Module, views: ViewSource, monitor: Monitor) -> Choice:
     """Choose the threshold over images, see `ScoredPixels`.
 
-    These are the labeled training images and the held-out normal ones. The predictor has seen the
-    former (augmented), so the F1 is higher than on new images. Without labels, as many simulated
-    defects as there are held-out images, and 20 at least, take their place.
+    The normal images among them are new to the model. The labeled ones are not (augmented), so the
+    F1 is higher than on new images. Without labels, as many simulated defects as there are normal
+    images, and 20 at least, take their place.
 
     Ctrl-C ends the choice with the images scored by then, and a defect if none is among them, so
     that what was trained is not lost.
 
     Args:
-        segmenter: The trained model.
+        segmenter: The trained model, or what is of it that has not seen the normal images.
         views: Gives the images, on the device where the model is.
         monitor: Shows progress.
 
@@ -92,7 +68,7 @@ def choose_threshold(segmenter: nn.Module, views: ViewSource, monitor: Monitor) 
     """
     images = views.unaugmented()
     total = views.num_unaugmented
-    scored = ScoredPixels()
+    scored = ScoredPixels(math.ceil(len(views.normal) / MAX_POOLED))
 
     def score(image: Tensor, mask: Tensor) -> None:
         anomaly_map = segment(segmenter, image[None])[0].cpu().numpy()
@@ -102,7 +78,7 @@ def choose_threshold(segmenter: nn.Module, views: ViewSource, monitor: Monitor) 
     try:
         for image, mask in monitor.track(images, "choosing the threshold", total, "image"):
             score(image, mask)
-        return scored.lowest_good_threshold()
+        choice = scored.lowest_good_threshold()
     except KeyboardInterrupt:
         if not scored.pixels.num_regions:
             score(*views.defects(1)[0])
@@ -110,27 +86,41 @@ def choose_threshold(segmenter: nn.Module, views: ViewSource, monitor: Monitor) 
             f"Stopped while the threshold was chosen: it is chosen on {scored.num_images} of"
             f" {total} images."
         )
-        return scored.lowest_good_threshold()._replace(is_complete=False)
+        choice = scored.lowest_good_threshold()._replace(is_complete=False)
+    kind = "labeled" if views.labeled else "simulated"
+    scores = ImageScores(tuple(scored.normal), tuple(scored.defective), kind)
+    return choice._replace(scores=scores)
 
 
 class ScoredPixels:
     """The pixels of scored images to choose a threshold on.
 
     Attributes:
-        pixels: All of them.
+        pixels: Those of anomalous images, and of some normal ones.
         peaks: The largest score of each normal image.
+        normal: The image scores of the normal images.
+        defective: Those of the others.
         num_images: How many images they are of.
+
+    Args:
+        every: The pixels of one in so many normal images are kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, every: int = 1) -> None:
+        self.every = every
         self.pixels = PixelPool()
         self.peaks: list[np.float32] = []
+        self.normal: list[float] = []
+        self.defective: list[float] = []
         self.num_images = 0
 
     def add(self, anomaly_map: AnomalyMap, mask: Mask) -> None:
         """Add an image."""
-        self.pixels.add(anomaly_map, mask)
+        if mask.any() or len(self.normal) % self.every == 0:
+            self.pixels.add(anomaly_map, mask)
         self.num_images += 1
+        scores = self.defective if mask.any() else self.normal
+        scores.append(image_score(anomaly_map))
         if not mask.any():
             self.peaks.append(np.float32(anomaly_map.max()))
 

@@ -14,25 +14,28 @@ from torch.nn import functional as F
 from patchscout.build import build
 from patchscout.config import Config
 from patchscout.data.loader import ImageLoader
-from patchscout.data.split import evenly_chosen
 from patchscout.devices import full_precision
 from patchscout.interrupts import heed_again
 from patchscout.monitor import Monitor
-from patchscout.training.calibration import Choice, choose_threshold, hold_out
+from patchscout.training.calibration import Choice, choose_threshold
+from patchscout.training.colors import color_statistics
 from patchscout.training.environment import Geometry, PatchEnvironment
 from patchscout.training.feature_cache import FeatureCache
 from patchscout.training.policy_gradient import PolicySettings
 from patchscout.training.predictor_trainer import PredictorTrainer
 from patchscout.training.profile_buffer import ProfileBuffer
-from patchscout.training.profile_trainer import WHOLE, ProfileTrainer
+from patchscout.training.profile_trainer import (
+    KEPT_BACK,
+    NUM_FOLDS,
+    PREDICTORS,
+    WHOLE,
+    ProfileTrainer,
+)
 from patchscout.training.reward_meter import RewardMeter
 from patchscout.training.rewards import falling, own_rewards, reward_figures, shared_reward
 from patchscout.training.samplers import make_sampler
 from patchscout.training.views import ViewSource
 from patchscout.types import Sample, Split
-
-STATISTICS_IMAGES = 64
-"""At most so many normal images that mean and standard deviation of each color are taken from."""
 
 PROBE_IMAGES = 6
 """Labeled images that R_pred is measured on."""
@@ -80,11 +83,15 @@ def _train(
 ) -> TrainingResult | None:
     torch.manual_seed(config.seed)
     loader = ImageLoader(config.data.working_size, config.data.cache_mib, device)
-    normal, calibration_normal = hold_out(split.train_normal, config.seed)
-    views = ViewSource(normal, split.labeled, loader, config.views, seed=config.seed)
+    normal = split.train_normal
+    views = ViewSource(
+        normal[PREDICTORS::NUM_FOLDS], split.labeled, loader, config.views, seed=config.seed
+    )
     segmenter = build(config, pretrained=True).to(device)
     observer = segmenter.observer
     observer.channel_mean, observer.channel_std = color_statistics(normal, loader)
+    loader.limit_to(normal[0].region, observer.channel_mean)
+    segmenter.region = loader.region
 
     cache = FeatureCache(normal, loader, observer, config.data.cache_mib)
     autoencoders = ProfileTrainer(
@@ -142,15 +149,14 @@ def _train(
             figures |= {f"sampler/{name}": value for name, value in (rewards | learned).items()}
 
             if autoencoders.profiles and predictor.is_due:
-                buffer.refresh(autoencoders.profiles)
-                figures["predictor/loss"] = predictor.update()
+                figures["predictor/loss"] = predictor.update(autoencoders.profiles[PREDICTORS])
             monitor.log(step, figures)
             num_steps = step + 1
 
         due = range(config.predictor.updates - predictor.num_done)
         for update in monitor.track(due, "finishing the predictor", len(due), "update"):
-            buffer.refresh(autoencoders.profiles)
-            monitor.log(total + update, {"predictor/loss": predictor.update()})
+            loss = predictor.update(autoencoders.profiles[PREDICTORS])
+            monitor.log(total + update, {"predictor/loss": loss})
         is_complete = True
     except KeyboardInterrupt:
         heed_again()  # a second one ends the choice of the threshold
@@ -159,10 +165,15 @@ def _train(
 
     segmenter.profile = autoencoders.profiles[WHOLE]
     segmenter.predictor = predictor.averaged()
-    calibration = ViewSource(
-        calibration_normal, split.labeled, loader, config.views, seed=config.seed
+    kept_back = ViewSource(
+        normal[KEPT_BACK::NUM_FOLDS] or normal,
+        split.labeled,
+        loader,
+        config.views,
+        seed=config.seed,
     )
-    choice = choose_threshold(segmenter.eval(), calibration, monitor)
+    unseen = segmenter.eval().through(autoencoders.profiles[KEPT_BACK])
+    choice = choose_threshold(unseen, kept_back, monitor)
     is_complete = is_complete and choice.is_complete
     return TrainingResult(segmenter, choice, num_steps, is_complete)
 
@@ -195,15 +206,3 @@ class ImagePool:
         numbers = self._rng.integers(len(self), size=count)
         images = self.loader.images([self.samples[number] for number in numbers])
         return torch.from_numpy(numbers).to(images.device), F.avg_pool2d(images, self.cell_px)
-
-
-def color_statistics(samples: Sequence[Sample], loader: ImageLoader) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of each color over evenly chosen images."""
-    pixels = torch.stack(
-        [
-            torch.stack([image.mean(dim=(1, 2)), image.square().mean(dim=(1, 2))])
-            for image in map(loader.image, evenly_chosen(samples, STATISTICS_IMAGES))
-        ]
-    ).mean(dim=0)
-    mean, mean_of_squares = pixels
-    return mean, (mean_of_squares - mean.square()).clamp_min(1e-4).sqrt()

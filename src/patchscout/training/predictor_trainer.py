@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from patchscout.devices import mixed_precision
 from patchscout.losses import dice_loss
+from patchscout.networks.loss_profile import LossProfile
 from patchscout.networks.segmenter import Observation, Predictor
 from patchscout.training.profile_buffer import ProfileBuffer
 
@@ -23,6 +24,9 @@ LEARNING_RATE = 2e-3
 WARM_UP = 0.1
 WEIGHT_DECAY = 1e-2
 DICE_WEIGHT = 0.5
+
+UPDATES_PER_VIEW = 2
+"""Updates after which an observation is replaced: making one takes about as long as an update."""
 
 EMA_DECAY = 0.98
 """Decay of the running average of weights that is kept for scoring; less at first."""
@@ -54,8 +58,14 @@ class PredictorTrainer:
         """Whether there are updates left to do."""
         return self.num_done < self.num_updates
 
-    def update(self) -> float:
-        """Train on one batch; return its loss."""
+    def update(self, profile: LossProfile) -> float:
+        """Train on one batch; return its loss.
+
+        Args:
+            profile: Made by autoencoders that have not seen the normal images of the buffer.
+        """
+        if self.num_done % UPDATES_PER_VIEW == 0:
+            self.buffer.refresh(profile)
         seen, target = self.buffer.batch()
         self.predictor.train()
         with mixed_precision(self.device):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,11 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from patchscout.networks.loss_profile import LossProfile
-from patchscout.networks.segmenter import (
-    Observation,
-    Observer,
-    measure_lighting,
-)
+from patchscout.networks.segmenter import Observation, Observer, measure_lighting
 from patchscout.training.views import View, ViewSource
 
 CAPACITY = 160
@@ -29,9 +26,6 @@ MARGIN_PX = 48
 
 CELL_PX = 16
 """Crops begin and end at multiples of this, so that every level can be cut alike."""
-
-CHUNK = 8
-"""Observations that are made at a time."""
 
 
 class Entry(NamedTuple):
@@ -65,30 +59,22 @@ class ProfileBuffer:
         self.crop_px = min(crop_px, *views.loader.image_size)
         self.region_px = max(REGION_PX, self.crop_px + 2 * MARGIN_PX)
         self.batch_size = batch_size
-        self._entries: list[Entry] = []
-        self._next = 0
-        self._num_due = 0
+        self._entries: deque[Entry] = deque(maxlen=max(CAPACITY, batch_size))
         self._rng = np.random.default_rng([seed, 1])
 
-    def refresh(self, profiles: Sequence[LossProfile]) -> None:
-        """Replace the oldest entries by new ones, one for each call; at first add twice as many.
-
-        They are made several at a time, so most calls leave the entries alone.
+    def refresh(self, profile: LossProfile) -> None:
+        """Replace the oldest entry by a new one; while there is room, add two, at first a batch.
 
         Args:
-            profiles: One for each fold of the normal images.
+            profile: Made by autoencoders that have not seen the normal images.
         """
-        if not self._entries:
-            self._add(profiles, max(CHUNK, self.batch_size))
-        self._num_due += 1 if len(self._entries) >= CAPACITY else 2
-        while self._num_due >= CHUNK:
-            self._add(profiles, CHUNK)
-            self._num_due -= CHUNK
+        is_full = len(self._entries) == self._entries.maxlen
+        count = 1 if is_full else 2 if self._entries else self.batch_size
+        self._entries.extend(self._observed(self.views.draw(), profile) for _ in range(count))
 
     def batch(self) -> tuple[Observation, Float[Tensor, "batch crop crop"]]:
         """Return randomly cropped observations with their masks."""
-        count = min(self.batch_size, len(self._entries))
-        chosen = self._rng.choice(len(self._entries), count, replace=False)
+        chosen = self._rng.choice(len(self._entries), self.batch_size, replace=False)
         crops = [self._crop(self._entries[number]) for number in chosen]
         images, sides, masks = zip(*crops, strict=True)
         image = torch.stack(images).float().contiguous(memory_format=torch.channels_last)
@@ -102,23 +88,15 @@ class ProfileBuffer:
         return Observation(image, stacked), torch.stack(masks).float()
 
     @torch.no_grad()
-    def _add(self, profiles: Sequence[LossProfile], count: int) -> None:
-        """Make entries, in the place of the oldest ones if there is no room."""
-        for _ in range(count):
-            view = self.views.draw()
-            region, inside = self._region(view)
-            image = region.image[None]
-            lighting = measure_lighting(view.image[None])
-            profile = profiles[view.fold]
-            features = profile.standardized(self.observer.features(image, lighting))
-            seen = self.observer.assemble(image, profile(features), lighting)
-            sides = {name: [one[0] for one in levels] for name, levels in seen.sides.items()}
-            entry = _cut(Entry(seen.image[0], sides, region.mask), inside)
-            if len(self._entries) < CAPACITY:
-                self._entries.append(entry)
-            else:
-                self._entries[self._next] = entry
-                self._next = (self._next + 1) % CAPACITY
+    def _observed(self, view: View, profile: LossProfile) -> Entry:
+        """Return what the predictor sees of a view, or of a region of a large one."""
+        region, inside = self._region(view)
+        image = region.image[None]
+        lighting = measure_lighting(view.image[None])
+        features = profile.standardized(self.observer.features(image, lighting))
+        seen = self.observer.assemble(image, profile(features), lighting)
+        sides = {name: [one[0] for one in levels] for name, levels in seen.sides.items()}
+        return _cut(Entry(seen.image[0], sides, region.mask), inside)
 
     def _region(self, view: View) -> tuple[View, tuple[slice, slice]]:
         """Cut a region from a large view; also return which part of it is clear of the cuts."""

@@ -1,8 +1,8 @@
 """Trains the autoencoders whose errors make the loss profiles, and takes their snapshots.
 
-One autoencoder is trained on all normal images and goes into the model. For each of two folds
-another is trained on the other fold only: what the predictor sees of a normal image in training
-comes from one that has not seen it, as in use (cross-fitting).
+One autoencoder is trained on all normal images and goes into the model. For each of two halves of
+them another is trained on the other half only: what is learned or measured of a normal image comes
+from one that has not seen it, as in use (cross-fitting).
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from patchscout.data.split import evenly_chosen
 from patchscout.networks.autoencoder import FeatureAutoencoder, Level, patch_losses
 from patchscout.networks.loss_profile import LossProfile
 from patchscout.training.feature_cache import FeatureCache
-from patchscout.training.views import NUM_FOLDS, fold_of
 
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 1e-4
@@ -32,8 +33,16 @@ STATISTICS_IMAGES = 64
 
 SMALLEST_SPREAD = 1e-3
 
+NUM_FOLDS = 2
+PREDICTORS, KEPT_BACK = range(NUM_FOLDS)
+"""The half of the normal images that the predictor is trained on too, and the one that it is not:
+scores of these are those of new images."""
+
 WHOLE = NUM_FOLDS
 """Number of the autoencoder that is trained on all images, after those of the folds."""
+
+
+Number = TypeVar("Number", int, Tensor)
 
 
 class ProfileTrainer:
@@ -162,7 +171,7 @@ class ProfileTrainer:
         features = self.blank.standardized(self.cache.features(numbers))
         errors = self.autoencoders[WHOLE].errors(features)
         size = errors[0].shape[-2:]
-        grown = [torch.nn.functional.interpolate(one[:, None], size=size)[:, 0] for one in errors]
+        grown = [F.interpolate(one[:, None], size=size)[:, 0] for one in errors]
         return torch.stack(grown).mean(dim=0)
 
     @torch.no_grad()
@@ -178,6 +187,13 @@ class ProfileTrainer:
             getattr(self.blank, f"mean_{level}").copy_(mean)
             getattr(self.blank, f"spread_{level}").copy_(spread)
 
+    def _inside(self, shape: torch.Size) -> Bool[Tensor, "rows columns"]:
+        """Return which cells of a level have a part in the region that is looked at."""
+        region = self.cache.loader.region
+        if region is None:
+            return torch.ones(shape, dtype=torch.bool, device=self.device)
+        return F.adaptive_max_pool2d(region[None].float(), tuple(shape))[0] > 0
+
     @torch.no_grad()
     def _measured(self, profiles: list[LossProfile]) -> list[LossProfile]:
         """Set what is usual on normal images that an autoencoder has not seen."""
@@ -189,7 +205,8 @@ class ProfileTrainer:
             features = profile.standardized(self.cache.features([number]))
             for level, one in enumerate(profile(features)):
                 squares[level].append(one.residual.square().mean(dim=(0, 2, 3)))
-                errors[level].append(one.errors[:, -1].flatten())
+                inside = self._inside(one.errors.shape[-2:])
+                errors[level].append(one.errors[:, -1, inside].flatten())
         for profile in profiles:
             for level, (square, error) in enumerate(zip(squares, errors, strict=True)):
                 spread = torch.stack(square).mean(dim=0).sqrt().clamp_min(SMALLEST_SPREAD)
@@ -198,3 +215,8 @@ class ProfileTrainer:
                 profile.usual_error[level, 0] = every.mean()
                 profile.usual_error[level, 1] = every.std().clamp_min(SMALLEST_SPREAD)
         return profiles
+
+
+def fold_of(number: Number) -> Number:
+    """Return the fold of a normal image, or of each of several, by its number."""
+    return number % NUM_FOLDS

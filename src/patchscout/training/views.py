@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,8 +19,6 @@ from patchscout.types import Sample
 
 Stack = Float[Tensor, "channels height width"]
 """An image, or one and maps over it."""
-
-Number = TypeVar("Number", int, Tensor)
 
 FEWEST_SIMULATED = 20
 """Simulated defects that take the place of labeled images at the least: one alone says little."""
@@ -42,9 +40,6 @@ MAX_TRANSLATION = 0.1
 
 MAX_SHEAR_DEG = 20.0
 
-NUM_FOLDS = 2
-"""Parts of the normal images; profiles of each come from autoencoders that did not see it."""
-
 KEPT_TILT = 0.25
 """Share of rotation and shear that is left where the direction of the surface is kept."""
 
@@ -55,17 +50,14 @@ class View(NamedTuple):
     Attributes:
         image: In [0, 1].
         mask: What is anomalous in it.
-        fold: Of the normal image that it was made of, or the one that a labeled image is shown
-            through.
     """
 
     image: Image
     mask: Mask
-    fold: int
 
     def part(self, rows: slice, columns: slice) -> View:
         """Return a part of it."""
-        return View(self.image[..., rows, columns], self.mask[rows, columns], self.fold)
+        return View(self.image[..., rows, columns], self.mask[rows, columns])
 
 
 class ViewSource:
@@ -101,19 +93,16 @@ class ViewSource:
         kind = self._rng.random()
         simulated = NORMAL_SHARE + self.settings.simulated_fraction
         number = self._number_of(self.normal)
-        fold = fold_of(number)
         if kind < NORMAL_SHARE:
             image, mask = self._normal(number)
         elif kind < simulated or not self.labeled:
             image, mask = self._simulated(number)
         elif kind < simulated + PASTED_SHARE:
             image, mask = self._pasted(number)
-        else:  # no autoencoder has seen it: any fold will do
+        else:
             image, mask = self._labeled()
         image, mask = self._augment(image, mask)
-        return View(
-            change_lighting(image, self._rng, self.settings.max_lighting_change), mask, fold
-        )
+        return View(change_lighting(image, self._rng, self.settings.max_lighting_change), mask)
 
     @property
     def num_defects(self) -> int:
@@ -149,7 +138,7 @@ class ViewSource:
     def _simulated(self, number: int) -> tuple[Image, Mask]:
         image = self.loader.image(self.normal[number])
         other = self.loader.image(self.normal[self._number_of(self.normal)])
-        return simulate_defect(image, other, self._rng)
+        return self.loader.limited(*simulate_defect(image, other, self._rng))
 
     def _visibly_simulated(self) -> tuple[Image, Mask]:
         number = self._number_of(self.normal)
@@ -167,7 +156,7 @@ class ViewSource:
         background = self.loader.image(self.normal[number])
         defective, mask = self._augment(*self._labeled())
         opacity = soft_edge(mask)
-        return background + opacity * (defective - background), mask
+        return self.loader.limited(background + opacity * (defective - background), mask)
 
     def _augment(self, stack: Stack, mask: Mask) -> tuple[Stack, Mask]:
         augmentation = self._augmentation()
@@ -187,11 +176,6 @@ class ViewSource:
 
     def _number_of(self, samples: Sequence[Sample]) -> int:
         return int(self._rng.integers(len(samples)))
-
-
-def fold_of(number: Number) -> Number:
-    """Return the fold of a normal image, or of each of several, by its number."""
-    return number % NUM_FOLDS
 
 
 def spread_over_types(samples: Sequence[Sample], count: int) -> list[Sample]:
