@@ -232,7 +232,7 @@ def _value(config: Config, name: str) -> Any:
 
 def _written(value: Any) -> str:
     """Return a value as it is typed."""
-    if value is None:
+    if value in (None, [], ()):
         return "unset"
     if isinstance(value, bool):
         return str(value).lower()

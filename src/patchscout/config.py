@@ -48,8 +48,8 @@ class DataSettings(Settings):
     defective: str | None = None
     """Folder of defective images; its sub-folders, if any, name the defect types."""
     masks: str | None = None
-    """Folder of mask images or LabelMe JSON files, or one COCO or VIA JSON file; unset: masks lie
-    beside the defective images."""
+    """Folder of mask images or of annotations for one image each, or one file of annotations for
+    all (COCO, VIA, Label Studio, CVAT); unset: masks lie beside the defective images."""
     line_width_px: Annotated[float, Field(gt=0, le=1000)] = 3.0
     """How wide annotated lines and points are, in pixels of the image as annotated."""
     mask_types: tuple[str, ...] = ()

@@ -160,12 +160,18 @@ class Masks(Images):
 
 @dataclass
 class Annotations:
-    """LabelMe files and COCO files, read with the images that they are about."""
+    """Annotation files of every tool, read with the images that they are about."""
 
     weight: float = 0.35
 
     def make(self, rng: random.Random) -> Case:
         """Return an annotation file."""
+        # A name of its own: what was parsed once is kept by name and time.
+        masks = f"masks-{rng.randrange(10**12)}"
+        if rng.random() < 0.3:
+            name = rng.choice(list(EXPORT_SEEDS))
+            content = mutations.mutate_bytes(EXPORT_SEEDS[name], rng, [*EXPORT_SEEDS.values()])
+            return Case({name.replace("masks", masks): content}, (masks,))
         is_coco = rng.random() < 0.65
         seed = rng.choice(COCO_SEEDS if is_coco else LABELME_SEEDS)
         kind = rng.random()
@@ -176,18 +182,15 @@ class Annotations:
             text = mutations.mutate_json(seed, rng).encode(errors="surrogatepass")
         else:
             text = mutations.mutate_bytes(json.dumps(seed).encode(), rng)
-        # A name of its own: what was parsed once is kept by name and time.
-        masks = f"masks-{rng.randrange(10**12)}"
         return Case({f"{masks}.json" if is_coco else f"{masks}/1.json": text}, (masks,))
 
     def execute(self, case: Case, folder: Path) -> int:
         """List the images with their masks, and draw these."""
         write_files(case, folder)
-        (masks,) = case.arguments
         for name in ("normal", "defective"):
             (folder / name).mkdir()
             os.link(self._image(folder), folder / name / "1.png")
-        masks_path = f"{masks}.json" if f"{masks}.json" in case.files else masks
+        masks_path = next(iter(case.files)).partition("/")[0]
         try:
             dataset = read_dataset(folder, "normal", "defective", masks_path)
             check_dataset(dataset)
@@ -618,6 +621,43 @@ COCO_SEEDS: tuple[dict[str, Any], ...] = tuple(
         {"size": [SIDE, SIDE], "counts": "d05W7"},
     )
 )
+
+EXPORT_SEEDS: dict[str, bytes] = {
+    "masks.json": json.dumps(
+        [
+            {
+                "id": 1,
+                "data": {"image": "/data/upload/1/0a1b2c3d-1.png"},
+                "annotations": [
+                    {
+                        "result": [
+                            {"original_width": SIDE, "original_height": SIDE, "value": value}
+                            for value in (
+                                {"points": [[10, 10], [60, 10], [60, 60]], "polygonlabels": ["a"]},
+                                {"x": 1, "y": 1, "width": 9, "height": 20.5, "rotation": 30},
+                                {"x": 50, "y": 50, "radiusX": 9, "radiusY": 20, "rotation": 30},
+                                # 4 x 256 values: 400 times 0, 624 times 255.
+                                {"rle": [0, 0, 4, 0, 57, 27, 255, 1, 143, 0, 224, 77, 255, 224]},
+                            )
+                        ]
+                    }
+                ],
+            }
+        ]
+    ).encode(),
+    "masks.xml": f'''<?xml version="1.0" encoding="utf-8"?><annotations><version>1.1</version>
+        <image id="0" name="1.png" width="{SIDE}" height="{SIDE}">
+        <polygon label="a" points="1.0,1.0;9.0,1.0;9.0,9.0" z_order="1"/>
+        <box label="b" xtl="1" ytl="1" xbr="5" ybr="4" rotation="30"/>
+        <ellipse label="b" cx="8" cy="8" rx="2" ry="4" rotation="30"/>
+        <mask label="a" rle="2, 3, 1" left="4" top="4" width="3" height="2"/>
+        <polyline label="background" points="1,1;9,9"/></image></annotations>'''.encode(),
+    "masks/1.txt": b"0 0.1 0.1 0.6 0.1 0.6 0.6\n1 0.5 0.5 0.9 0.5 0.9 0.9 0.5 0.9\n",
+    "masks/1.xml": b"""<annotation><imagesize><nrows>16</nrows><ncols>16</ncols></imagesize><object>
+        <name>a</name><deleted>0</deleted><polygon><pt><x>1</x><y>1</y></pt><pt><x>9</x><y>1</y>
+        </pt><pt><x>9</x><y>9</y></pt></polygon></object></annotation>""",
+}
+"""Exports of Label Studio, CVAT and YOLO."""
 
 YAML_SEEDS = (
     ("seed: 1", "labeled_per_type: 2", "preset: fast"),
