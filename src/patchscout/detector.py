@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -440,13 +439,11 @@ class PatchScout:
                 yield array
 
         return [
-            replace(
-                make_prediction(
-                    resize_map(working_map, own_sizes[number]),
-                    image_score(working_map),
-                    self.decision,
-                ),
-                unlike_training=changes[number],
+            make_prediction(
+                resize_map(working_map, own_sizes[number]),
+                image_score(working_map),
+                self.decision,
+                changes[number],
             )
             for number, working_map in enumerate(self._score.many(arrays()))
         ]

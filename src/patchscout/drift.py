@@ -22,6 +22,9 @@ Inside = Bool[np.ndarray, "rows columns"]
 FEWEST_IMAGES = 5
 """Of fewer normal images there is no range."""
 
+FEWEST_SCORED = 20
+"""Of fewer images scores are not compared."""
+
 MOST_IMAGES = 100
 """At most so many normal images, evenly chosen, are measured."""
 
@@ -166,4 +169,25 @@ def summary(changes: Iterable[tuple[str, ...]]) -> str | None:
     )
     return (
         f"{num_unlike} of {len(of_each)} images are unlike the training images: {listed}. {remedy}"
+    )
+
+
+def higher_scores(scores: Sequence[float], normal: Sequence[float]) -> str | None:
+    """Return one line if scores of a batch are higher than those of normal images; None else.
+
+    They are if their median is above the 95th percentile of the latter.
+
+    Args:
+        scores: Image scores of the batch; of fewer than 20 nothing is said.
+        normal: Of normal images that the model was not trained on; of fewer than five likewise.
+    """
+    if len(scores) < FEWEST_SCORED or len(normal) < FEWEST_IMAGES:
+        return None
+    usual = float(np.quantile(normal, 0.95, method="higher"))
+    if float(np.median(scores)) <= usual:
+        return None
+    return (
+        f"Half of the {len(scores)} images score higher than 95 % of the good images that the"
+        " decision was made on. Unless most of them are defective, they are unlike the training"
+        " images: check lamp, lens and camera, or train again with such images."
     )

@@ -76,7 +76,12 @@ class Prediction:
         return find_regions(self.pred_mask, self.anomaly_map)
 
 
-def make_prediction(anomaly_map: AnomalyMap, image_score: float, decision: Decision) -> Prediction:
+def make_prediction(
+    anomaly_map: AnomalyMap,
+    image_score: float,
+    decision: Decision,
+    unlike_training: tuple[str, ...] = (),
+) -> Prediction:
     """Apply a decision to an anomaly map at the image's own size and the score of the image.
 
     Raises:
@@ -84,9 +89,8 @@ def make_prediction(anomaly_map: AnomalyMap, image_score: float, decision: Decis
     """
     check_probabilities(anomaly_map)
     check_probabilities(np.array([image_score]))
-    return Prediction(
-        anomaly_map, anomaly_map >= decision.pixel_threshold, float(image_score), decision
-    )
+    pred_mask = anomaly_map >= decision.pixel_threshold
+    return Prediction(anomaly_map, pred_mask, float(image_score), decision, unlike_training)
 
 
 def find_regions(pred_mask: Mask, anomaly_map: AnomalyMap) -> list[Region]:

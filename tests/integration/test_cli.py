@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from patchscout.commands import demo
 from patchscout.commands.shell import typed
 from patchscout.data import loader
 from patchscout.data.images import read_image
+from patchscout.decision import ImageScores
 from patchscout.detector import PatchScout
 from patchscout.training.calibration import ScoredPixels
 from patchscout.training.predictor_trainer import PredictorTrainer
@@ -289,6 +291,25 @@ def test_predict_says_what_is_unlike_the_training_images(run, sample_data, tmp_p
     assert "1 of 3 images are unlike the training images: 12-bit values (1). Scale their" in said
     prediction = PatchScout.load(run).predict(images / "deep.png")
     assert prediction.unlike_training == ("12-bit values",)
+
+
+@pytest.mark.parametrize(
+    ("num_images", "normal_score", "is_told"), [(20, 0, 1), (20, 1, 0), (19, 0, 0)]
+)
+def test_predict_says_that_scores_are_higher(
+    run, sample_data, tmp_path, capsys, num_images, normal_score, is_told
+):
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(num_images):
+        shutil.copy(sample_data / "test" / "good" / "000.png", images / f"{number}.png")
+    scout = PatchScout.load(run)
+    scout._trained = replace(scout.trained, scores=ImageScores(normal=(float(normal_score),) * 5))
+    scout.save(tmp_path / "run")
+    arguments = ["predict", str(tmp_path / "run"), str(images), "--out", str(tmp_path / "found")]
+    assert main([*arguments, "--quiet"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("Half of the 20 images score higher than 95 % of the good images" in said) == is_told
 
 
 def test_predict_does_not_take_its_own_output_for_images(run, tmp_path):

@@ -95,9 +95,14 @@ def test_an_export_carries_the_region(data, region_run, tmp_path):
         np.testing.assert_allclose(found.anomaly_map, expected.anomaly_map, atol=1e-3)
         np.testing.assert_array_equal(found.anomaly_map == 0, expected.anomaly_map == 0)
         assert abs((found.anomaly_map == 0).mean() - 0.375) < 0.01
+        assert found.image_score == pytest.approx(expected.image_score, abs=1e-3)
         assert found.unlike_training == expected.unlike_training
         assert "another shape" not in found.unlike_training
         assert ("larger" in found.unlike_training) == (size[0] == 200)
+    inside = np.full((HEIGHT, WIDTH, 3), 0.5, np.float32)
+    outside = inside.copy()
+    outside[20:70, INSIDE + 8 : INSIDE + 40] = 1
+    assert exported.predict(outside).image_score == exported.predict(inside).image_score > 0
 
 
 def test_training_without_a_region_of_the_right_shape_is_refused(data, tiny, tmp_path, capsys):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from patchscout.drift import CHANGES, FEWEST_IMAGES, NormalRange, measure, summary
+from patchscout.drift import CHANGES, FEWEST_IMAGES, NormalRange, higher_scores, measure, summary
 
 SIZE = 96, 128
 WORKING = 64, 64
@@ -105,6 +105,11 @@ def test_only_what_is_inside_counts(known):
     assert measure(changed, WORKING, inside) == pytest.approx(expected, abs=0.03)
 
 
+def test_a_map_without_an_inside_leaves_the_whole_image():
+    whole = measure(image(0), WORKING)
+    assert measure(image(0), WORKING, np.zeros(SIZE, bool)) == whole
+
+
 def test_few_images_have_no_range():
     assert NormalRange.of([measure(image(0), WORKING)] * (FEWEST_IMAGES - 1)) is None
     assert range_of([measure(image(0), WORKING)] * FEWEST_IMAGES).num_images == FEWEST_IMAGES
@@ -120,3 +125,22 @@ def test_a_batch_has_one_line():
         "1 of 1 images are unlike the training images: 12-bit values (1). Scale their values to all"
         " 16 bits."
     )
+
+
+@pytest.mark.parametrize(
+    ("scores", "normal", "is_told"),
+    [
+        ([0.2] * 9 + [0.96] * 11, np.linspace(0, 1, 101), True),
+        ([0.2] * 9 + [0.95] * 11, np.linspace(0, 1, 101), False),  # at the percentile
+        ([0.2] * 11 + [0.96] * 9, np.linspace(0, 1, 101), False),  # less than half
+        ([0.96] * 19, np.linspace(0, 1, 101), False),
+        ([0.96] * 20, [0.1] * 5, True),
+        ([0.96] * 20, [0.1] * 4 + [0.97], False),
+        ([0.96] * 20, [0.1] * 4, False),
+    ],
+)
+def test_a_batch_of_higher_scores_has_a_line(scores, normal, is_told):
+    line = higher_scores(scores, list(normal))
+    assert (line is not None) == is_told
+    if line is not None:
+        assert line.startswith("Half of the 20 images score higher than 95 % of the good images")

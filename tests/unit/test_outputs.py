@@ -105,6 +105,7 @@ def test_the_tables_have_a_row_for_each_image_and_each_region(tmp_path: Path) ->
     )
     assert (nothing["is_anomalous"], nothing["num_regions"], nothing["regions"]) == (False, 0, [])
     assert (nothing["largest_area_px"], nothing["largest_area_mm2"]) == (0, None)
+    assert nothing["unlike_training"] == ""
     one, two = _rows(tmp_path / "predictions.csv")
     assert {name: str(value) for name, value in found.items()} == one | {"is_anomalous": "True"}
     assert (one["is_anomalous"], two["largest_area_px"], two["largest_area_mm2"]) == (

@@ -6,7 +6,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 from patchscout import drift
@@ -39,8 +38,9 @@ def run(arguments: list[str]) -> int:
     monitor = Monitor(quiet=options.quiet)
     num_anomalous = 0
     changes: list[tuple[str, ...]] = []
+    scores: list[float] = []
     with PredictionWriter(options.out, options.overwrite, reads) as writer:
-        find_defects, num_at_once, decision = _load(options.model, options.device)
+        find_defects, num_at_once, decision, normal_scores = _load(options.model, options.device)
         decision = _changed(decision, options)
         paths = [path for path, _ in images]
         # All of them first, so that a damaged one does not end the work in the middle.
@@ -53,14 +53,17 @@ def run(arguments: list[str]) -> int:
             done, "predicting", len(images), "image"
         ):
             if decision != found.decision:
-                changed = make_prediction(found.anomaly_map, found.image_score, decision)
-                found = replace(changed, unlike_training=found.unlike_training)
+                found = make_prediction(
+                    found.anomaly_map, found.image_score, decision, found.unlike_training
+                )
             changes.append(found.unlike_training)
+            scores.append(found.image_score)
             writer.write(path, image, found, folder)
             num_anomalous += found.is_anomalous
     console.print(f"{num_anomalous} of {len(images)} images are defective. See {options.out}.")
-    if (line := drift.summary(changes)) is not None:
-        console.print(line)
+    for line in (drift.summary(changes), drift.higher_scores(scores, normal_scores)):
+        if line is not None:
+            console.print(line)
     return 0
 
 
@@ -103,8 +106,12 @@ def _in_turn(
             pool.shutdown(cancel_futures=True)
 
 
-def _load(model: Path, device: str) -> tuple[FindDefects, int, Decision]:
-    """Return what finds defects in an image, how many may be scored at once, and the decision."""
+def _load(model: Path, device: str) -> tuple[FindDefects, int, Decision, Sequence[float]]:
+    """Return what finds defects in an image, and what is known of it.
+
+    That is how many images may be scored at once, the decision, and scores of normal images, which
+    exported models do not have.
+    """
     named = os.environ.get("OMP_NUM_THREADS", "")
     num_threads = int(named) if named.isdecimal() and int(named) else num_cores()
     num_at_once = min(num_threads, MOST_AT_ONCE)
@@ -115,13 +122,14 @@ def _load(model: Path, device: str) -> tuple[FindDefects, int, Decision]:
                 " Leave it out."
             )
         exported = ExportedModel.load(model, num_threads=num_threads // num_at_once)
-        return exported.predict, num_at_once, exported.facts.decision
+        return exported.predict, num_at_once, exported.facts.decision, ()
     import torch  # a model file may do without it
 
     from patchscout.detector import PatchScout
 
     scout = PatchScout.load(model, device=device)
     if scout.device.type != "cpu":
-        return scout.predict, 1, scout.decision
-    torch.set_num_threads(num_threads // num_at_once)
-    return scout.predict, num_at_once, scout.decision
+        num_at_once = 1
+    else:
+        torch.set_num_threads(num_threads // num_at_once)
+    return scout.predict, num_at_once, scout.decision, scout.trained.scores.normal
