@@ -69,7 +69,9 @@ class World:
         return Predictor(heads, (6, 3), (4, 8), length, base_channels)
 
     def views(self, **settings):
-        return ViewSource(self.normal, self.labeled, self.loader, ViewSettings(**settings), seed=0)
+        numbers = range(len(self.normal))
+        settings = ViewSettings(**settings)
+        return ViewSource(self.normal, numbers, self.labeled, self.loader, settings, seed=0)
 
 
 @pytest.fixture(scope="session")

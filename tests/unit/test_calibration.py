@@ -10,13 +10,12 @@ from patchscout.config import ViewSettings
 from patchscout.data.annotations import MaskFile
 from patchscout.data.loader import ImageLoader
 from patchscout.monitor import Monitor
-from patchscout.networks.segmenter import Segmenter
-from patchscout.training.calibration import ScoredPixels, choose_threshold
-from patchscout.training.views import ViewSource
+from patchscout.training.calibration import ScoredPixels, choose_threshold, keep_back
+from patchscout.training.views import NUM_FOLDS, ViewSource
 from patchscout.types import Sample
 
 
-class Brightness(Segmenter):
+class Brightness(torch.nn.Module):
     """Takes a pixel's red for its probability of being anomalous.
 
     Args:
@@ -25,7 +24,7 @@ class Brightness(Segmenter):
     """
 
     def __init__(self, interrupted_at=None, offset=0.0):
-        torch.nn.Module.__init__(self)
+        super().__init__()
         self.num_left = interrupted_at
         self.offset = offset
 
@@ -139,10 +138,62 @@ def choose(normal, labeled, interrupted_at=None, offset=0.0):
         interrupted_at: After so many images Ctrl-C is pressed.
         offset: Added to all brightness.
     """
-    views = ViewSource(normal, labeled, ImageLoader((64, 64), 1), ViewSettings(), seed=0)
     segmenter = Brightness(interrupted_at, offset).eval()
     monitor = Monitor(quiet=interrupted_at is None)
-    return choose_threshold(segmenter, views, monitor)
+    return choose_threshold([segmenter] * NUM_FOLDS, source(normal, labeled), monitor)
+
+
+def source(normal, labeled):
+    numbers, loader = range(len(normal)), ImageLoader((64, 64), 1)
+    return ViewSource(normal, numbers, labeled, loader, ViewSettings(), seed=0)
+
+
+def test_images_are_scored_by_what_has_not_seen_their_fold(two_images):
+    normal, labeled = two_images
+    scorers = [Brightness(), Brightness(offset=-0.3)]
+    choice = choose_threshold(scorers, source([normal] * 2, [labeled]), Monitor(quiet=True))
+    # Of the two spots at 153 that of fold 1 is below 102 to the model of this fold.
+    assert choice.threshold == pytest.approx(102 / 255, abs=1e-3)
+    assert choice.f1 == pytest.approx(400 / 450)
+    assert (choice.num_normal, choice.num_false_alarms) == (2, 1)
+    assert [len(part) for part in (choice.scores.normal, choice.scores.defective)] == [2, 1]
+
+
+def test_scores_of_images_that_were_trained_on_are_not_told(two_images):
+    normal, labeled = two_images
+    scorers = [Brightness()] * NUM_FOLDS
+    views = source([normal], [labeled])
+    choice = choose_threshold(scorers, views, Monitor(quiet=True), are_new=False)
+    assert choice.scores.normal == ()
+    assert len(choice.scores.defective) == 1
+
+
+@pytest.mark.parametrize(
+    ("num_normal", "budget", "count"),
+    [
+        (4, 0.05, 0),
+        (5, 0.05, 2),
+        (100, 0.05, 30),
+        (209, 0.05, 59),
+        (762, 0.05, 77),
+        (762, 0.01, 229),
+    ],
+)
+def test_as_many_images_are_kept_back_as_a_promise_needs(num_normal, budget, count):
+    learned, kept_back = keep_back(num_normal, budget, seed=1)
+    assert len(kept_back) == count
+    assert sorted([*learned, *kept_back]) == list(range(num_normal))
+    assert kept_back == sorted(kept_back)
+    assert keep_back(num_normal, budget, seed=1) == (learned, kept_back)
+    assert not count or keep_back(num_normal, budget, seed=2)[1] != kept_back
+
+
+def test_pixels_of_some_normal_images_are_kept_and_the_scores_of_all():
+    scored = ScoredPixels(every=3)
+    for number in range(7):
+        scored.add(np.full((2, 2), number / 10, np.float32), np.zeros((2, 2), bool))
+    assert scored.pixels.sorted_normal().tolist() == pytest.approx([0] * 4 + [0.3] * 4 + [0.6] * 4)
+    assert scored.normal == pytest.approx([number / 10 for number in range(7)])
 
 
 @pytest.mark.parametrize("count", [1, 8])

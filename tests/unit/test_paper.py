@@ -1,7 +1,6 @@
 """The paper's method: its networks, loss profiles, images, schedule and training."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from patchscout.data.loader import ImageLoader
 from patchscout.data.split import draw_split
 from patchscout.monitor import Monitor
 from patchscout.paper import settings as numbers
-from patchscout.paper.fit import hold_out
 from patchscout.paper.images import Pool, ProfileBuffer, defects, spread_over_types
 from patchscout.paper.networks import PaperAutoencoder, PaperPolicy, PaperPredictor
 from patchscout.paper.segmenter import blank_segmenter, draw_masks, loss_profiles
@@ -361,26 +359,3 @@ def test_without_labels_it_says_what_to_do(split, loader):
     unlabeled = replace(split, labeled=())
     with pytest.raises(InputValueError, match="`labeled_per_type` must be at least 1"):
         train_paper(unlabeled, PaperSettings(), 0, CPU, loader, Monitor())
-
-
-def samples(count):
-    return tuple(Sample(Path(f"{index:03d}.png")) for index in range(count))
-
-
-@pytest.mark.parametrize(("count", "held_out"), [(5, 1), (10, 1), (99, 9), (300, 30), (1000, 30)])
-def test_a_tenth_is_held_out_at_least_one_and_at_most_30(count, held_out):
-    kept, apart = hold_out(samples(count), seed=1)
-    assert len(apart) == held_out
-    assert set(kept).isdisjoint(apart)
-    assert set(kept) | set(apart) == set(samples(count))
-    assert list(kept) == sorted(kept, key=lambda sample: sample.image_path)
-
-
-@pytest.mark.parametrize("count", [1, 4])
-def test_of_fewer_than_five_none_can_be_spared(count):
-    assert hold_out(samples(count), seed=1) == (samples(count), samples(count))
-
-
-def test_the_seed_decides_which():
-    assert hold_out(samples(100), seed=1) == hold_out(samples(100), seed=1)
-    assert hold_out(samples(100), seed=1) != hold_out(samples(100), seed=2)

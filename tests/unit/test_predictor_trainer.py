@@ -30,8 +30,8 @@ class Squares(ProfileBuffer):
         self.num_refreshed = 0
         self._noise = torch.Generator().manual_seed(0)
 
-    def refresh(self, profile):
-        assert profile is PROFILE
+    def refresh(self, profiles):
+        assert profiles == [PROFILE]
         self.num_refreshed += 1
 
     def batch(self):
@@ -61,9 +61,9 @@ def test_the_learning_rate_rises_over_a_tenth_and_falls_to_0(trainer):
     rates = []
     while made.is_due:
         rates.append(made._optimizer.param_groups[0]["lr"])
-        made.update(PROFILE)
+        made.update([PROFILE])
     assert len(rates) == made.num_done == 40
-    assert made.buffer.num_refreshed == 20
+    assert made.buffer.num_refreshed == 40
     assert rates.index(max(rates)) in (3, 4)
     assert rates[0] == pytest.approx(LEARNING_RATE / 4)
     assert max(rates) == pytest.approx(LEARNING_RATE, rel=0.05)
@@ -75,7 +75,7 @@ def test_what_is_kept_for_scoring_is_the_running_average(trainer):
     made = trainer()
     average = None
     for count in range(4):
-        made.update(PROFILE)
+        made.update([PROFILE])
         now = weights(made.predictor)
         decay = min(EMA_DECAY, (1 + count) / (10 + count))
         average = now if average is None else decay * average + (1 - decay) * now
@@ -84,14 +84,14 @@ def test_what_is_kept_for_scoring_is_the_running_average(trainer):
     assert not kept.training
     assert not any(parameter.requires_grad for parameter in kept.parameters())
     before = weights(kept)
-    made.update(PROFILE)
+    made.update([PROFILE])
     assert torch.equal(weights(kept), before)  # it is a copy
 
 
 def test_statistics_of_batch_norm_are_kept_as_they_are_at_last(trainer):
     made = trainer()
     for _ in range(4):
-        made.update(PROFILE)
+        made.update([PROFILE])
     kept = made.averaged()
     for buffer, running in zip(kept.buffers(), made.predictor.buffers(), strict=True):
         torch.testing.assert_close(buffer, running)
@@ -99,7 +99,7 @@ def test_statistics_of_batch_norm_are_kept_as_they_are_at_last(trainer):
 
 def test_it_learns_an_obvious_mask(trainer):
     made = trainer(150, base_channels=16)
-    losses = [made.update(PROFILE) for _ in range(150)]
+    losses = [made.update([PROFILE]) for _ in range(150)]
     assert np.mean(losses[-5:]) < losses[0] / 2
     seen, target = made.buffer.batch()
     found = made.averaged()(seen).sigmoid()
@@ -109,14 +109,14 @@ def test_it_learns_an_obvious_mask(trainer):
 def test_every_head_learns(trainer):
     made = trainer(heads=((), ()))
     before = [weights(one) for one in made.predictor.networks]
-    made.update(PROFILE)
+    made.update([PROFILE])
     for network, was in zip(made.predictor.networks, before, strict=True):
         assert not torch.equal(weights(network), was)
 
 
 def test_the_loss_is_cross_entropy_and_half_of_dice_with_a_gradient_to_what_is_seen(trainer):
     made = trainer()
-    made.update(PROFILE)
+    made.update([PROFILE])
     seen, target = made.buffer.batch()
     seen = seen._replace(image=seen.image.requires_grad_())
     state = copy.deepcopy(made.predictor.state_dict())
@@ -142,7 +142,7 @@ def test_mixed_precision_learns_alike(trainer, monkeypatch):
     for is_fast in (False, True):
         monkeypatch.setattr(devices, "has_fast_bfloat16", lambda _, fast=is_fast: fast)
         made = trainer(25)
-        losses.append(np.array([made.update(PROFILE) for _ in range(25)]))
+        losses.append(np.array([made.update([PROFILE]) for _ in range(25)]))
         assert {parameter.dtype for parameter in made.predictor.parameters()} == {torch.float32}
     assert losses[0][0] == pytest.approx(losses[1][0], rel=0.02)
     assert not np.array_equal(*losses)

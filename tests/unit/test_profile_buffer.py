@@ -37,7 +37,7 @@ class Places(ViewSource):
 
     def __init__(self, size, defect=None):
         normal = [Sample(Path("never_read.png"))]
-        super().__init__(normal, normal, ImageLoader(size, 0), ViewSettings(), seed=0)
+        super().__init__(normal, [0], normal, ImageLoader(size, 0), ViewSettings(), seed=0)
         rows, columns = torch.meshgrid(*(torch.arange(side) for side in size), indexing="ij")
         self.places = torch.stack([rows, columns]).float() / 1024
         self.mask = torch.zeros(size, dtype=torch.bool)
@@ -48,7 +48,7 @@ class Places(ViewSource):
     def draw(self):
         number = torch.full_like(self.places[:1], self.count / 1024)
         self.count += 1
-        return View(torch.cat([self.places, number]), self.mask)
+        return View(torch.cat([self.places, number]), self.mask, self.count % 2)
 
 
 class Plain(Observer):
@@ -63,8 +63,8 @@ class Plain(Observer):
         return self.backbone(images)
 
 
-PROFILE = LossProfile([FeatureAutoencoder((3, 3), 0.0)], (3, 3))
-PROFILE.get_buffer("mean_0").fill_(0.25)  # so that it shows
+PROFILES = [LossProfile([FeatureAutoencoder((3, 3), 0.0)], (3, 3)) for _ in range(2)]
+PROFILES[1].get_buffer("mean_0").fill_(0.25)  # so that it shows which one was taken
 
 
 def make(size=(96, 128), defect=None, crop_px=32, batch_size=3):
@@ -79,7 +79,7 @@ def integers(maps):
 
 def test_crops_of_image_mask_and_every_level_belong_together():
     buffer, views = make(defect=(40, 60))
-    buffer.refresh(PROFILE)
+    buffer.refresh(PROFILES)
     corners = set()
     for _ in range(20):
         seen, target = buffer.batch()
@@ -94,7 +94,7 @@ def test_crops_of_image_mask_and_every_level_belong_together():
             assert torch.equal(target[index], views.mask[window].float())
             number = int(integers(seen.image[index, 2, 0, 0]))
             fine, coarse = (level[index] for level in seen.sides["features"])
-            fine = fine + 0.25  # see `PROFILE`
+            fine = fine + 0.25 * ((number + 1) % 2)  # the fold of the view, see `PROFILES`
             for level, stride in ((fine, 4), (coarse, 16)):
                 assert torch.equal(integers(level[0]), rows[::stride, ::stride])
                 assert torch.equal(integers(level[1]), columns[::stride, ::stride])
@@ -104,7 +104,7 @@ def test_crops_of_image_mask_and_every_level_belong_together():
 
 def test_a_crop_is_at_most_the_image():
     buffer, _ = make((64, 96), crop_px=192)
-    buffer.refresh(PROFILE)
+    buffer.refresh(PROFILES)
     seen, target = buffer.batch()
     assert seen.image.shape[-2:] == target.shape[-2:] == (64, 64)
 
@@ -118,7 +118,7 @@ def test_it_starts_with_a_batch_and_grows_until_it_is_full_and_then_replaces(mon
     buffer, views = make(batch_size=3)
     drawn = []
     for _ in range(6):
-        buffer.refresh(PROFILE)
+        buffer.refresh(PROFILES)
         drawn.append(views.count)
     assert drawn == [3, 5, 7, 9, 10, 11]
     assert numbers(buffer) == set(range(2, 11))  # the oldest have gone
@@ -126,14 +126,14 @@ def test_it_starts_with_a_batch_and_grows_until_it_is_full_and_then_replaces(mon
 
 def test_the_first_batch_has_no_view_twice():
     buffer, _ = make(batch_size=12)
-    buffer.refresh(PROFILE)
+    buffer.refresh(PROFILES)
     seen, _ = buffer.batch()
     assert len(integers(seen.image[:, 2, 0, 0]).unique()) == 12
 
 
 def test_what_is_kept_does_not_hold_on_to_whole_views():
     buffer, _ = make((512, 704))
-    buffer.refresh(PROFILE)
+    buffer.refresh(PROFILES)
     for entry in buffer._entries:
         for kept in (entry.image, *entry.sides["features"], entry.mask):
             assert kept.untyped_storage().nbytes() == kept.nbytes
@@ -143,7 +143,7 @@ def regions(size, defect=None, count=40):
     """Return (rows, columns, mask) of entries: their places in the view, and what is in them."""
     buffer, views = make(size, defect)
     for _ in range(count):
-        buffer.refresh(PROFILE)
+        buffer.refresh(PROFILES)
     found = []
     for entry in buffer._entries:
         rows, columns = integers(entry.image[:2])
@@ -186,7 +186,7 @@ def test_of_a_large_view_a_region_is_used_without_its_margins_at_cuts(size):
 def test_every_region_has_room_for_a_crop(crop_px):
     buffer, _ = make((272, 704), crop_px=crop_px)
     for _ in range(5):
-        buffer.refresh(PROFILE)
+        buffer.refresh(PROFILES)
         seen, target = buffer.batch()
         assert seen.image.shape[-2:] == target.shape[-2:] == (crop_px, crop_px)
 
@@ -217,7 +217,7 @@ def test_a_region_is_drawn_about_every_part_of_a_defect():
 
 def test_lighting_is_that_of_the_whole_view():
     buffer, _ = make((512, 704))
-    buffer.refresh(PROFILE)
+    buffer.refresh(PROFILES)
     expected = [measure_lighting(Places((512, 704)).draw().image[None])[:, :2]] * 3
     for lighting, other in zip(buffer.observer.lightings, expected, strict=True):  # pyright: ignore
         torch.testing.assert_close(lighting[:, :2], other)
@@ -227,7 +227,7 @@ def test_sides_follow_their_image_where_cells_are_filled_in_part(world):
     """A view whose sides are odd multiples of 16, with the features of a real backbone."""
     made = world((80, 112), inputs=("features",))
     buffer = ProfileBuffer(made.views(), made.observer, crop_px=64, batch_size=8, seed=0)
-    buffer.refresh(LossProfile([FeatureAutoencoder((6, 3), 0.0)], (6, 3)))
+    buffer.refresh([LossProfile([FeatureAutoencoder((6, 3), 0.0)], (6, 3))] * 2)
     seen, _ = buffer.batch()
     mean, std = 0.3, 0.1
     for image, fine in zip(seen.image, seen.sides["features"][0], strict=True):

@@ -10,8 +10,8 @@ from patchscout.training.profile_trainer import (
     PATCH,
     SMALLEST_SPREAD,
     WHOLE,
-    fold_of,
 )
+from patchscout.training.views import fold_of
 
 STEPS = (2, 5)
 

@@ -29,7 +29,7 @@ def parts(world):
             views.defects(num_defects) if num_defects else [], autoencoders, predictor
         )
         for _ in range(num_updates):
-            predictor.update(autoencoders.profiles[0])
+            predictor.update(autoencoders.profiles)
         return meter, autoencoders, predictor
 
     return make

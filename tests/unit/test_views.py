@@ -15,8 +15,10 @@ from patchscout.training import views as module
 from patchscout.training.views import (
     FEWEST_SIMULATED,
     KEPT_TILT,
+    NUM_FOLDS,
     SEAM_PX,
     ViewSource,
+    fold_of,
     soft_edge,
     spread_over_types,
 )
@@ -59,6 +61,7 @@ def source(samples, monkeypatch):
         plain = {"simulated_fraction": 0.0, "max_lighting_change": 0.0}
         return ViewSource(
             [normal],
+            [0],
             [labeled] if is_labeled else [],
             ImageLoader((SIDE, SIDE), 16),
             ViewSettings(**{**plain, **settings}),
@@ -76,7 +79,7 @@ def test_a_labeled_view_and_its_mask_move_together(source):
     views, shapes = source(), set()
     middle = level(LABELED_LEVEL + DEFECT_LEVEL) / 2
     for _ in range(10):
-        image, mask = views.draw()
+        image, mask, _ = views.draw()
         assert (image.shape, mask.shape) == ((3, SIDE, SIDE), (SIDE, SIDE))
         # Bilinear sampling of a two-level image crosses the middle where that of the mask does.
         assert ((image[0] >= middle) != mask).float().mean() < 1e-3
@@ -85,7 +88,7 @@ def test_a_labeled_view_and_its_mask_move_together(source):
 
 
 def test_a_normal_view_has_an_empty_mask(source):
-    for image, mask in (source(NORMAL_SHARE=1.0).draw() for _ in range(5)):
+    for image, mask, _ in (source(NORMAL_SHARE=1.0).draw() for _ in range(5)):
         assert not mask.any()
         torch.testing.assert_close(
             image, torch.full_like(image, level(NORMAL_LEVEL)), atol=1e-3, rtol=0
@@ -93,7 +96,7 @@ def test_a_normal_view_has_an_empty_mask(source):
 
 
 def test_a_pasted_mask_is_what_changed(source):
-    image, mask = source(PASTED_SHARE=1.0, **STILL).draw()
+    image, mask, _ = source(PASTED_SHARE=1.0, **STILL).draw()
     assert mask.sum() == 20 * 36
     changed = (image - level(NORMAL_LEVEL)).abs().amax(dim=0)
     torch.testing.assert_close(
@@ -110,7 +113,7 @@ def test_pasted_masks_mark_the_defect_when_everything_moves(source):
     views = source(PASTED_SHARE=1.0)
     middle = level(LABELED_LEVEL + DEFECT_LEVEL) / 2
     for _ in range(10):
-        image, mask = views.draw()
+        image, mask, _ = views.draw()
         assert mask.any()
         assert ((image[0] >= middle) != mask).float().mean() < 0.01  # moved twice, resampled twice
         assert image.median() == pytest.approx(level(NORMAL_LEVEL), abs=1e-3)
@@ -168,7 +171,7 @@ def test_views_that_are_only_flipped_are_not_blurred(source):
     levels = {level(LABELED_LEVEL), level(DEFECT_LEVEL)}
     corners = set()
     for _ in range(20):
-        image, mask = views.draw()
+        image, mask, _ = views.draw()
         assert image.unique().tolist() == pytest.approx(sorted(levels), abs=1e-3)
         corners.add(tuple(mask.nonzero()[0].tolist()))
     assert corners == {(40, 30), (36, 30)}  # the mask is its own mirror image across
@@ -194,7 +197,7 @@ def test_the_light_changes_and_the_mask_does_not(source):
     plain, lit = source(**STILL), source(**STILL, max_lighting_change=0.5)
     brightness = []
     for _ in range(30):
-        image, mask = lit.draw()
+        image, mask, _ = lit.draw()
         assert mask.sum() == 20 * 36
         assert 0 <= image.min() <= image.max() <= 1
         brightness.append(image[:, ~mask].mean().item())
@@ -206,8 +209,8 @@ def test_the_light_changes_and_the_mask_does_not(source):
 def test_every_image_comes_once_without_augmentation(source, samples):
     views = source()
     images = list(views.unaugmented())
-    assert [bool(mask.any()) for _, mask in images] == [False, True]
-    for (image, mask), sample in zip(images, samples, strict=True):
+    assert [bool(mask.any()) for _, mask, _ in images] == [False, True]
+    for (image, mask, _), sample in zip(images, samples, strict=True):
         assert torch.equal(image, views.loader.image(sample))
         assert torch.equal(mask, views.loader.mask(sample))
 
@@ -263,8 +266,36 @@ def test_a_soft_edge_at_the_border_does_not_fade():
     assert (soft_edge(torch.zeros(16, 16, dtype=torch.bool)) == 0).all()
 
 
+def test_a_view_is_made_of_normal_images_that_may_be_drawn_and_is_of_their_fold(
+    source, samples, monkeypatch
+):
+    views = source(NORMAL_SHARE=1.0)
+    views.normal, views.numbers = [samples[0]] * 8, [1, 4, 6]
+    drawn = []
+    normal = views._normal
+    monkeypatch.setattr(views, "_normal", lambda number: drawn.append(number) or normal(number))
+    folds = [views.draw().fold for _ in range(30)]
+    assert folds == [number % NUM_FOLDS for number in drawn]
+    assert set(drawn) == {1, 4, 6}
+    drawn.clear()
+    assert [view.fold for view in views.unaugmented()] == [1, 0, 0, 0]  # the last one is labeled
+    assert drawn == [1, 4, 6]
+
+
+def test_a_labeled_view_is_shown_through_every_fold(source, samples):
+    views = source()
+    views.normal, views.numbers = [samples[0]] * 6, list(range(6))
+    assert {views.draw().fold for _ in range(30)} == set(range(NUM_FOLDS))
+
+
+def test_folds_are_told_of_one_number_and_of_many():
+    assert [fold_of(number) for number in range(4)] == [0, 1, 0, 1]
+    assert torch.equal(fold_of(torch.arange(4)), torch.tensor([0, 1, 0, 1]))
+
+
 def test_a_part_of_a_view_is_that_part_of_image_and_mask(source):
     view = source().draw()
     part = view.part(slice(8, 40), slice(16, 80))
     assert torch.equal(part.image, view.image[:, 8:40, 16:80])
     assert torch.equal(part.mask, view.mask[8:40, 16:80])
+    assert part.fold == view.fold
