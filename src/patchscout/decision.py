@@ -25,6 +25,9 @@ from patchscout.types import WorkingMap
 
 CONFIDENCE = 0.95
 
+SCORE_POWER = 1.5
+"""Power of the mean that makes an image score: 1 is the plain mean, infinity the largest value."""
+
 ABOVE_ALL = float(np.nextafter(np.float32(1), np.float32(2)))
 """A threshold that no score reaches."""
 
@@ -223,9 +226,7 @@ class Decision(BaseModel):
         Raises:
             InputValueError: If one is not in [0, 1].
         """
-        for name, value in (("--score-threshold", probability), ("--pixel-threshold", pixel)):
-            if value is not None and not 0 <= value <= 1:
-                raise InputValueError(f"`{name}` must be in [0, 1]; got {value}.")
+        check_thresholds(probability, pixel)
         image = None if probability is None else self.score_of(probability)
         given = {"image_threshold": image, "pixel_threshold": pixel}
         return self.model_copy(update={k: v for k, v in given.items() if v is not None})
@@ -246,12 +247,20 @@ class Decision(BaseModel):
         return 1 - upper_bound(self.num_missed, self.num_defective)
 
 
-def image_score(working_map: WorkingMap) -> float:
-    """Return the score of an image: the largest value of its anomaly map at the working size.
+def check_thresholds(probability: float | None, pixel: float | None) -> None:
+    """Check thresholds as the command line gives them, see `Decision.with_thresholds`."""
+    for name, value in (("--score-threshold", probability), ("--pixel-threshold", pixel)):
+        if value is not None and not 0 <= value <= 1:
+            raise InputValueError(f"`{name}` must be in [0, 1]; got {value}.")
 
+
+def image_score(working_map: WorkingMap) -> float:
+    """Return the score of an image: the power mean of its anomaly map at the working size.
+
+    A large defect raises it more than a small one of the same probability, and a lone pixel hardly.
     `networks.deployable.image_scores` is the same for exported models.
     """
-    return float(np.clip(working_map.max(), 0, 1))
+    return float(np.mean(working_map.clip(0, 1) ** SCORE_POWER, dtype=float) ** (1 / SCORE_POWER))
 
 
 def decide(scores: ImageScores, pixel_threshold: float, asked: DecisionSettings) -> Decision:

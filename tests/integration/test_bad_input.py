@@ -147,7 +147,7 @@ COCO = ["--data.normal", "train/good", "--data.defective", "test/chip", "--data.
         (without(), ["--data.normal", "train"], ["`defective` and `masks` must be given too"]),
         (empty_mask, [], ["001_mask.png is empty: it marks no", "outline the defect"]),
         (damaged_labelme, [], ["001.json is not readable JSON", "Expected a LabelMe file"]),
-        (damaged_coco, COCO, ["coco.json holds a JSON list", "Expected", "export it"]),
+        (damaged_coco, COCO, ["coco.json holds a JSON list", "Read are JSON of COCO", "export it"]),
         (vanishing_defects, [], ["No labeled defect of", "(64, 64)", "raise `data.image_size`"]),
     ],
 )

@@ -113,7 +113,7 @@ def test_what_is_in_the_folder(trained_run):
     assert data["config"]["profile"]["snapshots"] == [3, 6]
     assert data["trained"]["record"]["is_complete"] is True
     scores = data["trained"]["scores"]
-    assert (len(scores["normal"]), len(scores["defective"])) == (1, 8)
+    assert (len(scores["normal"]), len(scores["defective"])) == (2, 8)
 
 
 def test_settings_without_a_model(tmp_path):

@@ -14,7 +14,7 @@ from patchscout.checks import InputValueError, about
 from patchscout.commands.shell import console, named_images
 from patchscout.config import changed_settings
 from patchscout.data.images import read_image
-from patchscout.decision import Decision
+from patchscout.decision import Decision, check_thresholds
 from patchscout.exported import ExportedModel
 from patchscout.memory import keep_freed_memory
 from patchscout.monitor import Monitor
@@ -32,6 +32,7 @@ FindDefects = Callable[[Image], Prediction]
 def run(arguments: list[str]) -> int:
     """Find defects in images, and write what was found."""
     options = parse(PredictArguments, arguments, "patchscout predict")
+    check_thresholds(options.score_threshold, options.pixel_threshold)
     images = named_images(options.images, options.out, quiet=options.quiet)
     reads = [options.model, *(path for path, _ in images)]
     keep_freed_memory()
