@@ -194,7 +194,7 @@ class InfoArguments(_Limited):
     defective: str | None = None
     """Folder of defective images."""
     masks: str | None = None
-    """Folder of masks or LabelMe files, or one COCO JSON file; unset: beside the images."""
+    """Folder of masks or annotations, or one file of annotations; unset: beside the images."""
 
 
 def parse_train(arguments: list[str]) -> TrainArguments:

@@ -229,13 +229,10 @@ def _row(path: Path, found: Prediction, output: str) -> dict[str, Any]:
 
 def _region_row(region: Region, pixel_mm: float | None) -> dict[str, Any]:
     """Return the row of a region; without the size of a pixel, what is in mm is None."""
-    in_mm = {"area_mm2": None, "length_mm": None}
-    if pixel_mm is not None:
-        in_mm = {
-            "area_mm2": region.area_px * pixel_mm**2,
-            "length_mm": region.length_px * pixel_mm,
-        }
-    return region._asdict() | in_mm
+    return region._asdict() | {
+        "area_mm2": None if pixel_mm is None else region.area_px * pixel_mm**2,
+        "length_mm": None if pixel_mm is None else region.length_px * pixel_mm,
+    }
 
 
 def _file_names(output: str) -> tuple[str, str, str]:

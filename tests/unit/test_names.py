@@ -3,7 +3,7 @@
 import pytest
 
 from patchscout.checks import InputValueError
-from patchscout.data.names import NameIndex, match_name
+from patchscout.data.names import NameIndex
 
 KNOWN = ["IMG_0.png", "IMG_1.PNG", "M\u00fcller 2 (b).jpg", "cb0618f9-IMG_9.png", "50%20.tif"]
 
@@ -40,7 +40,7 @@ KNOWN = ["IMG_0.png", "IMG_1.PNG", "M\u00fcller 2 (b).jpg", "cb0618f9-IMG_9.png"
     ],
 )
 def test_names_of_other_tools(name, expected):
-    assert match_name(name, KNOWN) == expected
+    assert NameIndex(KNOWN).match(name) == expected
 
 
 def test_folders_decide_between_files_of_one_name():
@@ -52,6 +52,6 @@ def test_folders_decide_between_files_of_one_name():
     message = r"x/007\.png fits scratch/007\.png and hole/007\.png\. Expected one; give"
     with pytest.raises(InputValueError, match=message):
         index.match("x/007.png")
-    assert match_name("a.png", ["a.png", "a.jpg"]) == "a.png"
+    assert NameIndex(["a.png", "a.jpg"]).match("a.png") == "a.png"
     with pytest.raises(InputValueError, match=r"fits a\.png and a\.jpg"):
-        match_name("a.tif", ["a.png", "a.jpg"])
+        NameIndex(["a.png", "a.jpg"]).match("a.tif")

@@ -233,13 +233,13 @@ def check_size(
 ) -> None:
     """Refuse an annotation made for an image of another size than `image_size` (height, width).
 
-    Raises:
-        SizeError: They differ.
-
     Args:
         size: (height, width); None for what it does not tell.
         image_size: What the image has.
         source: The annotation, for the message.
+
+    Raises:
+        SizeError: They differ.
     """
     height, width = (
         own if told is None else told for told, own in zip(size, image_size, strict=True)

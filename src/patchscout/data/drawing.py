@@ -33,11 +33,6 @@ class Polygon:
 
     points_xy: np.ndarray
 
-    @property
-    def num_points(self) -> int:
-        """How many corners there are."""
-        return len(self.points_xy)
-
 
 @dataclass(frozen=True)
 class Circle:
@@ -50,7 +45,6 @@ class Circle:
 
     center_xy: tuple[float, float]
     radius: float
-    num_points: int = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +56,6 @@ class Runs:
     """
 
     counts: np.ndarray
-
-    @property
-    def num_points(self) -> int:
-        """How many runs there are."""
-        return len(self.counts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,11 +70,6 @@ class Line:
     points_xy: np.ndarray
     width_px: float
 
-    @property
-    def num_points(self) -> int:
-        """How many points there are."""
-        return len(self.points_xy)
-
 
 @dataclass(frozen=True, eq=False)
 class Bitmap:
@@ -98,7 +82,6 @@ class Bitmap:
 
     pixels: np.ndarray
     left_top: tuple[int, int]
-    num_points: int = 2
 
 
 Shape = Polygon | Circle | Runs | Line | Bitmap
@@ -109,11 +92,6 @@ class Hole:
     """A shape that is cut out: see `draw_shapes`."""
 
     shape: Shape
-
-    @property
-    def num_points(self) -> int:
-        """How many points its outline has."""
-        return self.shape.num_points
 
 
 def ellipse(center_xy: tuple[float, float], radii: tuple[float, float], angle: float) -> Polygon:
@@ -151,6 +129,23 @@ def rectangle(
     return Polygon((corners - pivot_xy) @ turn + pivot_xy if angle else corners)
 
 
+def polygon(points_xy: np.ndarray) -> Polygon:
+    """Return a polygon.
+
+    Args:
+        points_xy: (N, 2) corners in pixels.
+
+    Raises:
+        ValueError: It has fewer than three corners.
+    """
+    if len(points_xy) < 3:
+        raise ValueError(
+            f"is a polygon of {len(points_xy)} points, which has no area. Remove it, or complete "
+            "it."
+        )
+    return Polygon(points_xy)
+
+
 def shape_area(shape: Shape) -> float:
     """Return about how many pixels a shape marks."""
     if isinstance(shape, Bitmap):
@@ -164,6 +159,19 @@ def shape_area(shape: Shape) -> float:
         return shape.width_px * (float(length) + shape.width_px)
     x, y = shape.points_xy.T
     return abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
+
+
+def _num_points(shape: Shape | Hole) -> int:
+    """Return how many points or runs a shape has, which the time to draw it follows."""
+    match shape:
+        case Hole():
+            return _num_points(shape.shape)
+        case Polygon() | Line():
+            return len(shape.points_xy)
+        case Runs():
+            return len(shape.counts)
+        case _:
+            return 2
 
 
 def draw_shapes(
@@ -188,7 +196,7 @@ def draw_shapes(
         6
     """
     limit = current_limits().points
-    num_points = sum(shape.num_points for shape in shapes)
+    num_points = sum(map(_num_points, shapes))
     if num_points > limit:
         raise InputValueError(
             f"{source} has outlines of {num_points:,} points or runs; at most {limit:,} are drawn "

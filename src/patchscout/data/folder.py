@@ -50,9 +50,9 @@ def read_folders(
         normal: Folder of normal images, of which `seed` draws a fifth for testing; at least one
             is left on each side, where there are two.
         defective: Folder of defective images, in one sub-folder per defect type, or all in it.
-        masks: Folder of mask images or LabelMe files, see `MaskFolder`; or one COCO or VIA JSON
-            file; unset: they lie beside the images. Of images in no sub-folder, the defect type is
-            then that of the largest annotation, else `defect`.
+        masks: Folder of mask images or of annotations for one image each, see `MaskFolder`; or one
+            file of annotations for all, by whose largest one images in no sub-folder get their
+            defect type, else `defect`; unset: masks lie beside the images.
         seed: Decides which normal images are kept for testing.
         needs_labels: Whether it is an error that `masks` has none that fits.
         line_width_px: How wide annotated lines and points are.

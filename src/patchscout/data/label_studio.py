@@ -18,7 +18,7 @@ from patchscout.data.annotations import (
     image_key,
     united,
 )
-from patchscout.data.drawing import Bitmap, Line, Polygon, Shape, ellipse, rectangle, shape_area
+from patchscout.data.drawing import Bitmap, Line, Shape, ellipse, polygon, rectangle, shape_area
 from patchscout.data.json_files import Number, Side, number_array, parse_entry
 from patchscout.data.names import is_image_address
 from patchscout.limits import current_limits
@@ -191,11 +191,7 @@ class _Region(BaseModel):
             return [self._brush(self.rle, image_size)]
         percent = np.array(image_size[::-1]) / 100
         if self.points is not None:
-            if len(self.points) < 3:
-                raise ValueError(
-                    f"is a polygon of {len(self.points)} points, which has no area. Remove it."
-                )
-            return [Polygon(self.points * percent)]
+            return [polygon(self.points * percent)]
         turn = np.deg2rad(self.rotation or 0.0)
         if self.x is not None and self.y is not None:
             x, y = (np.array([self.x, self.y]) * percent).tolist()

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from patchscout.checks import InputError
 from patchscout.data.annotations import LINE_WIDTH_PX, AnnotatedImage, Annotation, Corners
-from patchscout.data.drawing import Bitmap, Circle, Line, Polygon, Shape
+from patchscout.data.drawing import Bitmap, Circle, Line, Polygon, Shape, polygon, rectangle
 from patchscout.data.json_files import Side, Text, parse_entry, read_json_object
 from patchscout.text import shown
 from patchscout.types import Mask
@@ -108,11 +108,11 @@ def _shapes(
     """
     kind, points = shape.shape_type or "polygon", shape.points
     match kind, len(points):
-        case "polygon", count if count >= 3:
-            return [Polygon(points)]
+        case "polygon", _:
+            return [polygon(points)]
         case "rectangle", 2:
-            (left, top), (right, bottom) = points
-            return [Polygon(np.array([(left, top), (right, top), (right, bottom), (left, bottom)]))]
+            (left, top), (right, bottom) = points.tolist()
+            return [rectangle((left, top), (right, bottom))]
         case (("rectangle" | "oriented_rectangle" | "rotation" | "quadrilateral"), 4):
             around = points - points.mean(axis=0)
             return [Polygon(points[np.argsort(np.arctan2(around[:, 1], around[:, 0]))])]
@@ -127,7 +127,7 @@ def _shapes(
             return [_bitmap(shape.mask, points, image_size)]
         case "mask", 2:
             raise ValueError("is a mask without its pixels in `mask`. Save the file again.")
-        case (("polygon" | "rectangle" | "circle" | "mask"), count):
+        case (("rectangle" | "circle" | "mask"), count):
             raise ValueError(
                 f"is a {kind} of {count} points, which has no area. Remove it, or complete it."
             )

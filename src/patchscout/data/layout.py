@@ -39,7 +39,8 @@ def read_dataset(
         root: A category in MVTec AD layout, or the folder that the three paths are relative to.
         normal: Folder of normal images, where the layout is another one.
         defective: Folder of defective images.
-        masks: Folder of masks or LabelMe files, or one COCO or VIA JSON file.
+        masks: Folder of mask images or of annotations for one image each, or one file of
+            annotations for all; unset: masks lie beside the images.
         seed: Decides which normal images of another layout are kept for testing.
         needs_labels: Whether there must be labeled defects; if not, `normal` is enough.
         line_width_px: How wide lines and points in annotations are, in pixels of the images.

@@ -1,4 +1,4 @@
-"""Finding the mask that belongs to an image, among mask images and LabelMe files by name."""
+"""Finding the mask that belongs to an image, by name among mask images and annotation files."""
 
 from __future__ import annotations
 

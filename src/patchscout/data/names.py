@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import takewhile
 from urllib.parse import unquote
 
 from patchscout.checks import InputValueError
@@ -17,7 +18,7 @@ _UPLOAD_HASH = re.compile(r"[0-9a-f]{8}-(?=.)")
 
 
 class NameIndex:
-    """Names of files, looked up by what other tools make of them.
+    r"""Names of files, looked up by what other tools make of them.
 
     A name fits another if the two are the same after the first of these that helps: the suffix in
     lower case, Unicode in its composed form and backslashes as slashes; the address of a web
@@ -27,6 +28,11 @@ class NameIndex:
 
     Args:
         known: Names, with or without folders.
+
+    Example:
+        >>> known = NameIndex(["bad/IMG_0.png", "bad/IMG_1.png"])
+        >>> known.match("..\\upload\\4\\cb0618f0-IMG_0.PNG")
+        'bad/IMG_0.png'
     """
 
     def __init__(self, known: Iterable[str]) -> None:
@@ -57,21 +63,6 @@ class NameIndex:
                 "name with the folder that the image lies in."
             )
         return first
-
-
-def match_name(name: str, known_names: Iterable[str]) -> str | None:
-    r"""Return the one of `known_names` that a name in another tool's file stands for, or None.
-
-    See `NameIndex`, which is faster for many names.
-
-    Raises:
-        InputValueError: It fits several equally well.
-
-    Example:
-        >>> match_name("..\\upload\\4\\cb0618f0-IMG_0.PNG", ["bad/IMG_0.png", "bad/IMG_1.png"])
-        'bad/IMG_0.png'
-    """
-    return NameIndex(known_names).match(name)
 
 
 def _forms(name: str) -> list[tuple[str, bool]]:
@@ -112,12 +103,7 @@ def _decoded(name: str) -> str:
 def _num_shared_folders(name: str, known: str) -> int:
     """Return how many folders above two files have the same names, from the file on."""
     pairs = zip(_parts(_decoded(name))[-2::-1], _parts(known)[-2::-1], strict=False)
-    num_shared = 0
-    for folder, other in pairs:
-        if folder != other:
-            break
-        num_shared += 1
-    return num_shared
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
 
 
 def is_image_address(value: object) -> bool:

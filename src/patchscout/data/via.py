@@ -17,7 +17,7 @@ from patchscout.data.annotations import (
     read_corners,
     united,
 )
-from patchscout.data.drawing import Circle, Line, Polygon, Shape, ellipse
+from patchscout.data.drawing import Circle, Line, Shape, ellipse, polygon, rectangle
 from patchscout.data.json_files import Number, Text, parse_entry
 from patchscout.text import shown
 
@@ -135,12 +135,9 @@ def _shapes(
             raise ValueError(f"has points that cannot be drawn: each {error}. Mend it.") from error
         if kind == "polyline":
             return [Line(points, line_width_px)]
-        if len(points) < 3:
-            raise ValueError(f"is a polygon of {len(points)} points, which has no area. Remove it.")
-        return [Polygon(points)]
+        return [polygon(points)]
     if kind == "rect" and n.width > 0 and n.height > 0:
-        right, bottom = n.x + n.width, n.y + n.height
-        return [Polygon(np.array([(n.x, n.y), (right, n.y), (right, bottom), (n.x, bottom)]))]
+        return [rectangle((n.x, n.y), (n.x + n.width, n.y + n.height))]
     if kind == "circle" and n.r > 0:
         return [Circle((n.cx, n.cy), n.r)]
     if kind == "ellipse" and n.rx > 0 and n.ry > 0:
