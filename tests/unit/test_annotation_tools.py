@@ -357,6 +357,12 @@ def test_regions_of_via(tmp_path, regions, expected):
         source.unlink()
 
 
+def test_the_label_of_the_largest_region_of_via_is_the_defect_type(tmp_path):
+    small = via_points("polygon", around(40, 30, 4), "scratch")
+    source = write(tmp_path, via_entries(small, via_points("polygon", BIG, "dent")))
+    assert read_annotation_file(source).defect_type("a.png") == "dent"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

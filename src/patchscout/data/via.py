@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,15 @@ from patchscout.data.annotations import (
     read_corners,
     united,
 )
-from patchscout.data.drawing import Circle, Line, Shape, ellipse, polygon, rectangle
+from patchscout.data.drawing import (
+    Circle,
+    Line,
+    Shape,
+    ellipse,
+    polygon,
+    rectangle,
+    shape_area,
+)
 from patchscout.data.json_files import Number, Text, parse_entry
 from patchscout.text import shown
 
@@ -103,7 +112,10 @@ def _annotation(value: Any, name: str, where: str) -> Annotation:
     labels = [_text(label) for label in region.region_attributes.values()]
     label = next((label for label in labels if label), None)
     shapes = partial(_shapes, region.shape_attributes, numbers)
-    return Annotation(name, label, 0.0, shapes)
+    area = 0.0
+    with suppress(ValueError):  # is told where it is drawn
+        area = sum(map(shape_area, shapes((0, 0), 1.0)))
+    return Annotation(name, label, area, shapes)
 
 
 def _text(value: Any) -> str:
