@@ -154,7 +154,7 @@ class PredictorSettings(Settings):
     """How often it is updated."""
     batch_size: Count = 8
     """Crops of one update."""
-    crop_px: Annotated[int, Field(ge=64, multiple_of=16)] = 160
+    crop_px: Annotated[int, Field(ge=64, multiple_of=16)] = 192
     """Side of a crop in pixels; at most the image."""
     flip_tta: bool = True
     """Whether an image is scored with its mirror image too, and both are averaged, at twice the

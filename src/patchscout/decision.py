@@ -25,9 +25,6 @@ from patchscout.types import WorkingMap
 
 CONFIDENCE = 0.95
 
-SCORE_POWER = 1.5
-"""Power of the mean that makes an image score: 1 is the plain mean, infinity the largest value."""
-
 ABOVE_ALL = float(np.nextafter(np.float32(1), np.float32(2)))
 """A threshold that no score reaches."""
 
@@ -255,12 +252,11 @@ def check_thresholds(probability: float | None, pixel: float | None) -> None:
 
 
 def image_score(working_map: WorkingMap) -> float:
-    """Return the score of an image: the power mean of its anomaly map at the working size.
+    """Return the score of an image: the largest value of its anomaly map at the working size.
 
-    A large defect raises it more than a small one of the same probability, and a lone pixel hardly.
     `networks.deployable.image_scores` is the same for exported models.
     """
-    return float(np.mean(working_map.clip(0, 1) ** SCORE_POWER, dtype=float) ** (1 / SCORE_POWER))
+    return float(np.clip(working_map.max(), 0, 1))
 
 
 def decide(scores: ImageScores, pixel_threshold: float, asked: DecisionSettings) -> Decision:

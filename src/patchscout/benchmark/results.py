@@ -141,9 +141,11 @@ def add_result(path: Path, result: Result) -> None:
     """Write a row into a file that other commands may write to at the same time."""
     lock = path.with_name(f".{path.name}.lock")
     with FileLock(lock):
-        _write(path, {**read_results(path), result.key: result})
-        with suppress(OSError):  # an open file stays on Windows, where it does no harm
-            lock.unlink()
+        try:
+            _write(path, {**read_results(path), result.key: result})
+        finally:
+            with suppress(OSError):  # an open file stays on Windows, where it does no harm
+                lock.unlink()
 
 
 def _write(path: Path, results: Mapping[Key, Result]) -> None:

@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Bool, Float, UInt
 from torch import Tensor, nn
 
-from patchscout.decision import SCORE_POWER
 from patchscout.networks.resampling import nearest, positions, resized
 
 Pixels = UInt[Tensor, "batch height width 3"]
@@ -68,5 +67,5 @@ def image_scores(
     working_maps: Float[Tensor, "batch height width"],
 ) -> Float[Tensor, " batch"]:
     """Return the score of each image, as `decision.image_score` does."""
-    scores = working_maps.abs().pow(SCORE_POWER).mean(dim=(1, 2)).pow(1 / SCORE_POWER)
+    scores = working_maps.amax(dim=(1, 2))
     return torch.where(scores.isnan(), scores, scores.clamp(0, 1))
