@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image as PillowImage
 
 from patchscout.checks import InputError, InputValueError
@@ -13,7 +14,7 @@ from patchscout.data.annotation_file import AnnotatedMask, read_annotation_file
 from patchscout.data.annotations import MaskFile, read_mask
 from patchscout.data.label_studio import decode_brush
 from patchscout.data.layout import read_dataset
-from patchscout.data.mask_images import SEVERAL, SOFT
+from patchscout.data.mask_images import SEVERAL, SOFT, read_marked
 from patchscout.limits import Limits, current_limits, set_limits
 from patchscout.types import Sample
 
@@ -541,6 +542,14 @@ def test_masks_of_several_values_are_united(tmp_path, picture, mask):
     source = MaskFile(tmp_path / "a.png")
     np.testing.assert_array_equal(source.read(SIZE), mask)
     assert source.reading() == SEVERAL
+
+
+def test_masks_of_32_bits_take_no_memory_for_values_that_they_lack(tmp_path):
+    levels = np.zeros((8, 8), np.uint32)
+    levels[2:6, 2:6] = 4_000_000_000
+    levels[2, 2], levels[3, 3] = 7, 9
+    tifffile.imwrite(tmp_path / "mask.tif", levels)
+    np.testing.assert_array_equal(read_marked(tmp_path / "mask.tif").mask, levels > 9)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 8])

@@ -100,8 +100,7 @@ def _of_levels(levels: np.ndarray, path: Path) -> tuple[Mask, Counter[str], Read
     if np.issubdtype(levels.dtype, np.integer) and largest <= _MOST_CLASSES:
         return marked, Counter(), SEVERAL
     below = marked & ~above
-    values = np.flatnonzero(np.bincount(levels.ravel())) if levels.dtype.kind == "u" else None
-    values = np.unique(levels) if values is None else values
+    values = np.unique(levels)
     if len(values) < _FEW_VALUES:
         beside = cv2.dilate(above.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         is_soft = bool(below.any()) and not (below & ~beside).any()
