@@ -25,6 +25,9 @@ from patchscout.types import WorkingMap
 
 CONFIDENCE = 0.95
 
+DEFAULT_BUDGET = 0.05
+"""Share of good parts that may be called defective unless something else is asked for."""
+
 ABOVE_ALL = float(np.nextafter(np.float32(1), np.float32(2)))
 """A threshold that no score reaches."""
 
@@ -120,7 +123,7 @@ class DecisionSettings(BaseModel):
     def budget(self) -> float | None:
         """The share of good parts that may be called defective, if there is such a limit."""
         if self.max_false_alarms is None and self.min_detected is None:
-            return 0.05
+            return DEFAULT_BUDGET
         return self.max_false_alarms
 
     @property

@@ -25,6 +25,9 @@ from patchscout.data.yolo import parse_yolo
 from patchscout.text import shown
 from patchscout.types import NORMAL, Mask, MaskSource
 
+ANY_SIDE_PX = 1000
+"""Height and width that areas are compared at where a file does not tell those of its image."""
+
 
 @dataclass(frozen=True)
 class AnnotatedMask:
@@ -116,7 +119,10 @@ class AnnotationFile:
         """
         image = self.images[key]
         defects = [annotation for annotation in image.annotations if not annotation.is_hole]
-        name = max(defects, key=lambda defect: defect.area).label if defects else None
+        if len({defect.label for defect in defects}) > 1:
+            size = image.height or ANY_SIDE_PX, image.width or ANY_SIDE_PX
+            defects.sort(key=lambda defect: defect.measured_area(size), reverse=True)
+        name = defects[0].label if defects else None
         if name == NORMAL:
             raise InputValueError(
                 f"{self.path} has a category `{NORMAL}`, as normal images are called, for a defect "

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import PlainValidator
 
 from patchscout.checks import InputValueError
-from patchscout.data.drawing import FARTHEST_PX, Hole, Shape, draw_shapes
+from patchscout.data.drawing import FARTHEST_PX, Hole, Shape, draw_shapes, shape_area
 from patchscout.data.image_files import SWAPS_SIDES, oriented
 from patchscout.data.images import read_orientation, resize_nearest
 from patchscout.data.json_files import number_array
@@ -108,20 +108,32 @@ class Annotation:
     Attributes:
         name: What errors call it, such as `annotation 3`.
         label: The name of its defect type, if there is one.
-        area: In square pixels, as far as it is known.
+        area: In square pixels, where it is known before drawing; else None, see `measured_area`.
         shapes: Given the size of the image (height, width) and the width of lines in pixels, what
             it outlines; a ValueError says, after the name, what is wrong with it.
     """
 
     name: str
     label: str | None
-    area: float
+    area: float | None
     shapes: Callable[[tuple[int, int], float], Sequence[Shape]]
 
     @property
     def is_hole(self) -> bool:
         """Whether it marks what is no defect, as LabelMe's `_background_` and `__ignore__` do."""
         return self.label is not None and self.label.strip(" _").casefold() in _NO_DEFECT
+
+    def measured_area(self, image_size: tuple[int, int]) -> float:
+        """Return about how many pixels it marks in an image of `image_size` (height, width).
+
+        It is 0 where it cannot be drawn, which is said once it is.
+        """
+        if self.area is not None:
+            return self.area
+        try:
+            return sum(map(shape_area, self.shapes(image_size, 1.0)))
+        except ValueError:
+            return 0.0
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -20,7 +19,6 @@ from patchscout.data.drawing import (
     Shape,
     ellipse,
     rectangle,
-    shape_area,
 )
 from patchscout.limits import current_limits
 from patchscout.text import shown
@@ -51,11 +49,8 @@ def parse_cvat(root: Element, path: Path) -> dict[str, AnnotatedImage]:
             )
         elements = [child for child in element if child.tag not in _NO_SHAPES]
         elements.sort(key=lambda child: _number(child, "z_order", where, 0.0))
-        several = len({child.get("label") for child in elements}) > 1
         annotations = [
-            _annotation(child, i, several)
-            for i, child in enumerate(elements)
-            if child.get("outside") != "1"
+            _annotation(child, i) for i, child in enumerate(elements) if child.get("outside") != "1"
         ]
         height, width = (int(_number(element, side, where)) for side in ("height", "width"))
         images[image_key(name)] = AnnotatedImage(name, height, width, tuple(annotations))
@@ -85,7 +80,7 @@ def parse_labelme_xml(root: Element, path: Path) -> AnnotatedImage:
             )
         shape = Polygon(_floats(" ".join(f"{x} {y}" for x, y in corners), where).reshape(-1, 2))
         shapes = partial(_same, [shape])
-        annotations.append(Annotation(f"object {i}", label or None, shape_area(shape), shapes))
+        annotations.append(Annotation(f"object {i}", label or None, None, shapes))
     return AnnotatedImage("", height or None, width or None, tuple(annotations))
 
 
@@ -94,14 +89,10 @@ def _same(shapes: list[Shape], *_: object) -> list[Shape]:
     return shapes
 
 
-def _annotation(element: Element, index: int, needs_area: bool) -> Annotation:
+def _annotation(element: Element, index: int) -> Annotation:
     label = element.get("label")
     name = f"{element.tag} {index} ({shown(label or 'no label')})"
-    area = 0.0
-    if needs_area:
-        with suppress(ValueError):  # said once it is drawn
-            area = sum(map(shape_area, _shapes(element, (0, 0), 1.0)))
-    return Annotation(name, label, area, partial(_shapes, element))
+    return Annotation(name, label, None, partial(_shapes, element))
 
 
 def _shapes(

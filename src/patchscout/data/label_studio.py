@@ -18,7 +18,7 @@ from patchscout.data.annotations import (
     image_key,
     united,
 )
-from patchscout.data.drawing import Bitmap, Line, Shape, ellipse, polygon, rectangle, shape_area
+from patchscout.data.drawing import Bitmap, Line, Shape, ellipse, polygon, rectangle
 from patchscout.data.json_files import Number, Side, number_array, parse_entry
 from patchscout.data.names import is_image_address
 from patchscout.limits import current_limits
@@ -55,14 +55,8 @@ def parse_tasks(content: Any, path: Path) -> dict[str, AnnotatedImage]:
         regions = [(region, label) for region, label in regions if region.is_shape]
         size = next((r.size for r, _ in regions if r.size != (None, None)), (None, None))
         name = _image_name(task, where)
-        several = len({label for _, label in regions}) > 1
         annotations = tuple(
-            Annotation(
-                f"region {i} ({label or 'no label'})",
-                label or None,
-                region.area() if several else 0.0,
-                region.shapes,
-            )
+            Annotation(f"region {i} ({label or 'no label'})", label or None, None, region.shapes)
             for i, (region, label) in enumerate(regions)
         )
         image, key = AnnotatedImage(name, *size, annotations), image_key(name)
@@ -171,14 +165,6 @@ class _Region(BaseModel):
     def size(self) -> tuple[int | None, int | None]:
         """(height, width) of the image that it was drawn on, as far as it tells."""
         return self.original_height, self.original_width
-
-    def area(self) -> float:
-        """Return how many pixels it marks, 0 where it cannot be drawn."""
-        height, width = self.size
-        try:
-            return sum(map(shape_area, self.shapes((height or 1000, width or 1000), 1.0)))
-        except ValueError:
-            return 0.0
 
     def shapes(self, image_size: tuple[int, int], line_width_px: float) -> list[Shape]:
         """Return what it outlines in an image of `image_size` (height, width).

@@ -61,7 +61,7 @@ def _annotation(value: object, index: int, path: Path) -> Annotation:
     shape = parse_entry(_LabelMeShape, value, f"{path}: {name}", _LABELME)
     label = None if shape.label is None else str(shape.label)
     called = name if label is None else f"{name} ({shown(label, 40)})"
-    return Annotation(called, label, 0.0, partial(_shapes, shape))
+    return Annotation(called, label, None, partial(_shapes, shape))
 
 
 def image_name(path: Path) -> str | None:

@@ -43,14 +43,17 @@ def read_region(
     if not paths:
         return None
     size = read_size(samples[0].image_path)
+    first_of_size = {size: samples[0].image_path}
+    for sample in samples:
+        first_of_size.setdefault(read_size(sample.image_path), sample.image_path)
     region = np.ones(size, bool)
     for name, path in paths.items():
         try:
             mask = _read(path, size)
         except InputError as error:
             raise type(error)(f"`{name}`: {error}") from error
-        for sample in samples:
-            _check_shape(mask.shape, name, path, sample.image_path)
+        for image_size, image_path in first_of_size.items():
+            _check_shape(mask.shape, image_size, f"`{name}`: {path}", image_path)
         mask = resize_nearest(mask, size)
         region &= mask if name == "data.roi" else ~mask
     if not region.any():
@@ -82,11 +85,13 @@ def _polygons(path: Path, size: tuple[int, int]) -> Mask:
     return replace(images[0], annotations=unlabeled).draw(size, LINE_WIDTH_PX, str(path))
 
 
-def _check_shape(shape: tuple[int, ...], name: str, path: Path, image_path: Path) -> None:
-    height, width = read_size(image_path)
+def _check_shape(
+    shape: tuple[int, ...], image_size: tuple[int, int], region: str, image_path: Path
+) -> None:
+    height, width = image_size
     if abs(shape[0] * width / (shape[1] * height) - 1) > SHAPE_TOLERANCE:
         raise InputValueError(
-            f"`{name}`: {path} has {shape[1]} x {shape[0]} pixels (width x height), another shape"
+            f"{region} has {shape[1]} x {shape[0]} pixels (width x height), another shape"
             f" than {image_path} with {width} x {height}. Draw it on one of the images; all must"
             " have its shape."
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from patchscout.data.drawing import (
     ellipse,
     polygon,
     rectangle,
-    shape_area,
 )
 from patchscout.data.json_files import Number, Text, parse_entry
 from patchscout.text import shown
@@ -112,10 +110,7 @@ def _annotation(value: Any, name: str, where: str) -> Annotation:
     labels = [_text(label) for label in region.region_attributes.values()]
     label = next((label for label in labels if label), None)
     shapes = partial(_shapes, region.shape_attributes, numbers)
-    area = 0.0
-    with suppress(ValueError):  # is told where it is drawn
-        area = sum(map(shape_area, shapes((0, 0), 1.0)))
-    return Annotation(name, label, area, shapes)
+    return Annotation(name, label, None, shapes)
 
 
 def _text(value: Any) -> str:

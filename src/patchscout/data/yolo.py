@@ -10,7 +10,7 @@ import numpy as np
 
 from patchscout.checks import InputValueError
 from patchscout.data.annotations import AnnotatedImage, Annotation
-from patchscout.data.drawing import Polygon, shape_area
+from patchscout.data.drawing import Polygon
 from patchscout.data.json_files import read_limited
 from patchscout.data.walk import status_of
 from patchscout.data.yaml_files import read_yaml
@@ -75,7 +75,7 @@ def _annotation(words: list[str], where: str, path: Path, number: int) -> Annota
     return Annotation(
         f"line {number}",
         _class_name(path, int(values[0])),
-        shape_area(Polygon(fractions)),
+        None,
         partial(_shapes, fractions),
     )
 

@@ -23,7 +23,7 @@ def train(
     """
     loader = ImageLoader(config.data.working_size, config.data.cache_mib, device)
     normal = split.train_normal
-    learned, kept_back = keep_back(len(normal), config.decision.budget or 0.05, config.seed)
+    learned, kept_back = keep_back(len(normal), config.decision.budget, config.seed)
     trained_on = Split(tuple(normal[number] for number in learned), split.labeled, ())
     trained = train_paper(trained_on, config.paper, config.seed, device, loader, monitor)
     if trained is None:

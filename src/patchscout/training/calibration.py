@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from patchscout.curves import Curve, PixelPool
-from patchscout.decision import ImageScores, image_score, num_needed
+from patchscout.decision import DEFAULT_BUDGET, ImageScores, image_score, num_needed
 from patchscout.monitor import Monitor
 from patchscout.networks.tiles import segment
 from patchscout.training.views import View, ViewSource
@@ -54,7 +54,7 @@ class Choice(NamedTuple):
     is_complete: bool = True
 
 
-def keep_back(num_normal: int, budget: float, seed: int) -> tuple[list[int], list[int]]:
+def keep_back(num_normal: int, budget: float | None, seed: int) -> tuple[list[int], list[int]]:
     """Divide the normal images into those that the predictor is trained on and those kept back.
 
     As many are kept back as it takes to promise a rate of false alarms, but at least a tenth and at
@@ -62,7 +62,7 @@ def keep_back(num_normal: int, budget: float, seed: int) -> tuple[list[int], lis
 
     Args:
         num_normal: How many there are.
-        budget: The rate.
+        budget: The rate; unset: `DEFAULT_BUDGET`.
         seed: Decides which.
 
     Returns:
@@ -74,7 +74,7 @@ def keep_back(num_normal: int, budget: float, seed: int) -> tuple[list[int], lis
         least, most = (
             math.ceil(share * num_normal) for share in (FEWEST_KEPT_BACK, MOST_KEPT_BACK)
         )
-        count = min(max(num_needed(budget), least), most)
+        count = min(max(num_needed(budget or DEFAULT_BUDGET), least), most)
     return sorted(numbers[count:]), sorted(numbers[:count])
 
 
@@ -136,7 +136,6 @@ class ScoredPixels:
         peaks: The largest score of each normal image.
         normal: The image scores of the normal images.
         defective: Those of the others.
-        num_images: How many images they are of.
 
     Args:
         every: The pixels of one in so many normal images are kept.
@@ -148,16 +147,19 @@ class ScoredPixels:
         self.peaks: list[np.float32] = []
         self.normal: list[float] = []
         self.defective: list[float] = []
-        self.num_images = 0
+
+    @property
+    def num_images(self) -> int:
+        """How many images were added."""
+        return len(self.normal) + len(self.defective)
 
     def add(self, anomaly_map: AnomalyMap, mask: Mask) -> None:
         """Add an image."""
-        if mask.any() or len(self.normal) % self.every == 0:
+        is_normal = not mask.any()
+        if not is_normal or len(self.normal) % self.every == 0:
             self.pixels.add(anomaly_map, mask)
-        self.num_images += 1
-        scores = self.defective if mask.any() else self.normal
-        scores.append(image_score(anomaly_map))
-        if not mask.any():
+        (self.normal if is_normal else self.defective).append(image_score(anomaly_map))
+        if is_normal:
             self.peaks.append(np.float32(anomaly_map.max()))
 
     def lowest_good_threshold(self) -> Choice:

@@ -78,7 +78,7 @@ def _train(
     torch.manual_seed(config.seed)
     loader = ImageLoader(config.data.working_size, config.data.cache_mib, device)
     normal = split.train_normal
-    trained_on, kept_back = keep_back(len(normal), config.decision.budget or 0.05, config.seed)
+    trained_on, kept_back = keep_back(len(normal), config.decision.budget, config.seed)
     views = ViewSource(normal, trained_on, split.labeled, loader, config.views, seed=config.seed)
     segmenter = build(config, pretrained=True).to(device)
     observer = segmenter.observer
