@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 from patchscout.checks import InputValueError
 from patchscout.commands.shell import named_images
 from patchscout.data.annotations import MaskFile
-from patchscout.data.check import inspect
+from patchscout.data.check import inspect, summary
 from patchscout.data.images import IMAGE_SUFFIXES, read_facts, read_image
 from patchscout.data.layout import read_dataset
 from patchscout.data.mask_folder import MaskFolder
@@ -138,6 +138,8 @@ def test_masks_among_normal_images_whose_photos_are_gone(tmp_path):
         ("x" * 240, "x" * 240),
         ("Teil 1 (a)", "cb0618f0-Teil_1_a"),
         ("a.b.c", "a.b.c"),
+        ("7_img", "7_mask"),
+        ("Teil 7-Image", "teil 7.gt"),
     ],
 )
 def test_a_mask_is_found_whatever_changed_its_name(tmp_path, image, mask):
@@ -149,6 +151,63 @@ def test_a_mask_is_found_whatever_changed_its_name(tmp_path, image, mask):
     assert [mask_path(s).stem for s in dataset.anomalous] == [mask]
     assert len(dataset.train_normal + dataset.test_normal) == 2
     assert len(dataset.left_out["masks that fit no image"]) == 1
+
+
+def test_photos_and_masks_that_are_both_named_so(tmp_path):
+    touch(tmp_path, *(f"x/{i}_{kind}.png" for i in range(3) for kind in ("img", "mask")))
+    found = find_photos(tmp_path)
+    assert shown(found.images, tmp_path) == ["x/0_img.png", "x/1_img.png", "x/2_img.png"]
+    folder = MaskFolder(tmp_path, found.images)
+    for image, mask in zip(found.images, sorted(found.masks), strict=True):
+        assert folder.find(image.relative_to(tmp_path)) == MaskFile(mask)
+        assert mask.name == image.name.replace("img", "mask")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("7_mask_0.png", "7_mask_1.png", "7_mask_2.png"),
+        ("7_mask.png", "7-Mask1.bmp", "7_mask 2.PNG"),
+        ("7/000.png", "7/001.png", "7/2.png"),  # as in MVTec LOCO AD
+    ],
+)
+def test_several_masks_of_an_image_are_united(tmp_path, names):
+    save(
+        tmp_path, **{f"test/hole/{i}.png": photo() for i in (7, 8)}, **{"train/good/0.png": photo()}
+    )
+    for number, name in enumerate(names):
+        mask = np.zeros((40, 48), np.uint8)
+        mask[10 * number : 10 * number + 5, 8 : 20 + number] = 255 - number  # gray values differ
+        save(tmp_path, **{f"ground_truth/hole/{name}": mask})
+    save(tmp_path, **{"ground_truth/hole/8.png": MASK})
+    dataset = read_dataset(tmp_path)
+    seven, eight = dataset.anomalous
+    assert seven.mask is not None
+    assert seven.mask.read((40, 48)).sum() == 5 * (12 + 13 + 14)
+    assert eight.mask == MaskFile(tmp_path / "ground_truth/hole/8.png")
+    assert not dataset.left_out
+    assert "  masks           mask images" in summary(dataset, inspect(dataset))
+
+
+def test_a_damaged_mask_of_several_is_named(tmp_path):
+    save(tmp_path, **{"a/7.png": photo(), "a/7_mask_1.png": MASK})
+    touch(tmp_path, "a/7_mask_2.png")
+    mask = MaskFolder(tmp_path).find(Path("a/7.png"))
+    assert mask is not None
+    with pytest.raises(InputValueError, match=r"7_mask_2\.png"):
+        mask.read((40, 48))
+
+
+@pytest.mark.parametrize(
+    "images", [("7.png", "7_img.png"), ("7-img.png", "7.png"), ("a.png", "A.png")]
+)
+def test_a_mask_that_fits_two_images_is_refused(tmp_path, images):
+    touch(tmp_path, "ok/0.png", *(f"bad/{image}" for image in images))
+    touch(tmp_path, f"masks/{images[0][0]}_mask.png")
+    with pytest.raises(
+        InputValueError, match=r"_mask.png fits the images .* and .*Expected one; give each"
+    ):
+        read_dataset(tmp_path, "ok", "bad", "masks")
 
 
 def test_where_no_name_fits_both_are_shown(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -59,10 +60,41 @@ class MaskFile:
 
     def defect_type(self) -> str | None:
         """Return the type that most pixels have, None where the types are not told."""
-        if not self.types:
-            return None
-        most = read_marked(self.path, self.types).num_pixels.most_common(1)
-        return most[0][0] if most else None
+        return MaskFiles((self,)).defect_type()
+
+
+@dataclass(frozen=True)
+class MaskFiles:
+    """A mask stored as several images, such as one for each defect: their union.
+
+    Attributes:
+        files: Each of them, for the same image.
+    """
+
+    files: tuple[MaskFile, ...]
+
+    def read(self, image_size: tuple[int, int]) -> Mask:
+        """Return the mask of an image of `image_size` (height, width).
+
+        Raises:
+            InputError: One of them cannot be read, see `MaskFile.read`.
+        """
+        return np.logical_or.reduce([file.read(image_size) for file in self.files])
+
+    def defect_type(self) -> str | None:
+        """Return the type that most pixels have, None where the types are not told."""
+        counts: Counter[str] = Counter()
+        for file in self.files:
+            if file.types:
+                counts += read_marked(file.path, file.types).num_pixels
+        return counts.most_common(1)[0][0] if counts else None
+
+
+def mask_files(mask: object) -> tuple[MaskFile, ...]:
+    """Return the mask images that a mask comes from; none where it comes from annotations."""
+    if isinstance(mask, MaskFiles):
+        return mask.files
+    return (mask,) if isinstance(mask, MaskFile) else ()
 
 
 def read_corners(value: Any) -> np.ndarray:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from patchscout.checks import InputError
-from patchscout.data.annotations import MaskFile, read_turned_mask
+from patchscout.data.annotations import mask_files, read_turned_mask
 from patchscout.data.image_files import decode, open_image
 from patchscout.data.images import ImageFacts, read_facts
 from patchscout.data.photos import MASKS_BESIDE_NORMAL, left_out_lines, looks_like_mask
@@ -77,8 +77,9 @@ def inspect(dataset: Dataset, monitor: Monitor | None = None) -> Findings:
             if sample.mask is not None:
                 num_masks += 1
                 mask, was_turned = read_turned_mask(sample)
-                if isinstance(sample.mask, MaskFile) and (reading := sample.mask.reading()):
-                    readings[reading].append(sample.mask.path)
+                for file in mask_files(sample.mask):
+                    if reading := file.reading():
+                        readings[reading].append(file.path)
                 if was_turned is not False:
                     (turned if was_turned else in_doubt).append(sample.image_path)
                 if _marks_most(mask):
@@ -206,8 +207,10 @@ def _most_common(counts: Counter[str]) -> str:
 
 def _format_of(sample: Sample) -> str:
     """Return what kind of annotation a mask comes from."""
+    if mask_files(sample.mask):
+        return "mask images"
     words = re.findall("[A-Z][a-z]*", type(sample.mask).__name__)
-    known = {"MaskFile": "mask images", "LabelMeFile": "LabelMe", "AnnotatedMask": "annotations"}
+    known = {"LabelMeFile": "LabelMe", "AnnotatedMask": "annotations"}
     return known.get("".join(words), " ".join(words))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.data.annotation_file import ANNOTATION_SUFFIXES, mask_source
-from patchscout.data.annotations import LINE_WIDTH_PX, MaskFile
+from patchscout.data.annotations import LINE_WIDTH_PX, MaskFile, MaskFiles
 from patchscout.data.images import is_image_name
 from patchscout.data.labelme import image_name
 from patchscout.data.mask_images import MaskTypes, types_of_folder
@@ -21,6 +21,7 @@ from patchscout.data.photos import (
     key_of,
     looks_like_mask,
     mask_name,
+    without_image_ending,
     without_image_folders,
 )
 from patchscout.data.walk import is_folder, list_files
@@ -35,9 +36,11 @@ class MaskFolder:
     """A folder of masks; each is named after its image, in the same sub-folder.
 
     For `scratch/007.png` these are tried in turn: `scratch/007_mask.*` or another ending that
-    `photos.mask_name` knows, `scratch/007.*` with the suffix of an image, and annotations for one
-    image, `scratch/007.json`, `.xml` or `.txt`. Sub-folders called `masks`, `images` or the like do
-    not count, nor do the Unicode form, the case and what other tools add to names, see `NameIndex`.
+    `photos.mask_name` knows, `scratch/007.*` with the suffix of an image, annotations for one
+    image, `scratch/007.json`, `.xml` or `.txt`, and the images in the folder `scratch/007`. All of
+    `007_mask_1.*` and the like, or in such a folder, are united. Sub-folders called `masks`,
+    `images` or the like do not count, nor do the Unicode form, the case and what other tools add to
+    names, see `NameIndex`.
 
     Args:
         path: The folder.
@@ -59,7 +62,7 @@ class MaskFolder:
         self._types = types
         self._line_width_px = line_width_px
         self._photos = set(photos)
-        self.used: set[Path] = set()
+        self._image_of: dict[Path, Path] = {}
         self._labelme_files: dict[Key, Path] = {}
 
     @cached_property
@@ -79,6 +82,11 @@ class MaskFolder:
         return files
 
     @property
+    def used(self) -> set[Path]:
+        """The files that are the mask of an image that was looked up."""
+        return set(self._image_of)
+
+    @property
     def unused(self) -> list[Path]:
         """The files of images that are the mask of no image that was looked up."""
         files = {file for found in self._files.values() for _, file in found}
@@ -89,19 +97,44 @@ class MaskFolder:
 
         Args:
             relative: The image's path below the folder of images, such as `scratch/007.png`.
+
+        Raises:
+            InputValueError: It was found for an image of another name already.
         """
         folders, stem = without_image_folders(key_of(relative))
         found = self._files.get((folders, stem)) or self._files_named_alike(folders, stem)
         if not found:
-            return None
-        found.sort()
-        best = [file for rank, file in found if rank == found[0][0]]
-        masks = best[:1] if len(best) == 1 else [file for file in best if looks_like_mask(file)]
-        file = (masks or best)[0]
-        self.used.add(file)
+            files = self._parts_of_mask((*folders, stem.casefold()))
+        else:
+            found.sort()
+            files = [file for rank, file in found if rank == found[0][0]]
+            if not any(map(_is_numbered, files)):
+                masks = files if len(files) == 1 else [f for f in files if looks_like_mask(f)]
+                files = (masks or files)[:1]
+        for file in files:
+            self._take(file, relative)
+        sources = [mask_source(file, self._line_width_px, self._known_types) for file in files]
+        if len(sources) < 2:
+            return sources[0] if sources else None
+        return MaskFiles(tuple(source for source in sources if isinstance(source, MaskFile)))
+
+    def _parts_of_mask(self, folders: tuple[str, ...]) -> list[Path]:
+        """Return the images in the folder that is called as an image is."""
+        stems = self._stems.get(folders, ())
+        files = {file for stem in stems for rank, file in self._files[folders, stem] if rank < 2}
+        return sorted(files)
+
+    def _take(self, file: Path, relative: Path) -> None:
+        """Note the image that a mask is for, and refuse one that is for another."""
+        other = self._image_of.setdefault(file, relative)
+        if key_of(other) != key_of(relative):
+            raise InputValueError(
+                f"{file} fits the images {shown(str(other))} and {shown(str(relative))}. Expected "
+                f"one; give each a mask of its own, such as {shown(relative.stem)}_mask.png."
+            )
         if file.suffix.lower() == ".json":
+            folders, _ = without_image_folders(key_of(relative))
             self._labelme_files[folders, relative.name] = file
-        return mask_source(file, self._line_width_px, self._known_types)
 
     @cached_property
     def _known_types(self) -> MaskTypes:
@@ -112,7 +145,8 @@ class MaskFolder:
 
         A mask tells it where types of values are set, and where the image is in no sub-folder.
         """
-        if folder_type != FLAT_TYPE and not (self._types and isinstance(mask, MaskFile)):
+        is_image = isinstance(mask, MaskFile | MaskFiles)
+        if folder_type != FLAT_TYPE and not (self._types and is_image):
             return folder_type
         return (mask.defect_type() if isinstance(mask, TypedMask) else None) or folder_type
 
@@ -133,17 +167,22 @@ class MaskFolder:
                     )
 
     @cached_property
+    def _stems(self) -> dict[tuple[str, ...], list[str]]:
+        """What the images would be called of the files in each folder."""
+        stems: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for folders, stem in self._files:
+            stems[folders].append(stem)
+        return stems
+
+    @cached_property
     def _names(self) -> dict[tuple[str, ...], tuple[dict[str, str], NameIndex]]:
         """By folder: the names in lower case, each with the one it is of, and all by their forms.
 
         Where names differ by case alone, the first stands for all.
         """
-        names: dict[tuple[str, ...], list[str]] = defaultdict(list)
-        for folders, stem in self._files:
-            names[folders].append(stem)
         return {
             folders: ({stem.casefold(): stem for stem in reversed(stems)}, NameIndex(stems))
-            for folders, stems in names.items()
+            for folders, stems in self._stems.items()
         }
 
     def _files_named_alike(self, folders: tuple[str, ...], stem: str) -> list[tuple[int, Path]]:
@@ -151,7 +190,11 @@ class MaskFolder:
         if folders not in self._names:
             return []
         in_lower_case, index = self._names[folders]
-        match = in_lower_case.get(stem.casefold()) or index.match(stem)
+        match = (
+            in_lower_case.get(stem.casefold())
+            or index.match(stem)
+            or in_lower_case.get(without_image_ending(stem).casefold())
+        )
         return self._files[folders, match] if match else []
 
     def looked_for(self, relative: Path) -> str:
@@ -162,6 +205,11 @@ class MaskFolder:
         )
         there = f" (the nearest there is {names[0]})" if names else ""
         return f"{self.path} for {stem}_mask.png, {stem}.png or {stem}.json{there}"
+
+
+def _is_numbered(file: Path) -> bool:
+    name = mask_name(Path(file.name))
+    return name is not None and name.is_numbered
 
 
 def label_images(

@@ -22,9 +22,11 @@ Key = tuple[tuple[str, ...], str]
 
 _SURE = r"masks?|gt|ground[-_ ]?truths?"
 _LIKELY = r"labels?|annotations?|seg|segmentations?"
-_ENDING = re.compile(rf"(.+)[-_. ](?:(?P<sure>{_SURE})|{_LIKELY})", re.IGNORECASE)
+_NUMBERED = r"masks?(?P<number>[-_. ]?\d{1,3})"
+_ENDING = re.compile(rf"(.+)[-_. ](?:(?P<sure>{_NUMBERED}|{_SURE})|{_LIKELY})", re.IGNORECASE)
 _FOLDER = re.compile(rf"(?P<sure>{_SURE})|{_LIKELY}", re.IGNORECASE)
 _IMAGE_FOLDER = re.compile(r"ima?ge?s?", re.IGNORECASE)
+_IMAGE_ENDING = re.compile(r"(.+)[-_. ](?:ima?ge?|photo|rgb|orig(?:inal)?)", re.IGNORECASE)
 
 MASKS_BESIDE_NORMAL = "masks beside normal images"
 """Why masks are left out that should mark nothing."""
@@ -56,20 +58,22 @@ class MaskName(NamedTuple):
         key: What its image would be called.
         is_sure: Whether it is a mask even where there is no such image.
         has_ending: Whether the name itself ends like that of a mask.
+        is_numbered: Whether it ends like that of one mask of several.
     """
 
     key: Key
     is_sure: bool
     has_ending: bool
+    is_numbered: bool = False
 
 
 def find_photos(folder: Path, apart_from: Iterable[Path] = ()) -> Photos:
     """Find the images in a folder and all below it, and tell photos from masks file by file.
 
-    A file is the mask of a photo if its name is the photo's with an ending such as `_mask`, `_gt`
-    or `-label`; if it lies in a sub-folder of such a name; or if both have one name with different
-    suffixes, and it alone looks like a mask, see `looks_like_mask`. Only files of one name are
-    read.
+    A file is the mask of a photo if its name is the photo's with an ending such as `_mask`, `_gt`,
+    `_mask_2` or `-label`, be it in place of `_img` or the like; if it lies in a sub-folder of such
+    a name; or if both have one name with different suffixes, and it alone looks like a mask, see
+    `looks_like_mask`. Only files of one name are read.
 
     Args:
         folder: Where to search, see `walk.list_files`.
@@ -95,7 +99,11 @@ def find_photos(folder: Path, apart_from: Iterable[Path] = ()) -> Photos:
         if len(files) > 1 and (photo := _only_photo(files)) is not None:
             masks |= {file: photo for file in files if file != photo}
             photos[key] = [photo]
-    by_key = {without_image_folders(key): files[0] for key, files in photos.items()}
+    by_key: dict[Key, Path] = {}
+    for key, files in photos.items():
+        folders, stem = without_image_folders(key)
+        by_key.setdefault((folders, without_image_ending(stem)), files[0])
+    by_key |= {without_image_folders(key): files[0] for key, files in photos.items()}
     by_key |= {key: files[0] for key, files in photos.items()}
     for file, name in named_masks:
         photo = by_key.get(name.key) or by_key.get(without_image_folders(name.key))
@@ -120,6 +128,12 @@ def without_image_folders(key: Key) -> Key:
     return folders, key[1]
 
 
+def without_image_ending(stem: str) -> str:
+    """Return a name without an ending that says that it is a photo, such as `_img`."""
+    ending = _IMAGE_ENDING.fullmatch(stem)
+    return ending[1] if ending else stem
+
+
 def mask_name(relative: Path) -> MaskName | None:
     """Return what the name of a mask says of its image; None if it is not named as a mask.
 
@@ -134,7 +148,9 @@ def mask_name(relative: Path) -> MaskName | None:
         return None
     others = tuple(name for name in folders if not _FOLDER.fullmatch(name))
     is_sure = any(match["sure"] for match in words)
-    return MaskName((others, ending[1] if ending else stem), is_sure, ending is not None)
+    stem = ending[1] if ending else stem
+    is_numbered = ending is not None and ending["number"] is not None
+    return MaskName((others, stem), is_sure, ending is not None, is_numbered)
 
 
 def looks_like_mask(path: Path) -> bool:
