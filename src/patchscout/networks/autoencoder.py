@@ -8,9 +8,11 @@ from typing import cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 NEGATIVE_SLOPE = 0.2
+
+SMALLEST_NORM = 1e-6
+"""The product of the lengths of two vectors is taken for no less."""
 
 Maps = Float[Tensor, "batch channels rows columns"]
 
@@ -72,8 +74,14 @@ class FeatureAutoencoder(nn.Module):
 
 
 def cosine_error(features: Maps, reconstructions: Maps) -> Float[Tensor, "batch rows columns"]:
-    """Return 1 - cos(feature, reconstruction) of each cell, in [0, 2]."""
-    return 1 - F.cosine_similarity(features, reconstructions, dim=1, eps=1e-6)
+    """Return 1 - cos(feature, reconstruction) of each cell, in [0, 2].
+
+    `torch.nn.functional.cosine_similarity` gives the same in ten times the time: its norms over
+    channels are slow where these do not lie side by side in memory.
+    """
+    dot = (features * reconstructions).sum(dim=1)
+    squares = features.square().sum(dim=1) * reconstructions.square().sum(dim=1)
+    return 1 - dot / squares.clamp_min(SMALLEST_NORM**2).sqrt()
 
 
 def level_errors(

@@ -31,7 +31,7 @@ from patchscout.training.samplers import make_sampler
 from patchscout.training.views import ViewSource
 from patchscout.types import Sample, Split
 
-PROBE_IMAGES = 6
+PROBE_IMAGES = 4
 """Labeled images that R_pred is measured on."""
 
 

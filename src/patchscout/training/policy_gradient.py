@@ -111,7 +111,7 @@ class PolicyGradient:
         self.policy = policy.eval()
         self.settings = settings
         self.learns = learns
-        self.optimizer = torch.optim.Adam(policy.parameters(), settings.learning_rate)
+        self.optimizer = torch.optim.Adam(policy.parameters(), settings.learning_rate, fused=True)
         self.rollout = Rollout()
         device = next(policy.parameters()).device
         self._rng = torch.Generator(device).manual_seed(seed)

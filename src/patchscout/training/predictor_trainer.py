@@ -47,7 +47,7 @@ class PredictorTrainer:
         self.device = next(predictor.parameters()).device
         self._averaged = AveragedModel(predictor, avg_fn=_running_average, use_buffers=False)
         self._optimizer = torch.optim.AdamW(
-            predictor.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY
+            predictor.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
         )
         self._schedule = LambdaLR(self._optimizer, self._rate)
 

@@ -72,7 +72,9 @@ class ProfileTrainer:
         self.autoencoders = [copy.deepcopy(first) for _ in range(NUM_FOLDS + 1)]
         steps = self.snapshot_steps[-1]
         self._optimizers = [
-            torch.optim.AdamW(one.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+            torch.optim.AdamW(
+                one.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
+            )
             for one in self.autoencoders
         ]
         self._schedules = [
