@@ -10,7 +10,8 @@ from patchscout.backbones import make_backbone
 from patchscout.config import Config
 from patchscout.networks.autoencoder import FeatureAutoencoder
 from patchscout.networks.loss_profile import LossProfile
-from patchscout.networks.segmenter import Observer, Predictor, Segmenter
+from patchscout.networks.segmenter import IMAGE_CHANNELS, Observer, Segmenter
+from patchscout.networks.unet import UNet
 
 
 def build(config: Config, *, pretrained: bool) -> Segmenter:
@@ -31,18 +32,19 @@ def build(config: Config, *, pretrained: bool) -> Segmenter:
         pretrained=pretrained,
         may_download=settings.may_download,
     )
-    heads, num_snapshots = config.predictor.heads, len(config.profile.snapshots)
+    inputs, num_snapshots = config.predictor.sees, len(config.profile.snapshots)
     snapshots = [
         FeatureAutoencoder(backbone.channels, config.profile.dropout) for _ in range(num_snapshots)
     ]
-    inputs = sorted({name for head in heads for name in head})
-    predictor = Predictor(
-        heads, backbone.channels, backbone.strides, num_snapshots, config.predictor.base_channels
-    )
+    side_channels = {
+        stride: sum(num_snapshots if name == "errors" else count for name in inputs)
+        for stride, count in zip(backbone.strides, backbone.channels, strict=True)
+        if inputs
+    }
     segmenter = Segmenter(
         Observer(backbone, inputs, torch.zeros(3), torch.ones(3)),
         LossProfile(snapshots, backbone.channels),
-        predictor,
+        UNet(IMAGE_CHANNELS, side_channels, config.predictor.base_channels),
         flip_tta=config.predictor.flip_tta,
         novelty_weight=config.predictor.novelty_weight or 0.0,
         region=torch.ones(config.data.working_size).bool() if config.data.has_region else None,

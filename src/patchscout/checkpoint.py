@@ -31,7 +31,7 @@ from patchscout.files.output_folder import OutputFolder, recover, staged
 from patchscout.files.seal import BLANK_SEAL, check_seal, seal_of, sealed, sha256
 from patchscout.paper.segmenter import blank_segmenter
 
-FORMAT_VERSION = 6
+FORMAT_VERSION = 7
 """Of the run folder; any other is refused."""
 
 CONFIG_FILE = "config.json"

@@ -20,11 +20,10 @@ from patchscout.text import short_repr, shown
 
 Preset = Literal["fast", "paper"]
 SamplerKind = Literal["policy", "uniform", "error", "ucb"]
+SideInput = Literal["features", "residual", "errors"]
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-SIDE_INPUTS = ("features", "residual", "errors")
 
 SHORTEST_PX, LONGEST_PX = 64, 4096
 """Sides of images to work at."""
@@ -145,11 +144,11 @@ class SamplerSettings(Settings):
 class PredictorSettings(Settings):
     """The predictor and how it is trained."""
 
-    sees: tuple[str, ...] = ("features", "residual+errors")
-    """What each of its heads sees beside the image: `features` of the backbone, the autoencoder's
-    last `residual`, the `errors` of all snapshots, several with + between them, or `nothing`."""
+    sees: tuple[SideInput, ...] = ("residual", "errors")
+    """What it sees beside the image: the autoencoder's last `residual` and the `errors` of all
+    snapshots, which are the loss profile, or `features` of the backbone."""
     base_channels: Annotated[int, Field(ge=4, le=256)] = 12
-    """Channels of each head at half resolution."""
+    """Channels at half resolution."""
     updates: Count = 1000
     """How often it is updated."""
     batch_size: Count = 8
@@ -162,24 +161,6 @@ class PredictorSettings(Settings):
     novelty_weight: Annotated[float, Field(ge=0)] | None = None
     """Weight of the autoencoder's error beside the predictor's log-odds, whose weight is 1; unset:
     0.35, or 3 without labels, where the predictor knows simulated defects alone."""
-
-    @field_validator("sees")
-    @classmethod
-    def _names_inputs(cls, sees: tuple[str, ...]) -> tuple[str, ...]:
-        for head in sees:
-            if head != "nothing" and not set(head.split("+")) <= set(SIDE_INPUTS):
-                raise ValueError(
-                    f"must name {', '.join(SIDE_INPUTS)} or nothing; got {shown(head)}."
-                    " Use for example features errors"
-                )
-        if not sees:
-            raise ValueError("must name at least one head. Use for example features errors")
-        return sees
-
-    @property
-    def heads(self) -> list[list[Any]]:
-        """What each head sees, as lists of names."""
-        return [[] if head == "nothing" else head.split("+") for head in self.sees]
 
 
 class ViewSettings(Settings):

@@ -216,7 +216,10 @@ def test_an_image_that_is_damaged_in_the_middle_of_training(
         (["--sampler.kind", "polcy"], ["--sampler.kind", "'policy', 'uniform'", "'polcy'"]),
         (["--preset", "papr"], ["'papr'", "--preset", "'fast', 'paper'"]),
         (["--predictor.crop-px", 72], ["`predictor.crop_px`", "multiple of 16; got 72"]),
-        (["--predictor.sees", "erors"], ["`predictor.sees` must name features", "got erors"]),
+        (
+            ["--predictor.sees", "erors"],
+            ["--predictor.sees", "'features', 'residual', 'errors'", "'erors'"],
+        ),
         (["--profile.snapshots", 9, 3], ["`profile.snapshots` must be ascending", "got (9, 3)"]),
         (["--backbone.name", "resnet"], ["There is no backbone 'resnet'", "Choose one of"]),
         (["--backbone.weights", "none.pth"], ["none.pth"]),

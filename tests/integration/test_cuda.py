@@ -47,7 +47,7 @@ KINDS = {
     "uniform": {"sampler": {"kind": "uniform"}},
     "ucb": {"sampler": {"kind": "ucb"}},
     "pixels": {"backbone": {"name": "none"}},
-    "flip": {"predictor": {"flip_tta": True, "sees": ("features+residual", "errors", "nothing")}},
+    "flip": {"predictor": {"flip_tta": True, "sees": ("features", "errors")}},
     "paper": {"preset": "paper", "data": {"image_size": (256, 256)}, "paper": {"num_steps": 20}},
 }
 

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from patchscout.backbones import Backbone
 from patchscout.config import ViewSettings
 from patchscout.data.loader import ImageLoader
-from patchscout.networks.segmenter import Observer, Predictor
+from patchscout.networks.segmenter import IMAGE_CHANNELS, Observer
+from patchscout.networks.unet import UNet
 from patchscout.training.feature_cache import FeatureCache
 from patchscout.training.profile_trainer import ProfileTrainer
 from patchscout.training.views import ViewSource
@@ -64,9 +65,12 @@ class World:
         torch.manual_seed(seed)
         return ProfileTrainer(self.cache(), (6, 3), steps, dropout)
 
-    def predictor(self, heads=(("residual",), ("errors",)), length=2, base_channels=4):
+    def predictor(self, length=2, base_channels=4):
         torch.manual_seed(0)
-        return Predictor(heads, (6, 3), (4, 8), length, base_channels)
+        of = {"features": (6, 3), "residual": (6, 3), "errors": (length, length)}
+        channels = [sum(of[name][level] for name in self.observer.inputs) for level in (0, 1)]
+        sides = zip((4, 8), channels, strict=True) if self.observer.inputs else ()
+        return UNet(IMAGE_CHANNELS, dict[int, int](sides), base_channels)
 
     def views(self, **settings):
         numbers = range(len(self.normal))

@@ -13,8 +13,8 @@ CASES = {
     "default": {},
     "pixels": {"backbone": {"name": "none"}},
     "transformer": {"backbone": {"name": "dinov2_small"}},
-    "image alone": {"predictor": {"sees": ("nothing",)}},
-    "all": {"predictor": {"sees": ("features+residual+errors", "errors"), "flip_tta": True}},
+    "image alone": {"predictor": {"sees": ()}},
+    "all": {"predictor": {"sees": ("features", "residual", "errors"), "flip_tta": True}},
     "one snapshot": {"profile": {"snapshots": (9,)}, "predictor": {"novelty_weight": 0.5}},
 }
 
@@ -47,7 +47,7 @@ def test_the_settings_decide_what_is_built():
     )
     assert (model.flip_tta, model.novelty_weight) == (True, 0.7)
     assert len(model.profile.snapshots) == 3
-    assert model.predictor.networks[0].head.in_channels == 8  # pyright: ignore
+    assert model.predictor.head.in_channels == 8
 
 
 def test_training_and_loading_build_by_it():

@@ -62,7 +62,7 @@ def test_a_loaded_model_answers_exactly_as_the_saved_one(trained_run, tmp_path):
         data={"image_size": (64, 64)},
         backbone={"name": "none"},
         profile={"snapshots": (2, 5, 9)},
-        predictor={"sees": ("nothing", "errors"), "flip_tta": True, "novelty_weight": 0.5},
+        predictor={"sees": ("features", "errors"), "flip_tta": True, "novelty_weight": 0.5},
     )
     saved, fresh = (build(config, pretrained=False) for _ in range(2))
     for model in (saved, fresh):

@@ -141,13 +141,8 @@ def test_settings_are_frozen():
             "`profile.dropout`: input should be less than 1; got 1 (in here)",
         ),
         (
-            {"predictor": {"sees": ["features+erors"]}},
-            "`predictor.sees` must name features, residual, errors or nothing; got features+erors."
-            " Use for example features errors (in here)",
-        ),
-        (
-            {"predictor": {"sees": []}},
-            "`predictor.sees` must name at least one head. Use for example features errors"
+            {"predictor": {"sees": ["features", "erors"]}},
+            "`predictor.sees.1`: input should be 'features', 'residual' or 'errors'; got 'erors'"
             " (in here)",
         ),
         (
@@ -252,9 +247,3 @@ def test_setting_names_are_those_of_the_command_line():
     assert {"seed", "data.image_size", "predictor.sees"} <= set(names)
     assert len(names) == len(set(names)) < 43
     assert not {"data", "predictor"} & set(names)
-
-
-def test_what_each_head_sees():
-    assert preset_config().predictor.heads == [["features"], ["residual", "errors"]]
-    sees = ["nothing", "residual+errors"]
-    assert preset_config(predictor={"sees": sees}).predictor.heads == [[], ["residual", "errors"]]

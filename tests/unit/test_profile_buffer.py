@@ -85,7 +85,7 @@ def test_crops_of_image_mask_and_every_level_belong_together():
         seen, target = buffer.batch()
         assert seen.image.shape == (3, 6, 32, 32)
         assert seen.image.dtype == target.dtype == torch.float32
-        assert [tuple(one.shape) for one in seen.sides["features"]] == [(3, 3, 8, 8), (3, 3, 2, 2)]
+        assert [tuple(one.shape) for one in seen.sides] == [(3, 3, 8, 8), (3, 3, 2, 2)]
         for index, (rows, columns) in enumerate(integers(seen.image[:, :2])):
             top, left = int(rows[0, 0]), int(columns[0, 0])
             corners.add((top, left))
@@ -93,7 +93,7 @@ def test_crops_of_image_mask_and_every_level_belong_together():
             window = slice(top, top + 32), slice(left, left + 32)
             assert torch.equal(target[index], views.mask[window].float())
             number = int(integers(seen.image[index, 2, 0, 0]))
-            fine, coarse = (level[index] for level in seen.sides["features"])
+            fine, coarse = (level[index] for level in seen.sides)
             fine = fine + 0.25 * ((number + 1) % 2)  # the fold of the view, see `PROFILES`
             for level, stride in ((fine, 4), (coarse, 16)):
                 assert torch.equal(integers(level[0]), rows[::stride, ::stride])
@@ -135,7 +135,7 @@ def test_what_is_kept_does_not_hold_on_to_whole_views():
     buffer, _ = make((512, 704))
     buffer.refresh(PROFILES)
     for entry in buffer._entries:
-        for kept in (entry.image, *entry.sides["features"], entry.mask):
+        for kept in (entry.image, *entry.sides, entry.mask):
             assert kept.untyped_storage().nbytes() == kept.nbytes
 
 
@@ -230,7 +230,7 @@ def test_sides_follow_their_image_where_cells_are_filled_in_part(world):
     buffer.refresh([LossProfile([FeatureAutoencoder((6, 3), 0.0)], (6, 3))] * 2)
     seen, _ = buffer.batch()
     mean, std = 0.3, 0.1
-    for image, fine in zip(seen.image, seen.sides["features"][0], strict=True):
+    for image, fine in zip(seen.image, seen.sides[0], strict=True):
         relit = image[3:]
         torch.testing.assert_close(fine[:3], F.avg_pool2d(relit, 4), atol=5e-3, rtol=5e-3)
         assert ((image[:3] * std + mean) >= -1e-2).all()

@@ -28,10 +28,9 @@ IMAGES = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 def segmenter(world):
     """Make a small segmenter with random weights and statistics."""
 
-    def make(heads=(("residual",), ("errors",)), **settings):
-        inputs = sorted({name for head in heads for name in head})
-        made = world(inputs=inputs)
-        predictor = made.predictor(heads)
+    def make(**settings):
+        made = world()
+        predictor = made.predictor()
         for module in predictor.modules():
             if isinstance(module, nn.BatchNorm2d):  # so that depth does not dampen what is seen
                 nn.init.constant_(module.get_buffer("running_var"), 0.1)
@@ -45,7 +44,7 @@ def segmenter(world):
 def test_the_predictor_sees_the_image_twice_standardized():
     mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([1.0, 2.0, 4.0])
     seen = Observer(Identity(), (), mean, std).assemble(IMAGES, [])
-    assert seen.sides == {}
+    assert seen.sides == []
     torch.testing.assert_close(seen.image[:, 2], (IMAGES[:, 2] - 0.3) / 4)
     for image, own in zip(IMAGES, seen.image[:, 3:], strict=True):
         expected = (image - image.mean(dim=(1, 2), keepdim=True)) / image.std()
@@ -57,9 +56,8 @@ def test_side_inputs_are_parts_of_the_profile_by_name(world):
         Profile(*(torch.rand(2, channels, rows, 9) for channels in (6, 6, 2))) for rows in (8, 4)
     ]
     seen = world(inputs=("errors", "features")).observer.assemble(IMAGES, profiles)
-    assert set(seen.sides) == {"errors", "features"}
-    for name, levels in seen.sides.items():
-        assert all(a is getattr(b, name) for a, b in zip(levels, profiles, strict=True))
+    for level, profile in zip(seen.sides, profiles, strict=True):
+        assert torch.equal(level, torch.cat([profile.errors, profile.features], dim=1))
 
 
 @torch.no_grad()
@@ -89,24 +87,6 @@ def test_a_flat_image_is_not_blown_up():
 
 
 @torch.no_grad()
-def test_log_odds_of_the_heads_are_averaged(segmenter):
-    model = segmenter(heads=(("features", "errors"), ("residual",), ()))
-    profiles = model.profile(model.observer.features(IMAGES))
-    seen = model.observer.assemble(IMAGES, profiles)
-    first, second, third = model.predictor.networks
-    joined = [torch.cat([one.features, one.errors], dim=1) for one in profiles]
-    expected = [
-        first(seen.image, joined),
-        second(seen.image, [one.residual for one in profiles]),
-        third(seen.image, []),
-    ]
-    assert not torch.allclose(expected[0], expected[1], atol=0.01)
-    torch.testing.assert_close(model.predictor(seen), torch.stack(expected).mean(dim=0))
-    for one, other in zip(model.predictor.each(seen), expected, strict=True):
-        assert torch.equal(one, other)
-
-
-@torch.no_grad()
 def test_through_another_profile_the_model_is_the_same_but_for_it(segmenter):
     model, other = segmenter(novelty_weight=0.5), segmenter(novelty_weight=0.5)
     other.profile.usual_error[:, 0] = 1.0
@@ -120,10 +100,10 @@ def test_without_novelty_the_answer_is_the_predictors(segmenter):
     model = segmenter()
     profiles = model.profile(model.profile.standardized(model.observer.features(IMAGES)))
     seen = model.observer.assemble(IMAGES, profiles)
-    assert torch.equal(model(IMAGES), model.predictor(seen).sigmoid())
+    assert torch.equal(model(IMAGES), model.predictor(*seen).sigmoid())
     weighed = segmenter(novelty_weight=0.5)
     novelty = novelty_map(weighed.profile, profiles, IMAGES)
-    torch.testing.assert_close(weighed(IMAGES), fuse(model.predictor(seen), novelty, 0.5))
+    torch.testing.assert_close(weighed(IMAGES), fuse(model.predictor(*seen), novelty, 0.5))
 
 
 @torch.no_grad()

@@ -38,11 +38,11 @@ class Observation(NamedTuple):
 
     Attributes:
         image: Standardized over the normal training images, and over the image itself.
-        sides: The maps of each side input by its name, by ascending stride.
+        sides: The maps beside it, by ascending stride.
     """
 
     image: Float[Tensor, "batch 6 height width"]
-    sides: dict[str, list[Level]]
+    sides: list[Level]
 
 
 class Observer(nn.Module):
@@ -50,7 +50,7 @@ class Observer(nn.Module):
 
     Args:
         backbone: Gives features; see `backbones`.
-        inputs: What some head of the predictor sees beside the image: fields of `Profile`.
+        inputs: What the predictor sees beside the image: fields of `Profile`.
         channel_mean: Mean of each color over the normal training images, (3,).
         channel_std: Standard deviation likewise.
     """
@@ -86,57 +86,10 @@ class Observer(nn.Module):
         """Return what the predictor sees of images whose profiles are known."""
         mean, std = self.channel_mean[:, None, None], self.channel_std[:, None, None]
         image = torch.cat([(images - mean) / std, relit(images, lighting)], dim=1)
-        sides = {name: [getattr(one, name) for one in profiles] for name in self.inputs}
-        return Observation(image, sides)
-
-
-class Predictor(nn.Module):
-    """One U-Net for each set of side inputs; their log-odds are averaged.
-
-    A network that sees many channels of features and the few of the loss profile at once mostly
-    learns from the former; one for each makes other mistakes.
-
-    Args:
-        heads: What each U-Net sees beside the image; nothing is a choice.
-        channels: Of the backbone's levels.
-        strides: Of these, in pixels.
-        length: T, the number of snapshots.
-        base_channels: See `UNet`.
-    """
-
-    def __init__(
-        self,
-        heads: Sequence[Sequence[str]],
-        channels: Sequence[int],
-        strides: Sequence[int],
-        length: int,
-        base_channels: int,
-    ) -> None:
-        super().__init__()
-        self.heads = tuple(tuple(inputs) for inputs in heads)
-        self.networks = nn.ModuleList()
-        for inputs in self.heads:
-            sides = {
-                stride: sum(length if name == "errors" else count for name in inputs)
-                for stride, count in zip(strides, channels, strict=True)
-                if inputs
-            }
-            self.networks.append(UNet(IMAGE_CHANNELS, sides, base_channels))
-
-    def forward(self, seen: Observation) -> Float[Tensor, "batch height width"]:
-        """Return the log-odds of being anomalous of each pixel."""
-        return torch.stack(self.each(seen)).mean(dim=0)
-
-    def each(self, seen: Observation) -> list[Float[Tensor, "batch height width"]]:
-        """Return the log-odds that each head gives."""
-        return [
-            network(seen.image, [torch.cat(level, dim=1) for level in zip(*sides, strict=True)])
-            for network, sides in zip(
-                self.networks,
-                ([seen.sides[name] for name in inputs] for inputs in self.heads),
-                strict=True,
-            )
-        ]
+        if not self.inputs:
+            return Observation(image, [])
+        chosen = [[getattr(one, name) for name in self.inputs] for one in profiles]
+        return Observation(image, [torch.cat(maps, dim=1) for maps in chosen])
 
 
 def measure_lighting(images: Images) -> Lighting:
@@ -157,7 +110,7 @@ class Segmenter(nn.Module):
     Args:
         observer: What the predictor sees.
         profile: Makes loss profiles.
-        predictor: Gives logits.
+        predictor: Gives logits, from image and sides of an `Observation`.
         flip_tta: Whether the mirror image is scored too, and both averaged.
         novelty_weight: See `fuse`.
         region: What is looked at, (height, width); None for all of the image.
@@ -169,7 +122,7 @@ class Segmenter(nn.Module):
         self,
         observer: Observer,
         profile: LossProfile,
-        predictor: Predictor,
+        predictor: UNet,
         *,
         flip_tta: bool = False,
         novelty_weight: float = 0.0,
@@ -226,7 +179,7 @@ class Segmenter(nn.Module):
         features = self.profile.standardized(self.observer.features(images, lighting))
         profiles = self.profile(features)
         seen = self.observer.assemble(images, profiles, lighting)
-        logits = self.predictor(seen)
+        logits = self.predictor(*seen)
         if not self.novelty_weight:
             return logits.sigmoid()
         return fuse(logits, novelty_map(self.profile, profiles, images), self.novelty_weight)

@@ -16,7 +16,8 @@ from torch.optim.swa_utils import AveragedModel
 from patchscout.devices import mixed_precision
 from patchscout.losses import dice_loss
 from patchscout.networks.loss_profile import LossProfile
-from patchscout.networks.segmenter import Observation, Predictor
+from patchscout.networks.segmenter import Observation
+from patchscout.networks.unet import UNet
 from patchscout.training.profile_buffer import ProfileBuffer
 
 LEARNING_RATE = 2e-3
@@ -39,7 +40,7 @@ class PredictorTrainer:
         num_updates: How often it will be updated.
     """
 
-    def __init__(self, predictor: Predictor, buffer: ProfileBuffer, num_updates: int) -> None:
+    def __init__(self, predictor: UNet, buffer: ProfileBuffer, num_updates: int) -> None:
         self.predictor = predictor
         self.buffer = buffer
         self.num_updates = num_updates
@@ -66,8 +67,8 @@ class PredictorTrainer:
         seen, target = self.buffer.batch()
         self.predictor.train()
         with mixed_precision(self.device):
-            found = self.predictor.each(seen)
-        loss = torch.stack([segmentation_loss(one.float(), target) for one in found]).mean()
+            logits = self.predictor(*seen)
+        loss = segmentation_loss(logits.float(), target)
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
@@ -79,11 +80,11 @@ class PredictorTrainer:
     def loss(self, seen: Observation, target: Float[Tensor, "batch height width"]) -> Tensor:
         """Return the loss of the predictor as it is, with a gradient to what it sees."""
         self.predictor.eval()
-        return segmentation_loss(self.predictor(seen), target)
+        return segmentation_loss(self.predictor(*seen), target)
 
-    def averaged(self) -> Predictor:
+    def averaged(self) -> UNet:
         """Return a copy of the running average, in evaluation mode."""
-        return cast(Predictor, copy.deepcopy(self._averaged.module).eval().requires_grad_(False))
+        return cast(UNet, copy.deepcopy(self._averaged.module).eval().requires_grad_(False))
 
     def _rate(self, update: int) -> float:
         """Return the share of the learning rate at an update."""

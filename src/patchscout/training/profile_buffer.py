@@ -32,7 +32,7 @@ class Entry(NamedTuple):
     """An observation in half precision, without its batch, and its mask."""
 
     image: Tensor
-    sides: dict[str, list[Tensor]]
+    sides: list[Tensor]
     mask: Tensor
 
 
@@ -78,14 +78,8 @@ class ProfileBuffer:
         crops = [self._crop(self._entries[number]) for number in chosen]
         images, sides, masks = zip(*crops, strict=True)
         image = torch.stack(images).float().contiguous(memory_format=torch.channels_last)
-        stacked = {
-            name: [
-                torch.stack(level).float()
-                for level in zip(*(one[name] for one in sides), strict=True)
-            ]
-            for name in self.observer.inputs
-        }
-        return Observation(image, stacked), torch.stack(masks).float()
+        levels = [torch.stack(level).float() for level in zip(*sides, strict=True)]
+        return Observation(image, levels), torch.stack(masks).float()
 
     @torch.no_grad()
     def _observed(self, view: View, profiles: Sequence[LossProfile]) -> Entry:
@@ -96,8 +90,7 @@ class ProfileBuffer:
         lighting = measure_lighting(view.image[None])
         features = profile.standardized(self.observer.features(image, lighting))
         seen = self.observer.assemble(image, profile(features), lighting)
-        sides = {name: [one[0] for one in levels] for name, levels in seen.sides.items()}
-        return _cut(Entry(seen.image[0], sides, region.mask), inside)
+        return _cut(Entry(seen.image[0], [one[0] for one in seen.sides], region.mask), inside)
 
     def _region(self, view: View) -> tuple[View, tuple[slice, slice]]:
         """Cut a region from a large view; also return which part of it is clear of the cuts."""
@@ -132,10 +125,7 @@ def _cut(entry: Entry, window: tuple[slice, slice]) -> Entry:
     size = entry.mask.shape
     return Entry(
         _part(entry.image, window, size),
-        {
-            name: [_part(level, window, size) for level in levels]
-            for name, levels in entry.sides.items()
-        },
+        [_part(level, window, size) for level in entry.sides],
         entry.mask[window].clone(),
     )
 
