@@ -73,6 +73,11 @@ def parse_labelme_xml(root: Element, path: Path) -> AnnotatedImage:
         where = f"{path}: object {i} ({shown(label)})"
         corners = [(p.findtext("x"), p.findtext("y")) for p in element.iterfind("polygon/pt")]
         if len(corners) < 3:
+            if mask := (element.findtext("segm/mask") or "").strip():
+                raise InputValueError(
+                    f"{where} has its mask in {shown(mask)}. Give the folder of these masks with "
+                    "`--data.masks`, or export as `CVAT for images 1.1`."
+                )
             kind = "a box" if element.find("bndbox") is not None else "no polygon"
             raise InputValueError(
                 f"{where} is {kind}, which is no outline. Export it as `CVAT for images 1.1` or "
