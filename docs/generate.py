@@ -16,8 +16,9 @@ from pydantic import BaseModel
 
 from patchscout import arguments
 from patchscout.cli import COMMANDS
-from patchscout.config import PRESETS, Config, preset_config, setting_names
+from patchscout.config import Config
 from patchscout.limits import Limits
+from patchscout.presets import PRESETS, preset_config, setting_names
 
 PAGE = Path(__file__).with_name("cli.md")
 

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from patchscout.config import file_config, preset_config
 from patchscout.data.images import read_image
 from patchscout.data.synthetic import write_sample
 from patchscout.detector import PatchScout
 from patchscout.exported import ExportedModel
 from patchscout.monitor import Monitor
+from patchscout.presets import file_config, preset_config
 
 CHANNELS, SIDE = 1024, 64
 """Of the large convolution, whose kernel has one pixel: no algorithm needs fewer operations."""

@@ -6,7 +6,8 @@ from patchscout.waiting import wait_passively
 
 wait_passively()  # before anything loads PyTorch
 
-from patchscout.config import Config, preset_config  # noqa: E402
+from patchscout.config import Config  # noqa: E402
+from patchscout.presets import preset_config  # noqa: E402
 
 if TYPE_CHECKING:
     from patchscout.detector import PatchScout

@@ -13,17 +13,11 @@ import tyro
 from pydantic import ValidationError
 
 from patchscout.checks import InputValueError, nearest
-from patchscout.config import (
-    Config,
-    Preset,
-    file_config,
-    first_problem,
-    preset_config,
-    setting_names,
-)
+from patchscout.config import Config, Preset
 from patchscout.decision import DecisionSettings, as_share
 from patchscout.exported import ExportFormat, PixelType
 from patchscout.limits import Limits, set_limits
+from patchscout.presets import file_config, first_problem, preset_config, setting_names
 
 Arguments = TypeVar("Arguments")
 SHARES = ("decision.max-false-alarms", "decision.min-detected")

@@ -21,7 +21,7 @@ from torch import nn
 
 from patchscout.build import build
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
-from patchscout.config import Config, parse_config
+from patchscout.config import Config
 from patchscout.data.json_files import Text
 from patchscout.decision import Count, Decision, ImageScores
 from patchscout.drift import NormalRange
@@ -30,6 +30,7 @@ from patchscout.files.atomic import json_text, write_new
 from patchscout.files.output_folder import OutputFolder, recover, staged
 from patchscout.files.seal import BLANK_SEAL, check_seal, seal_of, sealed, sha256
 from patchscout.paper.segmenter import blank_segmenter
+from patchscout.presets import parse_config
 
 FORMAT_VERSION = 7
 """Of the run folder; any other is refused."""

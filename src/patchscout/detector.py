@@ -22,7 +22,7 @@ from patchscout.checkpoint import (
     write_run,
 )
 from patchscout.checks import InputNotFoundError, InputTypeError, InputValueError
-from patchscout.config import Config, preset_config
+from patchscout.config import Config
 from patchscout.data.check import check_dataset, summary
 from patchscout.data.images import read_image, resize_mask, to_image
 from patchscout.data.layout import read_dataset
@@ -46,6 +46,7 @@ from patchscout.inference import Scorer, resize_map
 from patchscout.monitor import Monitor
 from patchscout.paper import fit as paper
 from patchscout.prediction import Prediction, make_prediction
+from patchscout.presets import preset_config
 from patchscout.training.adaptation import adapt
 from patchscout.training.loop import train
 from patchscout.training.working_size import without_vanished

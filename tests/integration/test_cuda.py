@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from patchscout import devices
-from patchscout.config import merged, preset_config
 from patchscout.detector import PatchScout
 from patchscout.inference import Scorer
 from patchscout.monitor import Monitor
+from patchscout.presets import merged, preset_config
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 

@@ -15,11 +15,11 @@ from PIL import Image as PillowImage
 
 from patchscout import export
 from patchscout.cli import main
-from patchscout.config import preset_config
 from patchscout.data.images import read_image, to_image
 from patchscout.detector import PatchScout
 from patchscout.export import compare
 from patchscout.exported import SUFFIXES, ExportedModel
+from patchscout.presets import preset_config
 
 TOLERANCE = 1e-4
 """Of maps that use little of their range: nothing here is trained for long."""

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from patchscout.config import PaperSettings, preset_config
+from patchscout.config import PaperSettings
 from patchscout.paper import settings as numbers
 from patchscout.paper.networks import PaperAutoencoder, PaperPolicy, PaperPredictor
+from patchscout.presets import preset_config
 from patchscout.training.rewards import falling
 
 

@@ -25,7 +25,6 @@ from PIL import Image as PillowImage
 from patchscout import PatchScout, Prediction, arguments
 from patchscout.checks import InputError, InputValueError
 from patchscout.cli import COMMANDS, main
-from patchscout.config import file_config, setting_names
 from patchscout.data.annotations import MaskFile
 from patchscout.data.check import check_dataset
 from patchscout.data.images import read_image, read_size, to_image
@@ -33,6 +32,7 @@ from patchscout.data.layout import read_dataset
 from patchscout.decision import Decision
 from patchscout.exported import METADATA_KEY, ExportedModel, ModelFacts
 from patchscout.files.seal import BLANK_SEAL
+from patchscout.presets import file_config, setting_names
 
 VALUE, REFUSED, EXIT_0, EXIT_2, UNDECLARED = range(1, 6)
 """How an execution ended: a value came back, `InputError`, the exit code 0 or 2; anything else."""

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from patchscout.config import parse_config, preset_config
 from patchscout.data.annotations import MaskFile
+from patchscout.presets import parse_config, preset_config
 from patchscout.training.adaptation import adapt
 from patchscout.training.working_size import choose_image_size
 from patchscout.types import Sample, Split

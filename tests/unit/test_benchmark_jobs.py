@@ -13,10 +13,10 @@ from patchscout.benchmark.results import Result, add_result
 from patchscout.benchmark.runner import Resources, outcome_of
 from patchscout.benchmark.variants import read_base, read_variants, variant_config
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
-from patchscout.config import preset_config
 from patchscout.data.layout import read_dataset
 from patchscout.data.split import draw_split
 from patchscout.devices import choose_device
+from patchscout.presets import preset_config
 from patchscout.types import NORMAL, Sample, Split
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,7 +5,7 @@ import torch
 
 from patchscout import checkpoint
 from patchscout.build import build
-from patchscout.config import preset_config
+from patchscout.presets import preset_config
 from patchscout.training import loop
 
 IMAGES = torch.rand(2, 3, 64, 80, generator=torch.Generator().manual_seed(0))

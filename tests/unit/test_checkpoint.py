@@ -24,12 +24,12 @@ from patchscout.checkpoint import (
     write_run,
 )
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
-from patchscout.config import preset_config
 from patchscout.decision import Decision
 from patchscout.detector import PatchScout
 from patchscout.files.manifest import MANIFEST, digest_of
 from patchscout.files.output_folder import STAGING
 from patchscout.files.seal import BLANK_SEAL, sealed
+from patchscout.presets import preset_config
 
 CPU = torch.device("cpu")
 DECISION = Decision(image_threshold=0.25, pixel_threshold=0.75)

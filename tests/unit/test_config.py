@@ -6,10 +6,9 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.config import (
+from patchscout.config import Config, Settings
+from patchscout.presets import (
     PRESETS,
-    Config,
-    Settings,
     file_config,
     parse_config,
     preset_config,

@@ -8,7 +8,6 @@ from pydantic import ValidationError
 from scipy.stats import beta, binom, binomtest
 
 from patchscout.checks import InputValueError
-from patchscout.config import changed_settings
 from patchscout.decision import (
     ABOVE_ALL,
     Decision,
@@ -26,6 +25,7 @@ from patchscout.decision import (
     promises,
     upper_bound,
 )
+from patchscout.presets import changed_settings
 
 
 @pytest.mark.parametrize(("share", "needed"), [(0.01, 299), (0.02, 149), (0.05, 59), (0.1, 29)])

@@ -12,7 +12,7 @@ import pytest
 from patchscout import preset_config
 from patchscout.arguments import parse, parse_train
 from patchscout.cli import COMMANDS
-from patchscout.config import setting_names
+from patchscout.presets import setting_names
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])

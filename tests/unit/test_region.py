@@ -10,7 +10,6 @@ from PIL import Image as PillowImage
 
 from patchscout.build import build
 from patchscout.checks import InputError, InputValueError
-from patchscout.config import preset_config
 from patchscout.data.annotations import MaskFile
 from patchscout.data.images import resize_nearest
 from patchscout.data.loader import ImageLoader, resized_mask
@@ -18,6 +17,7 @@ from patchscout.data.region import limited, read_region
 from patchscout.inference import Scorer, resize_map
 from patchscout.monitor import Monitor
 from patchscout.networks.tiles import segment
+from patchscout.presets import preset_config
 from patchscout.training.colors import color_statistics
 from patchscout.types import Sample, Split
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from patchscout.build import build
-from patchscout.config import preset_config
 from patchscout.networks.tiles import CELL_PX, MARGIN_PX, TILE_PX, segment
+from patchscout.presets import preset_config
 
 
 def make_segmenter(**settings):

@@ -14,8 +14,9 @@ from patchscout.benchmark.protocols import Protocol
 from patchscout.benchmark.results import Key, Result
 from patchscout.benchmark.variants import Variants, variant_config
 from patchscout.checks import InputNotFoundError, InputValueError
-from patchscout.config import Config, merged
+from patchscout.config import Config
 from patchscout.data.layout import read_dataset
+from patchscout.presets import merged
 from patchscout.text import csv_cell
 from patchscout.types import NORMAL
 

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from patchscout.benchmark.protocols import Protocol
 from patchscout.benchmark.variants import DEFAULT
 from patchscout.checks import InputValueError
-from patchscout.config import first_problem
 from patchscout.files.atomic import write_text_atomic
+from patchscout.presets import first_problem
 from patchscout.text import csv_cell
 
 Key = tuple[str, str, int, str]

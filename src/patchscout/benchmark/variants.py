@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from patchscout.checks import InputValueError
-from patchscout.config import Config, merged, preset_config, read_config_file, read_yaml
+from patchscout.config import Config
+from patchscout.data.yaml_files import read_yaml
+from patchscout.presets import merged, preset_config, read_config_file
 
 DEFAULT = "default"
 """The variant that is always there: the preset as it is."""

@@ -12,7 +12,6 @@ from patchscout import drift
 from patchscout.arguments import PredictArguments, parse
 from patchscout.checks import InputValueError, about
 from patchscout.commands.shell import console, named_images
-from patchscout.config import changed_settings
 from patchscout.data.images import read_image
 from patchscout.decision import Decision, check_thresholds
 from patchscout.exported import ExportedModel
@@ -20,6 +19,7 @@ from patchscout.memory import keep_freed_memory
 from patchscout.monitor import Monitor
 from patchscout.outputs import PredictionWriter
 from patchscout.prediction import Prediction, make_prediction
+from patchscout.presets import changed_settings
 from patchscout.types import Image
 from patchscout.waiting import num_cores
 

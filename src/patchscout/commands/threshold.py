@@ -20,10 +20,10 @@ from patchscout.checkpoint import (
 from patchscout.checks import InputValueError
 from patchscout.commands.shell import console, named_images, typed
 from patchscout.commands.train import tell_decision
-from patchscout.config import changed_settings
 from patchscout.decision import ImageScores, conflict, decide
 from patchscout.detector import PatchScout
 from patchscout.monitor import Monitor
+from patchscout.presets import changed_settings
 from patchscout.report import write_card
 
 

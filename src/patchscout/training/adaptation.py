@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from patchscout.config import Config, merged, parse_config
+from patchscout.config import Config
 from patchscout.data.loader import ImageLoader
 from patchscout.data.split import evenly_chosen
+from patchscout.presets import merged, parse_config
 from patchscout.training.colors import color_statistics
 from patchscout.training.direction import DIRECTED, anisotropy
 from patchscout.training.working_size import choose_image_size
