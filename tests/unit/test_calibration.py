@@ -174,9 +174,10 @@ def test_scores_of_images_that_were_trained_on_are_not_told(two_images):
         (4, 0.05, 0),
         (5, 0.05, 2),
         (100, 0.05, 30),
-        (209, 0.05, 59),
-        (762, 0.05, 77),
+        (209, 0.05, 63),
+        (762, 0.05, 177),
         (762, 0.01, 229),
+        (5000, 0.05, 500),
     ],
 )
 def test_as_many_images_are_kept_back_as_a_promise_needs(num_normal, budget, count):

@@ -27,6 +27,10 @@ FALSE_ALARMS = 0.05
 FEWEST_KEPT_BACK, MOST_KEPT_BACK = 0.1, 0.3
 """Shares of the normal images that are kept back to promise a rate of false alarms."""
 
+TIMES_NEEDED = 3
+"""So many times as many as a promise takes are kept back where there are enough: then it allows for
+a few odd ones among them, and does not hang on the single largest score."""
+
 ENOUGH_TO_KEEP_BACK = 5
 """Normal images from which on some are kept back."""
 
@@ -57,8 +61,8 @@ class Choice(NamedTuple):
 def keep_back(num_normal: int, budget: float | None, seed: int) -> tuple[list[int], list[int]]:
     """Divide the normal images into those that the predictor is trained on and those kept back.
 
-    As many are kept back as it takes to promise a rate of false alarms, but at least a tenth and at
-    most three tenths; of fewer than five images none.
+    Three times as many are kept back as it takes to promise a rate of false alarms, but at least a
+    tenth and at most three tenths; of fewer than five images none.
 
     Args:
         num_normal: How many there are.
@@ -74,7 +78,8 @@ def keep_back(num_normal: int, budget: float | None, seed: int) -> tuple[list[in
         least, most = (
             math.ceil(share * num_normal) for share in (FEWEST_KEPT_BACK, MOST_KEPT_BACK)
         )
-        count = min(max(num_needed(budget or DEFAULT_BUDGET), least), most)
+        needed = num_needed(budget or DEFAULT_BUDGET)
+        count = min(max(TIMES_NEEDED * needed, least), most)
     return sorted(numbers[count:]), sorted(numbers[:count])
 
 
