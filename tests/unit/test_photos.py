@@ -86,8 +86,9 @@ def test_a_mask_is_told_by_its_name(tmp_path, mask):
 
 def test_masks_without_an_image_are_left_out_and_names_that_may_be_of_photos_are_not(tmp_path):
     touch(tmp_path, "0_mask.png", "label/1.png", "images/2.png", "masks/2.png", "masks/3.png")
+    touch(tmp_path, "n95_mask_001.png")  # a product, perhaps
     found = find_photos(tmp_path)
-    assert shown(found.images, tmp_path) == ["images/2.png", "label/1.png"]
+    assert shown(found.images, tmp_path) == ["images/2.png", "label/1.png", "n95_mask_001.png"]
     assert shown(found.masks, tmp_path) == ["masks/2.png"]
     assert shown(found.left_out["masks without an image"], tmp_path) == [
         "0_mask.png",
