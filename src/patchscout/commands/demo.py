@@ -11,7 +11,7 @@ from patchscout.files.output_folder import OutputFolder, check_free
 
 SHORT = (
     *("--profile.snapshots", "10", "30", "80"),
-    *("--predictor.updates", "200", "--predictor.crop-px", "128"),
+    *("--predictor.updates", "400", "--predictor.crop-px", "128"),
 )
 """Less training than by default, enough for the sample: the demo is done in minutes."""
 
