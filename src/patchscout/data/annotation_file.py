@@ -119,10 +119,11 @@ class AnnotationFile:
         """
         image = self.images[key]
         defects = [annotation for annotation in image.annotations if not annotation.is_hole]
-        if len({defect.label for defect in defects}) > 1:
+        labels = {defect.label for defect in defects}
+        name = next(iter(labels), None)
+        if len(labels) > 1:
             size = image.height or ANY_SIDE_PX, image.width or ANY_SIDE_PX
-            defects.sort(key=lambda defect: defect.measured_area(size), reverse=True)
-        name = defects[0].label if defects else None
+            name = max(defects, key=lambda defect: defect.measured_area(size)).label
         if name == NORMAL:
             raise InputValueError(
                 f"{self.path} has a category `{NORMAL}`, as normal images are called, for a defect "

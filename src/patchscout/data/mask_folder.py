@@ -10,7 +10,7 @@ from pathlib import Path
 
 from patchscout.checks import InputNotFoundError, InputValueError
 from patchscout.data.annotation_file import ANNOTATION_SUFFIXES, mask_source
-from patchscout.data.annotations import LINE_WIDTH_PX, MaskFile, MaskFiles
+from patchscout.data.annotations import LINE_WIDTH_PX, MaskFile, MaskFiles, mask_files
 from patchscout.data.images import is_image_name
 from patchscout.data.labelme import image_name
 from patchscout.data.mask_images import MaskTypes, types_of_folder
@@ -113,10 +113,9 @@ class MaskFolder:
                 files = (masks or files)[:1]
         for file in files:
             self._take(file, relative)
-        sources = [mask_source(file, self._line_width_px, self._known_types) for file in files]
-        if len(sources) < 2:
-            return sources[0] if sources else None
-        return MaskFiles(tuple(source for source in sources if isinstance(source, MaskFile)))
+        if len(files) > 1:
+            return MaskFiles(tuple(MaskFile(file, self._known_types) for file in files))
+        return mask_source(files[0], self._line_width_px, self._known_types) if files else None
 
     def _parts_of_mask(self, folders: tuple[str, ...]) -> list[Path]:
         """Return the images in the folder that is called as an image is."""
@@ -145,8 +144,7 @@ class MaskFolder:
 
         A mask tells it where types of values are set, and where the image is in no sub-folder.
         """
-        is_image = isinstance(mask, MaskFile | MaskFiles)
-        if folder_type != FLAT_TYPE and not (self._types and is_image):
+        if folder_type != FLAT_TYPE and not (self._types and mask_files(mask)):
             return folder_type
         return (mask.defect_type() if isinstance(mask, TypedMask) else None) or folder_type
 

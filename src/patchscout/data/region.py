@@ -42,10 +42,10 @@ def read_region(
     paths = {name: root / path for name, path in given.items() if path is not None}
     if not paths:
         return None
-    size = read_size(samples[0].image_path)
-    first_of_size = {size: samples[0].image_path}
+    first_of_size: dict[tuple[int, int], Path] = {}
     for sample in samples:
         first_of_size.setdefault(read_size(sample.image_path), sample.image_path)
+    size = next(iter(first_of_size))
     region = np.ones(size, bool)
     for name, path in paths.items():
         try:

@@ -17,14 +17,7 @@ from patchscout.data.annotations import (
     read_corners,
     united,
 )
-from patchscout.data.drawing import (
-    Circle,
-    Line,
-    Shape,
-    ellipse,
-    polygon,
-    rectangle,
-)
+from patchscout.data.drawing import Circle, Line, Shape, ellipse, polygon, rectangle
 from patchscout.data.json_files import Number, Text, parse_entry
 from patchscout.text import shown
 
