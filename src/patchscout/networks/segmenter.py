@@ -159,10 +159,12 @@ class Segmenter(nn.Module):
         return found if self.region is None else torch.where(self.region, found, 0.0)
 
     def _scored(self, images: Images, lighting: Lighting) -> Probability:
-        found = self._score(images, lighting)
-        if self.flip_tta:
-            found = (found + self._score(images.flip(-1), lighting).flip(-1)) / 2
-        return found
+        if not self.flip_tta:
+            return self._score(images, lighting)
+        both = torch.cat([images, images.flip(-1)])
+        found = self._score(both, torch.cat([lighting, lighting]))
+        count = images.shape[0]
+        return (found[:count] + found[count:].flip(-1)) / 2
 
     def through(self, profile: LossProfile) -> Segmenter:
         """Return the model with another loss profile."""

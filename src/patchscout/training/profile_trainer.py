@@ -82,6 +82,7 @@ class ProfileTrainer:
             for one in self._optimizers
         ]
         self._snapshots: list[list[FeatureAutoencoder]] = [[] for _ in self.autoencoders]
+        self._in_progress: LossProfile | None = None
 
     def train(self, patches: Sequence[Level], numbers: Int[Tensor, " batch"]) -> float:
         """Train each autoencoder on the patches that are meant for it.
@@ -118,6 +119,7 @@ class ProfileTrainer:
             return
         for kept, autoencoder in zip(self._snapshots, self.autoencoders, strict=True):
             kept.append(copy.deepcopy(autoencoder).requires_grad_(False).eval())
+        self._in_progress = None
         if self.step == self.snapshot_steps[-1]:
             self.profiles = self._measured(
                 [self._profile_of(kept, self.blank) for kept in self._snapshots]
@@ -129,11 +131,13 @@ class ProfileTrainer:
         The autoencoder in training takes the place of the snapshot that it is on the way to; for
         later ones those of the cycle before stand in.
         """
-        complete, kept = self.profiles[WHOLE], self._snapshots[WHOLE]
-        if len(kept) == len(self.snapshot_steps):
-            return complete
-        to_come = complete.states[len(kept) + 1 :]
-        return self._profile_of([*kept, self.autoencoders[WHOLE], *to_come], complete)
+        if self._in_progress is None:
+            complete, kept = self.profiles[WHOLE], self._snapshots[WHOLE]
+            to_come = complete.states[len(kept) + 1 :]
+            snapshots = [*kept, self.autoencoders[WHOLE], *to_come]
+            is_over = len(kept) == len(self.snapshot_steps)
+            self._in_progress = complete if is_over else self._profile_of(snapshots, complete)
+        return self._in_progress
 
     def gather(
         self, numbers: Int[Tensor, " batch"], corners: Int[Tensor, "batch 2"]
