@@ -45,7 +45,8 @@ def build(config: Config, *, pretrained: bool) -> Segmenter:
         Observer(backbone, inputs, torch.zeros(3), torch.ones(3)),
         LossProfile(snapshots, backbone.channels),
         UNet(IMAGE_CHANNELS, side_channels, config.predictor.base_channels),
-        flip_tta=config.predictor.flip_tta,
+        flip_tta=config.predictor.flip_tta
+        and "horizontal_flip" not in (config.views.limited or ()),
         novelty_weight=config.predictor.novelty_weight or 0.0,
         region=torch.ones(config.data.working_size).bool() if config.data.has_region else None,
     )

@@ -13,6 +13,7 @@ from patchscout.decision import DecisionSettings
 Preset = Literal["fast", "paper"]
 SamplerKind = Literal["policy", "uniform", "error", "ucb"]
 SideInput = Literal["features", "residual", "errors"]
+Change = Literal["horizontal_flip", "vertical_flip", "rotation", "translation", "shear"]
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -149,7 +150,7 @@ class PredictorSettings(Settings):
     """Side of a crop in pixels; at most the image."""
     flip_tta: bool = True
     """Whether an image is scored with its mirror image too, and both are averaged, at twice the
-    time."""
+    time; not where horizontal flips are limited."""
     novelty_weight: Annotated[float, Field(ge=0)] | None = None
     """Weight of the autoencoder's error beside the predictor's log-odds, whose weight is 1; unset:
     0.35, or 3 without labels, where the predictor knows simulated defects alone."""
@@ -164,9 +165,10 @@ class ViewSettings(Settings):
     """Largest rotation either way, in degrees."""
     max_lighting_change: Fraction = 0.2
     """Largest change of contrast, brightness (half of it) and gamma, as a fraction."""
-    keeps_direction: bool | None = None
-    """Whether the direction of the surface is kept: a quarter of the rotation and shear; unset: if
-    the gradients of the normal images mostly have one direction."""
+    limited: tuple[Change, ...] | None = None
+    """Changes of place that are kept small, a quarter of what is usual, or left out if they are
+    flips; unset: those that make normal images unlike all others of them, and rotation and shear
+    if the surface has a direction."""
 
 
 class PaperSettings(Settings):

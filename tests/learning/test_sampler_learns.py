@@ -51,7 +51,7 @@ def walk(*, learns, seed):
 
 
 def structure_found(*, learns, seed):
-    """Return R_clone of the last 80 steps: 0 for patches on flat ground, 1 for patches on texture."""
+    """Return R_clone of the last 80 steps: 0 for flat ground, 1 for texture."""
     environment, sampler = walk(learns=learns, seed=seed)
     found = []
     for _ in range(400 if learns else 80):

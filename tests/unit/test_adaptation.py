@@ -38,7 +38,7 @@ def test_settings_that_are_given_stay(split):
     given = preset_config(
         "fast",
         data={"image_size": (128, 128)},
-        views={"keeps_direction": True},
+        views={"limited": ("shear",)},
         predictor={"novelty_weight": 0.0},
     )
     assert adapt(given, split()) == given
@@ -48,7 +48,7 @@ def test_settings_that_are_not_given_are_filled_in(split):
     images, config = split(), preset_config("fast", seed=3)
     adapted = adapt(config, images)
     assert adapted.data.working_size == choose_image_size(images.train_normal, ()) == (128, 512)
-    assert adapted.views.keeps_direction is False
+    assert adapted.views.limited == ()
     assert adapted.predictor.novelty_weight is not None
     unset = {"data": config.data, "views": config.views, "predictor": config.predictor}
     assert adapted.model_copy(update=unset) == config
@@ -57,7 +57,8 @@ def test_settings_that_are_not_given_are_filled_in(split):
 
 
 def test_the_direction_of_stripes_is_kept(split):
-    assert adapt(preset_config("fast"), split(striped=True)).views.keeps_direction is True
+    limited = adapt(preset_config("fast"), split(striped=True)).views.limited
+    assert limited == ("rotation", "shear")
 
 
 def test_without_labels_novelty_counts_for_more(split):

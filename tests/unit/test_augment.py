@@ -102,6 +102,12 @@ def test_drawn_values_fill_their_ranges():
         assert 0.95 * limit < max(values) <= limit
     for flipped in ([a.flip_horizontal for a in drawn], [a.flip_vertical for a in drawn]):
         assert 0.4 < np.mean(flipped) < 0.6
+    straight = draw_augmentation(np.random.default_rng(2), flips_horizontally=False)
+    assert draw_augmentation(np.random.default_rng(2)).flip_horizontal
+    assert not straight.flip_horizontal
+    upright = [draw_augmentation(rng, flips_vertically=False) for _ in range(20)]
+    assert not any(a.flip_vertical for a in upright)
+    assert any(a.flip_horizontal for a in upright)
     again = np.random.default_rng(0)
     assert drawn[:3] == [draw_augmentation(again) for _ in range(3)]
 

@@ -50,6 +50,11 @@ def test_the_settings_decide_what_is_built():
     assert model.predictor.head.in_channels == 8
 
 
+def test_no_mirror_image_is_scored_that_is_unlike_normal_images():
+    limited = preset_config("fast", views={"limited": ["horizontal_flip"]})
+    assert not build(limited, pretrained=False).flip_tta
+
+
 def test_training_and_loading_build_by_it():
     assert loop.build is checkpoint.build is build
 

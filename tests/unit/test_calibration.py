@@ -57,11 +57,7 @@ def test_the_threshold_has_a_nearly_best_f1_over_all_images(two_images):
     normal, labeled = two_images
     choice = choose([normal], [labeled])
     assert choice.threshold == pytest.approx(102 / 255, abs=1e-3)
-    assert choice.f1 == pytest.approx(400 / 450)
     assert choice.is_complete
-    assert (choice.num_normal, choice.num_false_alarms) == (1, 1)  # the one with 50 pixels at 153
-    # Without the normal image nothing at 153 is false, and the F1 would be that of 400 / 400.
-    assert choose([], [labeled]).f1 == 1.0
 
 
 def lowest_good_threshold(images):
@@ -76,21 +72,17 @@ def test_of_nearly_equal_thresholds_the_lowest_is_taken():
     scores = np.array([0.9] * 98 + [0.5, 0.3] + [0.3] * 2 + [0.1] * 7)
     mask = np.arange(len(scores)) < 100
     # At 0.9: 196 / 198. At 0.5: 198 / 199, the best. At 0.3: 200 / 202, nearly as good.
-    choice = lowest_good_threshold([(scores[None], mask[None])])
-    assert choice.threshold == pytest.approx(0.3)
-    assert choice.f1 == pytest.approx(200 / 202)
-    assert choice.num_normal == 0
+    assert lowest_good_threshold([(scores[None], mask[None])]) == pytest.approx(0.3)
     many_false = np.concatenate([scores, np.full(10, 0.3)])  # 200 / 212 is not
     mask = np.arange(len(many_false)) < 100
-    assert lowest_good_threshold([(many_false[None], mask[None])])[0] == 0.5
+    assert lowest_good_threshold([(many_false[None], mask[None])]) == 0.5
 
 
 def chosen(defective, *normal):
     """The threshold, and how many normal images it calls defective."""
     nothing = np.zeros(normal[0].shape, bool)
-    choice = lowest_good_threshold([*defective, *((one, nothing) for one in normal)])
-    assert choice.num_normal == len(normal)
-    return round(choice.threshold, 6), choice.num_false_alarms
+    threshold = lowest_good_threshold([*defective, *((one, nothing) for one in normal)])
+    return round(threshold, 6), sum(np.float32(one.max()) >= threshold for one in normal)
 
 
 def test_a_lower_threshold_calls_no_more_normal_images_defective():
@@ -108,21 +100,16 @@ def test_a_lower_threshold_calls_no_more_normal_images_defective():
 
 
 @pytest.mark.parametrize(
-    ("num_scored", "f1", "said"),
-    [
-        (0, 1.0, "1 of 5"),
-        (1, 400 / 450, "2 of 5"),
-        (2, 400 / 500, "3 of 5"),
-        (4, 800 / 900, "4 of 5"),
-    ],
+    ("num_scored", "num_normal", "said"),
+    [(0, 0, "1 of 5"), (1, 1, "2 of 5"), (2, 2, "3 of 5"), (4, 2, "4 of 5")],
 )
 def test_ctrl_c_leaves_a_threshold_of_the_images_scored_by_then(
-    two_images, capsys, num_scored, f1, said
+    two_images, capsys, num_scored, num_normal, said
 ):
     normal, labeled = two_images
     choice = choose([normal, normal], [labeled] * 3, interrupted_at=num_scored)
     assert choice.threshold == pytest.approx(102 / 255, abs=1e-3)
-    assert choice.f1 == pytest.approx(f1)
+    assert len(choice.scores.normal) == num_normal
     assert not choice.is_complete
     assert f"Stopped while the threshold was chosen: it is chosen on {said} images." in (
         capsys.readouterr().out
@@ -154,8 +141,6 @@ def test_images_are_scored_by_what_has_not_seen_their_fold(two_images):
     choice = choose_threshold(scorers, source([normal] * 2, [labeled]), Monitor(quiet=True))
     # Of the two spots at 153 that of fold 1 is below 102 to the model of this fold.
     assert choice.threshold == pytest.approx(102 / 255, abs=1e-3)
-    assert choice.f1 == pytest.approx(400 / 450)
-    assert (choice.num_normal, choice.num_false_alarms) == (2, 1)
     assert [len(part) for part in (choice.scores.normal, choice.scores.defective)] == [2, 1]
 
 
@@ -208,7 +193,6 @@ def test_without_labels_it_is_chosen_on_simulated_defects(tmp_path, count):
     for _ in range(3):
         choice = choose(normal, [])
         assert 0 < choice.threshold < 1
-        assert 0 < choice.f1 <= 1
         assert choice == choose(normal, [])
 
 

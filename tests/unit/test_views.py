@@ -1,6 +1,7 @@
 """Training views: image and mask move together, pasted defects are where their mask is."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,13 +9,13 @@ import torch
 from PIL import Image as PillowImage
 from torch.nn.functional import max_pool2d
 
-from patchscout.config import ViewSettings
+from patchscout.config import Change, ViewSettings
 from patchscout.data.annotations import MaskFile
 from patchscout.data.loader import ImageLoader
 from patchscout.training import views as module
 from patchscout.training.views import (
     FEWEST_SIMULATED,
-    KEPT_TILT,
+    LIMITED_SHARE,
     NUM_FOLDS,
     SEAM_PX,
     ViewSource,
@@ -177,18 +178,21 @@ def test_views_that_are_only_flipped_are_not_blurred(source):
     assert corners == {(40, 30), (36, 30)}  # the mask is its own mirror image across
 
 
-@pytest.mark.parametrize(("kept", "share"), [(None, 1.0), (False, 1.0), (True, KEPT_TILT)])
-def test_where_direction_is_kept_tilts_are_smaller(source, monkeypatch, kept, share):
+@pytest.mark.parametrize("limited", [None, (), ("vertical_flip", "rotation"), get_args(Change)])
+def test_changes_that_are_limited_are_smaller_or_left_out(source, monkeypatch, limited):
     asked = []
     draw = module.draw_augmentation
     monkeypatch.setattr(
         module, "draw_augmentation", lambda rng, **most: asked.append(most) or draw(rng, **most)
     )
-    source(keeps_direction=kept, max_rotation_deg=40).draw()
+    source(limited=limited, max_rotation_deg=40).draw()
+    share = {name: LIMITED_SHARE if name in (limited or ()) else 1 for name in get_args(Change)}
     expected = {
-        "max_rotation_deg": 40 * share,
-        "max_shear_deg": module.MAX_SHEAR_DEG * share,
-        "max_translation": module.MAX_TRANSLATION,
+        "flips_horizontally": share["horizontal_flip"] == 1,
+        "flips_vertically": share["vertical_flip"] == 1,
+        "max_rotation_deg": 40 * share["rotation"],
+        "max_shear_deg": module.MAX_SHEAR_DEG * share["shear"],
+        "max_translation": module.MAX_TRANSLATION * share["translation"],
     }
     assert asked == [expected]
 

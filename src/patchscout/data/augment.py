@@ -81,6 +81,8 @@ class Augmentation:
 def draw_augmentation(
     rng: np.random.Generator,
     *,
+    flips_horizontally: bool = True,
+    flips_vertically: bool = True,
     max_rotation_deg: float = 30.0,
     max_translation: float = 0.1,
     max_shear_deg: float = 20.0,
@@ -89,6 +91,8 @@ def draw_augmentation(
 
     Args:
         rng: Where the randomness comes from.
+        flips_horizontally: Whether left and right may be exchanged.
+        flips_vertically: Whether top and bottom may be.
         max_rotation_deg: In degrees, 0 or more.
         max_translation: As a fraction of width and height, 0 or more.
         max_shear_deg: In degrees, in [0, 90).
@@ -96,8 +100,8 @@ def draw_augmentation(
     horizontal, vertical = (rng.random(2) < 0.5).tolist()
     rotation, shear, shift_x, shift_y = rng.uniform(-1, 1, 4).tolist()
     return Augmentation(
-        flip_horizontal=horizontal,
-        flip_vertical=vertical,
+        flip_horizontal=horizontal and flips_horizontally,
+        flip_vertical=vertical and flips_vertically,
         rotation_deg=rotation * max_rotation_deg,
         translation_fraction=(shift_x * max_translation, shift_y * max_translation),
         shear_deg=shear * max_shear_deg,

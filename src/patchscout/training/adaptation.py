@@ -10,6 +10,8 @@ from patchscout.data.split import evenly_chosen
 from patchscout.presets import merged, parse_config
 from patchscout.training.colors import color_statistics
 from patchscout.training.direction import DIRECTED, anisotropy
+from patchscout.training.pose import unlike_changes
+from patchscout.training.views import MAX_SHEAR_DEG, MAX_TRANSLATION
 from patchscout.training.working_size import choose_image_size
 from patchscout.types import Split
 
@@ -27,14 +29,19 @@ def adapt(config: Config, split: Split) -> Config:
     if config.data.image_size is None:
         chosen = choose_image_size(split.train_normal, split.labeled)
         config = _with(config, "data", image_size=chosen)
-    if config.views.keeps_direction is None:
+    if config.views.limited is None:
         loader = ImageLoader(config.data.working_size, cache_mib=0)
         if config.data.has_region:
             loader.limit_to(
                 split.train_normal[0].region, color_statistics(split.train_normal, loader)[0]
             )
-        images = map(loader.image, evenly_chosen(split.train_normal, LOOKED_AT))
-        config = _with(config, "views", keeps_direction=anisotropy(images) > DIRECTED)
+        images = [*map(loader.image, evenly_chosen(split.train_normal, LOOKED_AT))]
+        limited = {
+            *unlike_changes(images, config.views.max_rotation_deg, MAX_TRANSLATION, MAX_SHEAR_DEG)
+        }
+        if anisotropy(images) > DIRECTED:
+            limited |= {"rotation", "shear"}
+        config = _with(config, "views", limited=sorted(limited))
     if config.predictor.novelty_weight is None:
         weight = NOVELTY_WEIGHT if split.labeled else NOVELTY_WEIGHT_WITHOUT_LABELS
         config = _with(config, "predictor", novelty_weight=weight)

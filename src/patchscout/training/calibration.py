@@ -42,20 +42,14 @@ class Choice(NamedTuple):
     """A threshold that was chosen.
 
     Attributes:
-        threshold: The decision threshold.
-        f1: Its pixel F1 on the images that it was chosen on.
-        num_normal: How many of them are normal.
-        num_false_alarms: How many of these it calls defective.
+        threshold: The pixel threshold.
         scores: The image scores to make a decision on.
         is_complete: False if Ctrl-C left some out.
     """
 
     threshold: float
-    f1: float
-    num_normal: int
-    num_false_alarms: int
-    scores: ImageScores = ImageScores()
-    is_complete: bool = True
+    scores: ImageScores
+    is_complete: bool
 
 
 def keep_back(num_normal: int, budget: float | None, seed: int) -> tuple[list[int], list[int]]:
@@ -115,10 +109,10 @@ def choose_threshold(
         check_probabilities(anomaly_map)
         scored.add(anomaly_map, view.mask.cpu().numpy())
 
+    is_complete = True
     try:
         for view in monitor.track(images, "choosing the threshold", total, "image"):
             score(view)
-        choice = scored.lowest_good_threshold()
     except KeyboardInterrupt:
         if not scored.pixels.num_regions:
             score(View(*views.defects(1)[0], 0))
@@ -126,11 +120,11 @@ def choose_threshold(
             f"Stopped while the threshold was chosen: it is chosen on {scored.num_images} of"
             f" {total} images."
         )
-        choice = scored.lowest_good_threshold()._replace(is_complete=False)
+        is_complete = False
     kind = "labeled" if views.labeled else "simulated"
     normal = tuple(scored.normal) if are_new else ()
     scores = ImageScores(normal, tuple(scored.defective), kind)
-    return choice._replace(scores=scores)
+    return Choice(scored.lowest_good_threshold(), scores, is_complete)
 
 
 class ScoredPixels:
@@ -167,7 +161,7 @@ class ScoredPixels:
         if is_normal:
             self.peaks.append(np.float32(anomaly_map.max()))
 
-    def lowest_good_threshold(self) -> Choice:
+    def lowest_good_threshold(self) -> float:
         """Return the lowest threshold whose pixel F1 is nearly best.
 
         The normal images are new to the model. The defects are not: it is surer of them than it
@@ -180,15 +174,10 @@ class ScoredPixels:
         """
         curve, num_normal = Curve.of_pixels([self.pixels]), len(self.peaks)
         if not curve.is_defined:
-            return Choice(math.nan, math.nan, num_normal, 0)
+            return math.nan
         f1_values = curve.f1
         num_alarms = num_normal - np.searchsorted(np.sort(self.peaks), curve.thresholds)
         few = max(num_alarms[f1_values.argmax()], FALSE_ALARMS * num_normal)
         is_good = (f1_values >= (1 - NEARLY_BEST) * f1_values.max()) & (num_alarms <= few)
         lowest = np.flatnonzero(is_good)[-1]
-        return Choice(
-            float(curve.thresholds[lowest]),
-            float(f1_values[lowest]),
-            num_normal,
-            int(num_alarms[lowest]),
-        )
+        return float(curve.thresholds[lowest])

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from patchscout.config import ViewSettings
+from patchscout.config import Change, ViewSettings
 from patchscout.data.augment import Augmentation, change_lighting, draw_augmentation
 from patchscout.data.loader import ImageLoader
 from patchscout.data.simulated import Image, Mask, simulate_defect
@@ -46,8 +46,8 @@ MAX_TRANSLATION = 0.1
 
 MAX_SHEAR_DEG = 20.0
 
-KEPT_TILT = 0.25
-"""Share of rotation and shear that is left where the direction of the surface is kept."""
+LIMITED_SHARE = 0.25
+"""Share of rotation, shift and shear that is left where they are limited."""
 
 
 class View(NamedTuple):
@@ -177,12 +177,18 @@ class ViewSource:
         return augmentation.apply(stack), moved_mask
 
     def _augmentation(self) -> Augmentation:
-        tilt = KEPT_TILT if self.settings.keeps_direction else 1.0
+        limited = self.settings.limited or ()
+
+        def most(change: Change, usual: float) -> float:
+            return LIMITED_SHARE * usual if change in limited else usual
+
         augmentation = draw_augmentation(
             self._rng,
-            max_rotation_deg=tilt * self.settings.max_rotation_deg,
-            max_translation=MAX_TRANSLATION,
-            max_shear_deg=tilt * MAX_SHEAR_DEG,
+            flips_horizontally="horizontal_flip" not in limited,
+            flips_vertically="vertical_flip" not in limited,
+            max_rotation_deg=most("rotation", self.settings.max_rotation_deg),
+            max_translation=most("translation", MAX_TRANSLATION),
+            max_shear_deg=most("shear", MAX_SHEAR_DEG),
         )
         resamples = self._rng.random() < RESAMPLED_SHARE
         return augmentation if resamples else augmentation.without_resampling()
