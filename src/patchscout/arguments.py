@@ -218,7 +218,7 @@ def _whole_names(arguments: list[str]) -> list[str]:
     """
     names = [name.replace("_", "-") for name in DecisionSettings.model_fields]
     option, words = "", []
-    for word in (before := _before_dashes(arguments)):
+    for word in (before := before_dashes(arguments)):
         if not word.startswith("--"):
             words.append(str(as_share(word)) if option in SHARES else word)
             continue
@@ -236,7 +236,7 @@ def parse(kind: type[Arguments], arguments: list[str], program: str) -> Argument
     Raises:
         InputValueError: If something is unknown, missing or out of range.
     """
-    if any(argument in ("-h", "--help") for argument in _before_dashes(arguments)):
+    if any(argument in ("-h", "--help") for argument in before_dashes(arguments)):
         tyro.cli(kind, args=["--help"], prog=program)
     see = f"See `{program} --help`."
     check_words(arguments, program)
@@ -274,14 +274,14 @@ def check_words(arguments: list[str], program: str) -> None:
             raise InputValueError(f"`{argument}` holds a NUL character. Take it out.")
 
 
-def _before_dashes(arguments: list[str]) -> list[str]:
+def before_dashes(arguments: list[str]) -> list[str]:
     """Return the arguments before `--`, after which there are no options."""
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
 def _surplus(argument: str, arguments: list[str]) -> str:
     """Return what an argument is that the parser has no use for."""
-    if argument not in _before_dashes(arguments) or not argument.startswith("-"):
+    if argument not in before_dashes(arguments) or not argument.startswith("-"):
         return "one argument too many"
     if argument.startswith("--"):
         return "an unknown argument"
@@ -295,7 +295,7 @@ def _check_options(kind: type, arguments: list[str], see: str) -> None:
     positive = {f"--{name}" for name in _options(kind)}
     negated = {f"--{_negated(name)}" for name in _options(kind)}
     known = positive | negated  # the parser knows which are flags
-    for argument in _before_dashes(arguments):
+    for argument in before_dashes(arguments):
         option = argument.partition("=")[0].replace("_", "-")
         if option.startswith("--") and option not in known:
             what = "setting" if "." in option else "argument"
@@ -358,7 +358,7 @@ def _limits(arguments: list[str]) -> Limits:
 def _value_of(option: str, arguments: list[str]) -> str | None:
     """Return what follows an option, if it is given; if twice, the last, as the parser does."""
     found = None
-    words = _before_dashes(arguments)
+    words = before_dashes(arguments)
     for index, argument in enumerate(words):
         name, equals, value = argument.partition("=")
         if name.replace("_", "-") == option.replace("_", "-"):

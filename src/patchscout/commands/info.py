@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from patchscout.arguments import InfoArguments, parse
+from patchscout.arguments import InfoArguments, before_dashes, parse
 from patchscout.checkpoint import CONFIG_FILE, describe_run
 from patchscout.checks import InputError, InputValueError
 from patchscout.commands.shell import console
@@ -18,8 +18,7 @@ from patchscout.monitor import Monitor
 
 def run(arguments: list[str]) -> int:
     """Say what is in a folder."""
-    given = [argument.replace("--data.", "--", 1) for argument in arguments]  # as `train` has them
-    options = parse(InfoArguments, given, "patchscout info")
+    options = parse(InfoArguments, _short_names(arguments), "patchscout info")
     if (options.path / CONFIG_FILE).is_file():
         _describe_run(options.path)
         return 0
@@ -42,6 +41,18 @@ def run(arguments: list[str]) -> int:
             " or leave them out."
         )
     return 0
+
+
+def _short_names(arguments: list[str]) -> list[str]:
+    """Return arguments with options as `train` has them, such as `--data.masks`, without `data.`.
+
+    Example:
+        >>> _short_names(["--data.masks=a", "b--data.c", "--", "--data.d"])
+        ['--masks=a', 'b--data.c', '--', '--data.d']
+    """
+    before = before_dashes(arguments)
+    short = [f"--{a.removeprefix('--data.')}" if a.startswith("--data.") else a for a in before]
+    return short + arguments[len(before) :]
 
 
 def _describe_run(folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from patchscout.checks import InputValueError
 from patchscout.data.annotations import LINE_WIDTH_PX, AnnotatedImage, MaskFile, image_key
 from patchscout.data.brushes import is_brush_folder, parse_brushes
+from patchscout.data.clock import Clock
 from patchscout.data.coco import parse_coco
 from patchscout.data.cvat import parse_cvat, parse_labelme_xml
 from patchscout.data.images import is_image_name
@@ -123,7 +124,8 @@ class AnnotationFile:
         name = next(iter(labels), None)
         if len(labels) > 1:
             size = image.height or ANY_SIDE_PX, image.width or ANY_SIDE_PX
-            name = max(defects, key=lambda defect: defect.measured_area(size)).label
+            timed = Clock(self.path).timed(defects)
+            name = max(timed, key=lambda defect: defect.measured_area(size)).label
         if name == NORMAL:
             raise InputValueError(
                 f"{self.path} has a category `{NORMAL}`, as normal images are called, for a defect "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -19,6 +19,7 @@ from patchscout.data.image_files import SWAPS_SIDES, oriented
 from patchscout.data.images import read_orientation, resize_nearest
 from patchscout.data.json_files import number_array
 from patchscout.data.mask_images import MaskTypes, Reading, read_marked
+from patchscout.data.names import LONGEST_NAME
 from patchscout.text import shown
 from patchscout.types import Mask, Sample
 
@@ -79,7 +80,10 @@ class MaskFiles:
         Raises:
             InputError: One of them cannot be read, see `MaskFile.read`.
         """
-        return np.logical_or.reduce([file.read(image_size) for file in self.files])
+        mask = np.zeros(image_size, bool)
+        for file in self.files:  # one at a time, so that not all of them are held at once
+            mask |= file.read(image_size)
+        return mask
 
     def defect_type(self) -> str | None:
         """Return the type that most pixels have, None where the types are not told."""
@@ -126,10 +130,18 @@ Corners = Annotated[np.ndarray, PlainValidator(read_corners)]
 def image_key(file_name: str) -> str:
     r"""Return the name of an image in an annotation file, in the one form that names are compared.
 
+    Raises:
+        InputValueError: It is longer than names are.
+
     Example:
         >>> image_key(".\\bad//a\u0301.png") == "bad/\u00e1.png"
         True
     """
+    if len(file_name) > LONGEST_NAME:  # composing characters takes a time that follows its square
+        raise InputValueError(
+            f"The name {shown(file_name)} has {len(file_name):,} characters; at most "
+            f"{LONGEST_NAME:,} are read. Name the image by its path."
+        )
     return str(PurePosixPath(unicodedata.normalize("NFC", file_name).replace("\\", "/")))
 
 
@@ -192,22 +204,24 @@ class AnnotatedImage:
                 marked, or the limits are exceeded; the message begins with `source`.
         """
         check_size((self.height, self.width), image_size, source)
-        shapes: list[Shape | Hole] = []
-        for annotation in self.annotations:
-            try:
-                drawn = annotation.shapes(image_size, line_width_px)
-            except SizeError as error:
-                raise SizeError(
-                    f"{source}: {annotation.name} {error.args[0]}", error.size
-                ) from None
-            except ValueError as error:
-                raise InputValueError(f"{source}: {annotation.name} {error}") from error
-            shapes += map(Hole, drawn) if annotation.is_hole else drawn
-        return check_not_empty(draw_shapes(shapes, image_size, source), source)
+
+        def shapes() -> Iterator[Shape | Hole]:
+            for annotation in self.annotations:
+                try:
+                    drawn = annotation.shapes(image_size, line_width_px)
+                except SizeError as error:
+                    raise SizeError(
+                        f"{source}: {annotation.name} {error.args[0]}", error.size
+                    ) from None
+                except ValueError as error:
+                    raise InputValueError(f"{source}: {annotation.name} {error}") from error
+                yield from map(Hole, drawn) if annotation.is_hole else drawn
+
+        return check_not_empty(draw_shapes(shapes(), image_size, source), source)
 
 
 def united(one: AnnotatedImage, other: AnnotatedImage, where: str) -> AnnotatedImage:
-    """Return two entries for one image as one.
+    """Return two entries for one image as one, whose annotations are added once all are known.
 
     Raises:
         InputValueError: They are for images of two sizes; the message begins with `where`.
@@ -223,8 +237,16 @@ def united(one: AnnotatedImage, other: AnnotatedImage, where: str) -> AnnotatedI
         one,
         height=one.height or other.height,
         width=one.width or other.width,
-        annotations=(*one.annotations, *other.annotations),
     )
+
+
+def with_annotations(
+    images: Mapping[str, AnnotatedImage], annotations: Mapping[str, list[Annotation]]
+) -> dict[str, AnnotatedImage]:
+    """Return images with the annotations that all of their entries have, by the same key."""
+    return {
+        key: replace(image, annotations=tuple(annotations[key])) for key, image in images.items()
+    }
 
 
 def read_mask(sample: Sample) -> Mask:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +35,9 @@ def parse_brushes(folder: Path) -> dict[str, AnnotatedImage]:
     found = [
         (path, match) for path in list_folder(folder)[1] if (match := _NAME.fullmatch(path.name))
     ]
+    labels: dict[str, set[str]] = defaultdict(set)
+    for _, match in found:
+        labels[match[1]].add(match["label"])
     annotations: dict[str, list[Annotation]] = {}
     for path, match in found:
         if match[1] not in names:
@@ -42,8 +46,7 @@ def parse_brushes(folder: Path) -> dict[str, AnnotatedImage]:
                 f"of Label Studio in {folder} and {folder.parent}; put its JSON or JSON-MIN export "
                 "there."
             )
-        several = len({other["label"] for _, other in found if other[1] == match[1]}) > 1
-        area = float(read_marked(path).mask.sum()) if several else 0.0
+        area = float(read_marked(path).mask.sum()) if len(labels[match[1]]) > 1 else 0.0
         annotations.setdefault(names[match[1]], []).append(
             Annotation(path.name, match["label"], area, partial(_shapes, path))
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +17,9 @@ from patchscout.data.annotations import (
     image_key,
     read_corners,
     united,
+    with_annotations,
 )
+from patchscout.data.clock import Clock
 from patchscout.data.drawing import Polygon, Runs, Shape
 from patchscout.data.json_files import (
     Identifier,
@@ -112,15 +113,16 @@ def parse_coco(content: dict[str, Any], path: Path) -> dict[str, AnnotatedImage]
             that it is not known which of them an annotation is for.
     """
     coco = parse_entry(_Coco, content, str(path), _COCO)
+    clock = Clock(path)
     categories: dict[str, str] = {}
-    for i, value in enumerate(coco.categories):
+    for i, value in enumerate(clock.timed(coco.categories)):
         where = f"{path}: `categories[{i}]`"
         category = parse_entry(_Category, value, where, _COCO)
         if categories.setdefault(category.id, category.name) != category.name:
             raise _repeated(where, category.id, categories[category.id], category.name)
     entries: dict[str, _Image] = {}
     images: dict[str, AnnotatedImage] = {}
-    for i, value in enumerate(coco.images):
+    for i, value in enumerate(clock.timed(coco.images)):
         where = f"{path}: `images[{i}]`"
         entry = parse_entry(_Image, value, where, _COCO)
         key = image_key(entry.file_name)
@@ -129,7 +131,7 @@ def parse_coco(content: dict[str, Any], path: Path) -> dict[str, AnnotatedImage]
         image = AnnotatedImage(entry.file_name, entry.height, entry.width)
         images[key] = united(images.get(key, image), image, f"{where}:")
     annotations: dict[str, list[Annotation]] = {key: [] for key in images}
-    for i, value in enumerate(coco.annotations):
+    for i, value in enumerate(clock.timed(coco.annotations)):
         where = f"{path}: `annotations[{i}]`"
         entry = parse_entry(_Annotation, value, where, _COCO)
         if entry.image_id not in entries:
@@ -143,9 +145,7 @@ def parse_coco(content: dict[str, Any], path: Path) -> dict[str, AnnotatedImage]
             partial(_shapes, entry),
         )
         annotations[image_key(entries[entry.image_id].file_name)].append(annotation)
-    return {
-        key: replace(image, annotations=tuple(annotations[key])) for key, image in images.items()
-    }
+    return with_annotations(images, annotations)
 
 
 def _repeated(where: str, identifier: str, first: str, second: str) -> InputValueError:

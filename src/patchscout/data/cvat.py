@@ -11,6 +11,7 @@ import numpy as np
 
 from patchscout.checks import InputValueError
 from patchscout.data.annotations import AnnotatedImage, Annotation, image_key
+from patchscout.data.clock import Clock
 from patchscout.data.drawing import (
     FARTHEST_PX,
     Bitmap,
@@ -39,7 +40,8 @@ def parse_cvat(root: Element, path: Path) -> dict[str, AnnotatedImage]:
             "images 1.1`."
         )
     images: dict[str, AnnotatedImage] = {}
-    for element in root.iterfind("image"):
+    clock = Clock(path)
+    for element in clock.timed(root.iterfind("image")):
         name = element.get("name", "")
         where = f"{path}: image {shown(name)}"
         if image_key(name) in images:
@@ -50,7 +52,9 @@ def parse_cvat(root: Element, path: Path) -> dict[str, AnnotatedImage]:
         elements = [child for child in element if child.tag not in _NO_SHAPES]
         elements.sort(key=lambda child: _number(child, "z_order", where, 0.0))
         annotations = [
-            _annotation(child, i) for i, child in enumerate(elements) if child.get("outside") != "1"
+            _annotation(child, i)
+            for i, child in enumerate(clock.timed(elements))
+            if child.get("outside") != "1"
         ]
         height, width = (int(_number(element, side, where)) for side in ("height", "width"))
         images[image_key(name)] = AnnotatedImage(name, height, width, tuple(annotations))
@@ -66,7 +70,7 @@ def parse_labelme_xml(root: Element, path: Path) -> AnnotatedImage:
     sides = [(root.findtext(f"imagesize/{side}") or "").strip() for side in ("nrows", "ncols")]
     height, width = (int(side) if side.isdecimal() and len(side) < 10 else None for side in sides)
     annotations = []
-    for i, element in enumerate(root.iterfind("object")):
+    for i, element in enumerate(Clock(path).timed(root.iterfind("object"))):
         if (element.findtext("deleted") or "0").strip() == "1":
             continue
         label = (element.findtext("name") or "").strip()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from patchscout.checks import InputValueError
+from patchscout.data.clock import Clock
 from patchscout.limits import current_limits
 from patchscout.types import Mask
 
@@ -175,7 +175,7 @@ def _num_points(shape: Shape | Hole) -> int:
 
 
 def draw_shapes(
-    shapes: Sequence[Shape | Hole], image_size: tuple[int, int], source: object
+    shapes: Iterable[Shape | Hole], image_size: tuple[int, int], source: object
 ) -> Mask:
     """Return the union of shapes: the pixels whose center lies in one of them, or on its edge.
 
@@ -183,41 +183,48 @@ def draw_shapes(
     that nothing comes before is cut out of what comes after it, where that covers all of it.
 
     Args:
-        shapes: What lies outside of the image is cut off.
+        shapes: What lies outside of the image is cut off. Each is drawn before the next is asked
+            for, so that not all of them are held at once.
         image_size: (height, width) in pixels.
         source: Where the shapes come from, for messages.
 
     Raises:
-        InputValueError: The shapes are beyond the limits on points or seconds.
+        InputValueError: The shapes are beyond the limits on points, memory or seconds.
 
     Example:
         >>> square = Polygon(np.array([(1.0, 1.0), (4.0, 1.0), (4.0, 3.0), (1.0, 3.0)]))
         >>> int(draw_shapes([square], (5, 5), "a test").sum())
         6
     """
-    limit = current_limits().points
-    num_points = sum(map(_num_points, shapes))
-    if num_points > limit:
-        raise InputValueError(
-            f"{source} has outlines of {num_points:,} points or runs; at most {limit:,} are drawn "
-            "for one image. Outline it more coarsely, or raise `--limits.points`."
-        )
-    end = time.monotonic() + current_limits().seconds
-    canvas = _Canvas(image_size, source, end)
+    limits, clock = current_limits(), Clock(source)
+    canvas = _Canvas(image_size, clock)
     early: list[Shape] = []
+    num_points = num_bytes = 0
 
     def hole_mask(shape: Shape) -> Mask:
-        hole = _Canvas(image_size, source, end)
+        hole = _Canvas(image_size, clock)
         hole.fill(shape)
         return hole.mask()
 
-    for shape in shapes:
+    for shape in clock.timed(shapes):
+        num_points += _num_points(shape)
+        if num_points > limits.points:
+            raise InputValueError(
+                f"{source} has outlines of more than {limits.points:,} points or runs. Outline it "
+                "more coarsely, or raise `--limits.points`."
+            )
         if not isinstance(shape, Hole):
             canvas.fill(shape)
         elif not canvas.cut(hole_mask(shape.shape)):
             early.append(shape.shape)
+            num_bytes += shape.shape.pixels.nbytes if isinstance(shape.shape, Bitmap) else 0
+            if num_bytes > limits.decoded_mib << 20:
+                raise InputValueError(
+                    f"{source} cuts out masks of more than {limits.decoded_mib} MiB. Remove some, "
+                    "or raise `--limits.decoded-mib`."
+                )
     mask = canvas.mask()
-    for shape in [shape for shape in early if mask[hole_mask(shape)].all()]:
+    for shape in [shape for shape in clock.timed(early) if mask[hole_mask(shape)].all()]:
         mask &= ~hole_mask(shape)
     return mask
 
@@ -225,11 +232,10 @@ def draw_shapes(
 class _Canvas:
     """A mask that shapes are drawn into, until the time is over."""
 
-    def __init__(self, image_size: tuple[int, int], source: object, end: float) -> None:
+    def __init__(self, image_size: tuple[int, int], clock: Clock) -> None:
         self._rows = np.zeros(image_size, bool)
         self._columns: np.ndarray | None = None  # (width, height), for runs that go down columns
-        self._source = source
-        self._end = end
+        self._clock = clock
 
     def fill(self, shape: Shape) -> None:
         """Mark a shape."""
@@ -272,7 +278,7 @@ class _Canvas:
         row to its right, those that only touch the row from above left out, and to its left, those
         that only touch it from below left out; an odd number on either side is inside.
         """
-        self._check_time()
+        self._clock.check()
         low, high = np.minimum(edges[1], edges[3]), np.maximum(edges[1], edges[3])
         first, last = np.maximum(np.ceil(low), top), np.minimum(np.floor(high), bottom)
         crosses = (first <= last) & (low < high)
@@ -322,7 +328,7 @@ class _Canvas:
         step = max(_AT_ONCE // max(horizontal.size, 1), 1)
         box = self._rows[rows, columns]
         for start in range(0, vertical.size, step):
-            self._check_time()
+            self._clock.check()
             near = vertical[start : start + step, None] + horizontal < 1
             box[start : start + step] |= near
 
@@ -344,7 +350,7 @@ class _Canvas:
 
     def fill_bitmap(self, pixels: np.ndarray, left_top: tuple[int, int]) -> None:
         """Mark pixels of a part of the image."""
-        self._check_time()
+        self._clock.check()
         left, top = left_top
         pixels = pixels[max(-top, 0) :, max(-left, 0) :]
         part = self._rows[max(top, 0) :, max(left, 0) :][: pixels.shape[0], : pixels.shape[1]]
@@ -352,18 +358,11 @@ class _Canvas:
 
     def fill_runs(self, counts: np.ndarray) -> None:
         """Mark every other run of pixels, the first of them normal, column by column."""
-        self._check_time()
+        self._clock.check()
         if self._columns is None:
             self._columns = np.zeros(self._rows.shape[::-1], bool)
         ends = np.cumsum(counts)
         _mark(self._columns, ends[:-1:2], ends[1::2])
-
-    def _check_time(self) -> None:
-        if time.monotonic() > self._end:
-            raise InputValueError(
-                f"{self._source} has outlines that take more than {current_limits().seconds:g} s "
-                "to draw. Outline it more coarsely, or raise `--limits.seconds`."
-            )
 
 
 def _mark(mask: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> None:

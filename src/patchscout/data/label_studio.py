@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from patchscout.data.annotations import (
     check_size,
     image_key,
     united,
+    with_annotations,
 )
+from patchscout.data.clock import Clock
 from patchscout.data.drawing import Bitmap, Line, Shape, ellipse, polygon, rectangle
 from patchscout.data.json_files import Number, Side, number_array, parse_entry
 from patchscout.data.names import is_image_address
@@ -46,22 +49,24 @@ def parse_tasks(content: Any, path: Path) -> dict[str, AnnotatedImage]:
     Raises:
         InputValueError: It is no such export.
     """
+    clock = Clock(path)
     images: dict[str, AnnotatedImage] = {}
-    for where, task in _tasks(path, content):
+    annotations: dict[str, list[Annotation]] = defaultdict(list)
+    for where, task in clock.timed(_tasks(path, content)):
         regions = [
             (parse_entry(_Region, value, f"{where}: region {i}", _EXPECTED), label)
-            for i, (value, label) in enumerate(_values(task, where))
+            for i, (value, label) in enumerate(clock.timed(_values(task, where)))
         ]
         regions = [(region, label) for region, label in regions if region.is_shape]
         size = next((r.size for r, _ in regions if r.size != (None, None)), (None, None))
         name = _image_name(task, where)
-        annotations = tuple(
+        image, key = AnnotatedImage(name, *size), image_key(name)
+        images[key] = united(images.get(key, image), image, f"{where}:")
+        annotations[key] += [
             Annotation(f"region {i} ({label or 'no label'})", label or None, None, region.shapes)
             for i, (region, label) in enumerate(regions)
-        )
-        image, key = AnnotatedImage(name, *size, annotations), image_key(name)
-        images[key] = united(images[key], image, f"{where}:") if key in images else image
-    return images
+        ]
+    return with_annotations(images, annotations)
 
 
 def task_names(path: Path, content: Any) -> dict[str, str]:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from patchscout.checks import InputError
 from patchscout.data.annotations import LINE_WIDTH_PX, AnnotatedImage, Annotation, Corners
+from patchscout.data.clock import Clock
 from patchscout.data.drawing import Bitmap, Circle, Line, Polygon, Shape, polygon, rectangle
 from patchscout.data.json_files import Side, Text, parse_entry, read_json_object
 from patchscout.text import shown
@@ -52,7 +53,8 @@ class LabelMeFile:
 def parse_labelme(content: dict[str, Any], path: Path) -> AnnotatedImage:
     """Return what a LabelMe file says of its image."""
     labelme = parse_entry(_LabelMe, content, str(path), _LABELME)
-    annotations = [_annotation(value, i, path) for i, value in enumerate(labelme.shapes)]
+    shapes = enumerate(Clock(path).timed(labelme.shapes))
+    annotations = [_annotation(value, i, path) for i, value in shapes]
     return AnnotatedImage("", labelme.imageHeight, labelme.imageWidth, tuple(annotations))
 
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from patchscout.checks import InputValueError
+from patchscout.data.clock import Clock
 from patchscout.data.image_files import decode, open_image, oriented
 from patchscout.data.json_files import read_limited
 from patchscout.data.walk import status_of
@@ -124,7 +125,7 @@ def _of_types(
 ) -> Marked:
     """Return the pixels of each type; every color but the background must be among the types."""
     mask, left, num_pixels = np.zeros_like(background), ~background, Counter[str]()
-    for color, name in types:
+    for color, name in Clock(path).timed(types):
         if len(color) == 1 and indices is not None:
             found = indices == color[0]
         elif len(color) == 3 and pixels.shape[2] == 1 and len(set(color)) > 1:
@@ -197,7 +198,7 @@ def types_of_folder(folder: Path) -> MaskTypes:
         return ()
     text = read_limited(path, "a list of labels and colors").decode("utf-8-sig", errors="replace")
     types: list[tuple[Color, str]] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(Clock(path).timed(text.splitlines()), 1):
         label, _, rest = line.partition(":")
         color = rest.partition(":")[0]
         if not label.strip() or label.startswith("#") or not color.strip():

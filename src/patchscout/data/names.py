@@ -13,6 +13,9 @@ from patchscout.checks import InputValueError
 from patchscout.data.images import IMAGE_SUFFIXES
 from patchscout.text import shown
 
+LONGEST_NAME = 4096
+"""Characters that a path may have on most systems; no name or address of an image has more."""
+
 _UPLOAD_HASH = re.compile(r"[0-9a-f]{8}-(?=.)")
 """What Label Studio puts before the name of an uploaded file: the start of a UUID."""
 
@@ -96,8 +99,9 @@ def _split_suffix(base: str) -> tuple[str, str]:
 
 def _decoded(name: str) -> str:
     """Return the path in an address: `d=` of Label Studio's local files, else what `?` ends."""
-    local = re.search(r"\?(?:.*&)?d=([^&]*)", name)
-    return unquote(local[1] if local else name.partition("?")[0])
+    path, _, query = name.partition("?")
+    local = re.search(r"(?:^|&)d=([^&]*)", query)
+    return unquote(local[1] if local else path)
 
 
 def _num_shared_folders(name: str, known: str) -> int:
@@ -108,4 +112,6 @@ def _num_shared_folders(name: str, known: str) -> int:
 
 def is_image_address(value: object) -> bool:
     """Return whether a value is a text that ends like the path or address of an image."""
-    return isinstance(value, str) and bool(_split_suffix(_parts(_decoded(value))[-1])[1])
+    if not isinstance(value, str) or len(value) > LONGEST_NAME:
+        return False
+    return bool(_split_suffix(_parts(_decoded(value))[-1])[1])

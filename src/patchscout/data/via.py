@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from patchscout.data.annotations import (
     Annotation,
     image_key,
     read_corners,
-    united,
+    with_annotations,
 )
+from patchscout.data.clock import Clock
 from patchscout.data.drawing import Circle, Line, Shape, ellipse, polygon, rectangle
 from patchscout.data.json_files import Number, Text, parse_entry
 from patchscout.text import shown
@@ -77,9 +79,11 @@ def parse_via(content: dict[str, Any], path: Path) -> dict[str, AnnotatedImage]:
     metadata = content.get(_PROJECT, content)
     if not isinstance(metadata, dict):
         raise InputValueError(f"{path}: `{_PROJECT}` must be an object. {_VIA}")
+    clock = Clock(path)
     images: dict[str, AnnotatedImage] = {}
+    annotations: dict[str, list[Annotation]] = defaultdict(list)
     bytes_of: dict[str, float] = {}
-    for name, value in metadata.items():
+    for name, value in clock.timed(metadata.items()):
         where = f"{path}: {shown(name)!r}"
         entry = parse_entry(_Entry, value, where, _VIA)
         key, size = image_key(entry.filename), entry.size
@@ -91,10 +95,11 @@ def parse_via(content: dict[str, Any], path: Path) -> dict[str, AnnotatedImage]:
             )
         regions = entry.regions
         named = regions.items() if isinstance(regions, dict) else enumerate(regions)
-        annotations = tuple(_annotation(value, f"region {i}", where) for i, value in named)
-        image = AnnotatedImage(entry.filename, None, None, annotations)
-        images[key] = united(images[key], image, where) if key in images else image
-    return images
+        annotations[key] += [
+            _annotation(value, f"region {i}", where) for i, value in clock.timed(named)
+        ]
+        images.setdefault(key, AnnotatedImage(entry.filename, None, None))
+    return with_annotations(images, annotations)
 
 
 def _annotation(value: Any, name: str, where: str) -> Annotation:

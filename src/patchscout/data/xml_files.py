@@ -7,21 +7,26 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from patchscout.checks import InputValueError
+from patchscout.checks import InputError, InputValueError
+from patchscout.data.clock import Clock
 from patchscout.limits import current_limits
 
 
 class _Builder(ElementTree.TreeBuilder):
     """Builds the tree as long as it is no deeper than allowed and declares no entities."""
 
-    depth = 0
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.depth = 0
+        self._clock = Clock(path)
 
     def doctype(self, *_: Any) -> None:
         """Refuse a document type, which alone can declare entities, before it is read."""
         raise ValueError("it has a document type declaration, which may hide what it holds")
 
     def start(self, tag: Any, attrs: dict[Any, Any], /) -> Element:
-        """Count the depth."""
+        """Count the depth, and look at the clock."""
+        self._clock.check()
         self.depth += 1
         if self.depth > current_limits().depth:
             raise ValueError(f"it is nested more than {current_limits().depth} deep")
@@ -40,7 +45,9 @@ def parse_xml(data: bytes, path: Path) -> Element:
         InputValueError: It is no XML, nested too deep, or has a document type declaration.
     """
     try:
-        return ElementTree.fromstring(data, ElementTree.XMLParser(target=_Builder()))
+        return ElementTree.fromstring(data, ElementTree.XMLParser(target=_Builder(path)))
+    except InputError:
+        raise
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise InputValueError(
             f"{path} is not XML that can be read ({error}). Expected an export of CVAT; export it "

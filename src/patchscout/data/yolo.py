@@ -10,6 +10,7 @@ import numpy as np
 
 from patchscout.checks import InputValueError
 from patchscout.data.annotations import AnnotatedImage, Annotation
+from patchscout.data.clock import Clock
 from patchscout.data.drawing import Polygon
 from patchscout.data.json_files import read_limited
 from patchscout.data.walk import status_of
@@ -32,20 +33,23 @@ def parse_yolo(data: bytes, path: Path) -> AnnotatedImage:
     Raises:
         InputValueError: A line is a box or no outline; the message names it.
     """
-    lines = data.decode("utf-8", errors="replace").splitlines()
-    if sum(map(len, lines)) > 64 * current_limits().points:
+    limit = current_limits().points
+    if sum(map(data.count, (b" ", b"\t"))) > 2 * limit:  # two for a point, before all are read
         raise InputValueError(
-            f"{path} has too many points. Outline more coarsely, or raise `--limits.points`."
+            f"{path} has more than {limit:,} points. Outline more coarsely, or raise "
+            "`--limits.points`."
         )
+    lines = data.decode("utf-8", errors="replace").splitlines()
+    filled = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    names = _names_of(path) if filled else {}
     annotations = [
-        _annotation(line.split(), f"{path}, line {number}", path, number)
-        for number, line in enumerate(lines, 1)
-        if line.strip()
+        _annotation(line.split(), f"{path}, line {number}", names, number)
+        for number, line in Clock(path).timed(filled)
     ]
     return AnnotatedImage("", None, None, tuple(annotations))
 
 
-def _annotation(words: list[str], where: str, path: Path, number: int) -> Annotation:
+def _annotation(words: list[str], where: str, names: dict[int, str], number: int) -> Annotation:
     try:
         values = np.array(words, float)
     except ValueError:
@@ -74,7 +78,7 @@ def _annotation(words: list[str], where: str, path: Path, number: int) -> Annota
         )
     return Annotation(
         f"line {number}",
-        _class_name(path, int(values[0])),
+        names.get(int(values[0])),
         None,
         partial(_shapes, fractions),
     )
@@ -84,13 +88,13 @@ def _shapes(fractions: np.ndarray, image_size: tuple[int, int], _width: float) -
     return [Polygon(fractions * image_size[::-1])]
 
 
-def _class_name(path: Path, number: int) -> str | None:
-    """Return the name of a class, None where no file tells it."""
+def _names_of(path: Path) -> dict[int, str]:
+    """Return the names of the classes in a file of labels, as far as a file tells them."""
     folders = [path.parent, *path.parent.parents][:_NUM_FOLDERS]
     for file in (folder / name for folder in folders for name in _NAMES_FILES):
         if (status := status_of(file)) is not None:
-            return _names(file, status.st_mtime_ns).get(number)
-    return None
+            return _names(file, status.st_mtime_ns)
+    return {}
 
 
 @lru_cache(maxsize=1)
@@ -102,8 +106,8 @@ def _names(path: Path, _mtime_ns: int) -> dict[int, str]:
     else:
         text = read_limited(path, "a list of classes").decode("utf-8-sig", errors="replace")
         names = [line.strip() for line in text.splitlines()]
-    pairs = names.items() if isinstance(names, dict) else enumerate(names or [])
     try:
+        pairs = names.items() if isinstance(names, dict) else enumerate(names or [])
         return {int(number): str(name) for number, name in pairs if name}
     except (TypeError, ValueError) as error:
         raise InputValueError(
