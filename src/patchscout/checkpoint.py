@@ -238,7 +238,7 @@ def _described(content: bytes, path: Path) -> RunDescription:
         )
     if version < FORMAT_VERSION:
         raise InputValueError(
-            f"{path} has format version {version}, whose networks this PatchScout no longer has."
+            f"{path} has format version {version}; this PatchScout reads {FORMAT_VERSION} alone."
             " Train again."
         )
     if not is_sealed:

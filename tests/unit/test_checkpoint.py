@@ -83,7 +83,7 @@ def test_a_loaded_model_answers_exactly_as_the_saved_one(trained_run, tmp_path):
 @pytest.mark.parametrize("version", range(FORMAT_VERSION))
 def test_a_run_of_former_networks_asks_for_training_anew(run, version):
     edit_config(run, format_version=version)
-    with pytest.raises(InputValueError, match=rf"has format version {version}, .* Train again"):
+    with pytest.raises(InputValueError, match=rf"has format version {version}; .* Train again"):
         load_model(run, CPU)
 
 

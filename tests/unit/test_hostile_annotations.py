@@ -13,6 +13,7 @@ from PIL import Image as PillowImage
 
 from patchscout.checks import InputValueError
 from patchscout.commands.info import _short_names
+from patchscout.data import xml_files
 from patchscout.data.annotation_file import AnnotatedMask, read_annotation_file
 from patchscout.data.annotations import MaskFile, MaskFiles, image_key
 from patchscout.data.drawing import Bitmap, Circle, Hole, Polygon, draw_shapes
@@ -163,6 +164,17 @@ def test_a_document_type_is_refused_before_its_entities_are_read(tmp_path):
         path = write(tmp_path / "a.xml", f"{doctype}<annotations>&j;</annotations>")
         with pytest.raises(InputValueError, match="document type declaration"):
             read_annotation_file(path)
+
+
+def test_xml_of_many_elements_or_attributes_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(xml_files, "MOST_NODES", 1000)
+    outline = '<polygon label="dent" points="1,1;9,1;9,9"/>'
+    few = read_annotation_file(cvat(tmp_path / "few.xml", outline + "<tag/>" * 900))
+    assert few.find(PurePosixPath("1.png")) is not None
+    attributes = " ".join(f'a{number}=""' for number in range(1000))
+    for body in ("<tag/>" * 1000, f"<tag {attributes}/>"):
+        with pytest.raises(InputValueError, match="more than 1,000 elements and attributes"):
+            read_annotation_file(cvat(tmp_path / "many.xml", body))
 
 
 def test_an_image_is_found_by_the_address_of_a_local_file(tmp_path):

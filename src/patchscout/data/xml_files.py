@@ -11,6 +11,9 @@ from patchscout.checks import InputError, InputValueError
 from patchscout.data.clock import Clock
 from patchscout.limits import current_limits
 
+MOST_NODES = 5_000_000
+"""Elements and attributes of a file, which take up to 300 bytes each."""
+
 
 class _Builder(ElementTree.TreeBuilder):
     """Builds the tree as long as it is no deeper than allowed and declares no entities."""
@@ -18,6 +21,7 @@ class _Builder(ElementTree.TreeBuilder):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.depth = 0
+        self.num_nodes = 0
         self._clock = Clock(path)
 
     def doctype(self, *_: Any) -> None:
@@ -25,9 +29,12 @@ class _Builder(ElementTree.TreeBuilder):
         raise ValueError("it has a document type declaration, which may hide what it holds")
 
     def start(self, tag: Any, attrs: dict[Any, Any], /) -> Element:
-        """Count the depth, and look at the clock."""
+        """Count depth and nodes, and look at the clock."""
         self._clock.check()
         self.depth += 1
+        self.num_nodes += 1 + len(attrs)
+        if self.num_nodes > MOST_NODES:
+            raise ValueError(f"it has more than {MOST_NODES:,} elements and attributes")
         if self.depth > current_limits().depth:
             raise ValueError(f"it is nested more than {current_limits().depth} deep")
         return super().start(tag, attrs)
