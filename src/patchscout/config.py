@@ -142,7 +142,7 @@ class PredictorSettings(Settings):
     snapshots, which are the loss profile, or `features` of the backbone."""
     base_channels: Annotated[int, Field(ge=4, le=256)] = 12
     """Channels at half resolution."""
-    updates: Count = 1600
+    updates: Count = 1000
     """How often it is updated."""
     batch_size: Count = 8
     """Crops of one update."""
