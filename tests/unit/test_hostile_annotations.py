@@ -177,6 +177,21 @@ def test_xml_of_many_elements_or_attributes_is_refused(tmp_path, monkeypatch):
             read_annotation_file(cvat(tmp_path / "many.xml", body))
 
 
+@pytest.mark.parametrize("y", ["", "<y/>", "<y>1 2</y>"])
+def test_points_of_labelme_xml_need_both_numbers(tmp_path, y):
+    points = f"<pt><x>1</x>{y}</pt>" + "<pt><x>9</x><y>1</y></pt>" * 2
+    found = f"<annotation><object><polygon>{points}</polygon></object></annotation>"
+    with pytest.raises(InputValueError, match="a point without one `x` and one `y`"):
+        read_annotation_file(write(tmp_path / "1.xml", found))
+
+
+def test_a_file_of_several_images_is_no_mask_of_one(tmp_path):
+    mask = AnnotatedMask(cvat(tmp_path / "1.txt", ""), "")
+    for read in (mask.defect_type, lambda: mask.read((SIDE, SIDE))):
+        with pytest.raises(InputValueError, match="is for images that it names"):
+            read()
+
+
 def test_an_image_is_found_by_the_address_of_a_local_file(tmp_path):
     task = {"data": {"image": "/data/local-files/?d=day/1.png"}, "annotations": []}
     value = {"x": 1, "y": 1, "width": 50, "height": 50}

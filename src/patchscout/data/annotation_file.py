@@ -52,17 +52,30 @@ class AnnotatedMask:
             InputValueError: It is of no known format, does not fit the image, marks nothing, or is
                 beyond the limits.
         """
-        image = read_annotation_file(self.path).images.get(self.key)
-        if image is None:
-            raise InputValueError(
-                f"{self.path} has no image {shown(self.key)} any more. Export it again."
-            )
+        image = self._file().images[self.key]
         source = f"{self.path} (image {shown(image.file_name)})" if self.key else str(self.path)
         return image.draw(image_size, self.line_width_px, source)
 
     def defect_type(self) -> str | None:
-        """Return the label of the largest annotation of the image, None where it has none."""
-        return read_annotation_file(self.path).defect_type(self.key)
+        """Return the label of the largest annotation of the image.
+
+        Raises:
+            InputError: As `read` does.
+        """
+        return self._file().defect_type(self.key)
+
+    def _file(self) -> AnnotationFile:
+        file = read_annotation_file(self.path)
+        if self.key in file.images:
+            return file
+        if self.key:
+            raise InputValueError(
+                f"{self.path} has no image {shown(self.key)} any more. Export it again."
+            )
+        raise InputValueError(
+            f"{self.path} is for images that it names, and lies where the annotations of one image"
+            " do. Give the file itself with `--data.masks`."
+        )
 
 
 @dataclass(frozen=True)

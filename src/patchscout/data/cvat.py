@@ -87,7 +87,10 @@ def parse_labelme_xml(root: Element, path: Path) -> AnnotatedImage:
                 f"{where} is {kind}, which is no outline. Export it as `CVAT for images 1.1` or "
                 "as masks, or remove it."
             )
-        shape = Polygon(_floats(" ".join(f"{x} {y}" for x, y in corners), where).reshape(-1, 2))
+        numbers = [_floats(value or "", where) for corner in corners for value in corner]
+        if any(len(one) != 1 for one in numbers):
+            raise InputValueError(f"{where} has a point without one `x` and one `y`. Mend it.")
+        shape = Polygon(np.concatenate(numbers).reshape(-1, 2))
         shapes = partial(_same, [shape])
         annotations.append(Annotation(f"object {i}", label or None, None, shapes))
     return AnnotatedImage("", height or None, width or None, tuple(annotations))
