@@ -113,6 +113,7 @@ def choose_threshold(
     try:
         for view in monitor.track(images, "choosing the threshold", total, "image"):
             score(view)
+        threshold = scored.lowest_good_threshold()
     except KeyboardInterrupt:
         if not scored.pixels.num_regions:
             score(View(*views.defects(1)[0], 0))
@@ -120,11 +121,12 @@ def choose_threshold(
             f"Stopped while the threshold was chosen: it is chosen on {scored.num_images} of"
             f" {total} images."
         )
+        threshold = scored.lowest_good_threshold()
         is_complete = False
     kind = "labeled" if views.labeled else "simulated"
     normal = tuple(scored.normal) if are_new else ()
     scores = ImageScores(normal, tuple(scored.defective), kind)
-    return Choice(scored.lowest_good_threshold(), scores, is_complete)
+    return Choice(threshold, scores, is_complete)
 
 
 class ScoredPixels:
