@@ -35,11 +35,12 @@ def adapt(config: Config, split: Split) -> Config:
             loader.limit_to(
                 split.train_normal[0].region, color_statistics(split.train_normal, loader)[0]
             )
-        images = [*map(loader.image, evenly_chosen(split.train_normal, LOOKED_AT))]
+        samples = evenly_chosen(split.train_normal, LOOKED_AT)
+        images = map(loader.image, samples)
         limited = {
             *unlike_changes(images, config.views.max_rotation_deg, MAX_TRANSLATION, MAX_SHEAR_DEG)
         }
-        if anisotropy(images) > DIRECTED:
+        if anisotropy(map(loader.image, samples)) > DIRECTED:
             limited |= {"rotation", "shear"}
         config = _with(config, "views", limited=sorted(limited))
     if config.predictor.novelty_weight is None:

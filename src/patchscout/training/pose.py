@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from patchscout.config import Change
 from patchscout.data.augment import Augmentation
+from patchscout.data.simulated import Image
 from patchscout.training.structure import grey
 
 UNLIKE = 2.0
@@ -26,11 +27,9 @@ BORDER_PX = THUMBNAIL_PX // 8
 FEWEST_IMAGES = 5
 """Of fewer images nothing can be said."""
 
-Image = Float[Tensor, "3 height width"]
-
 
 def unlike_changes(
-    images: Sequence[Image], rotation_deg: float, translation: float, shear_deg: float
+    images: Iterable[Image], rotation_deg: float, translation: float, shear_deg: float
 ) -> tuple[Change, ...]:
     """Return the changes that make normal images unlike all others of them.
 
@@ -44,29 +43,29 @@ def unlike_changes(
         translation: The largest shift, as a fraction of width and height.
         shear_deg: The largest shear, in degrees.
     """
-    if len(images) < FEWEST_IMAGES:
-        return ()
-    known = torch.stack([_thumbnail(image) for image in images])
-    usual = _to_nearest(known, known)
-    changes: dict[Change, list[Augmentation]] = {
-        "horizontal_flip": [Augmentation(flip_horizontal=True)],
-        "vertical_flip": [Augmentation(flip_vertical=True)],
-        "rotation": [Augmentation(rotation_deg=way * rotation_deg) for way in (-1, 1)],
-        "translation": [
-            Augmentation(translation_fraction=(x * translation, y * translation))
+    ways: list[tuple[Change, Augmentation]] = [
+        ("horizontal_flip", Augmentation(flip_horizontal=True)),
+        ("vertical_flip", Augmentation(flip_vertical=True)),
+        *(("rotation", Augmentation(rotation_deg=sign * rotation_deg)) for sign in (-1, 1)),
+        *(
+            ("translation", Augmentation(translation_fraction=(x * translation, y * translation)))
             for x, y in ((-1, 0), (1, 0), (0, -1), (0, 1))
-        ],
-        "shear": [Augmentation(shear_deg=way * shear_deg) for way in (-1, 1)],
-    }
-    unlike: list[Change] = []
-    for name, ways in changes.items():
-        moved = [
-            _to_nearest(torch.stack([_thumbnail(way.apply(image)) for image in images]), known)
-            for way in ways
-        ]
-        if (torch.stack(moved) > UNLIKE * usual).float().mean() > 0.5:
-            unlike.append(name)
-    return tuple(unlike)
+        ),
+        *(("shear", Augmentation(shear_deg=sign * shear_deg)) for sign in (-1, 1)),
+    ]
+    thumbnails = [
+        torch.stack([_thumbnail(image), *(_thumbnail(way.apply(image)) for _, way in ways)])
+        for image in images  # one at a time: they may be large
+    ]
+    if len(thumbnails) < FEWEST_IMAGES:
+        return ()
+    known, *moved = torch.stack(thumbnails, dim=1)
+    usual = _to_nearest(known, known)
+    shares: dict[Change, list[float]] = {}
+    for (name, _), one in zip(ways, moved, strict=True):
+        share = (_to_nearest(one, known) > UNLIKE * usual).float().mean().item()
+        shares.setdefault(name, []).append(share)
+    return tuple(name for name, found in shares.items() if sum(found) / len(found) > 0.5)
 
 
 def _thumbnail(image: Image) -> Float[Tensor, " values"]:
