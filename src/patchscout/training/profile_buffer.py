@@ -101,10 +101,11 @@ class ProfileBuffer:
         for axis, side in enumerate(view.mask.shape):
             size = min(side, self.region_px)
             most = side - size
-            start = int(self._rng.integers(most + 1))
             if target is not None and most:  # anywhere that has the target clear of the cuts
-                place = int(self._rng.integers(MARGIN_PX, size - MARGIN_PX))
-                start = min(max(target[axis] - place, 0), most)
+                start = target[axis] - int(self._rng.integers(MARGIN_PX, size - MARGIN_PX))
+            else:  # the middle anywhere: a start that is drawn would seldom leave the border in
+                start = int(self._rng.integers(side)) - size // 2
+            start = min(max(start, 0), most)
             region.append(slice(start, start + size))
             first = MARGIN_PX if start > 0 else 0
             last = size - (MARGIN_PX if start < most else 0)
