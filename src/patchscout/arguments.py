@@ -179,10 +179,11 @@ class DemoArguments(_Quiet):
 
 @dataclass(frozen=True, kw_only=True)
 class InfoArguments(_Limited):
-    """Describe a run folder, or check a folder of images: all masks are read."""
+    """Describe a run or an exported model, or check a folder of images: all masks are read."""
 
     path: tyro.conf.Positional[Path]
-    """Run folder, or folder of images in MVTec AD layout; any other needs the three options."""
+    """Run folder, model file (.onnx, .xml), or folder of images; one that is not in MVTec AD layout
+    needs the three options."""
     normal: str | None = None
     """Folder of normal images, as `train` takes it with `--data.normal`."""
     defective: str | None = None

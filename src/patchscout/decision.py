@@ -419,12 +419,12 @@ def conflict(scores: ImageScores, asked: DecisionSettings) -> str | None:
     )
 
 
-def promises(decision: Decision, kind: DefectKind) -> list[str]:
+def promises(decision: Decision, kind: DefectKind | None) -> list[str]:
     """Return in words what a decision promises, a sentence each.
 
     Args:
         decision: The decision.
-        kind: Of the defective images that it was made on.
+        kind: Of the defective images that it was made on; None, and nothing is said of them.
     """
     asked, lines = decision.asked, []
     if decision.num_good:
@@ -436,7 +436,7 @@ def promises(decision: Decision, kind: DefectKind) -> list[str]:
         )
         if asked.budget is not None and most > asked.budget:
             lines += _too_few("good", "below", decision.num_good, asked.budget)
-    if decision.num_defective:
+    if decision.num_defective and kind is not None:
         found = f"{decision.num_defective - decision.num_missed} of {decision.num_defective}"
         if kind != "new":
             seen = "labeled images that the model was trained on"

@@ -234,6 +234,20 @@ def test_the_example_scores_upright_images_with_onnx_runtime_alone(
     assert (done[deep].returncode, "--pixels uint16" in done[deep].stderr) == (1, True)
 
 
+def test_info_describes_a_model_file(model_file, trained_run, capsys):
+    decision = PatchScout.load(trained_run).decision
+    assert main(["info", str(model_file)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    facts = dict(line.split(maxsplit=1) for line in shown if line.startswith("  "))
+    assert facts["image_size"] == "64, 64"
+    assert float(facts["pixel_threshold"]) == pytest.approx(decision.pixel_threshold, rel=1e-5)
+    assert float(facts["score_threshold"]) == pytest.approx(
+        decision.threshold_probability, rel=1e-5
+    )
+    assert "good parts are called defective" in " ".join(shown)
+    assert "detected" not in " ".join(shown)  # the file does not say on which images
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
