@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -160,6 +161,7 @@ def test_loading_while_a_run_is_replaced(pair, place):
                 for scout in (pair.new, pair.old):
                     scout.save(run, overwrite=True)
         finally:
+            traceback.print_exc()
             os._exit(1)
     try:
         expected = {n: labeled_images(getattr(pair, n), pair.data) for n in ("old", "new")}
