@@ -16,8 +16,8 @@ NUMBERS = torch.arange(6)
 def parts(world):
     """Make a meter, and the autoencoders and predictor that it measures, after a first cycle."""
 
-    def make(size=(64, 96), num_defects=2, num_updates=5):
-        made = world(size)
+    def make(size=(64, 96), num_defects=2, num_updates=5, inputs=("residual", "errors")):
+        made = world(size, inputs=inputs)
         autoencoders = made.autoencoders(steps=(1, 3))
         for step in range(3):
             autoencoders.train(patches(autoencoders, step), NUMBERS)
@@ -102,6 +102,16 @@ def test_nothing_is_measured_before_the_predictor_has_begun_or_without_defects(p
         assert not meter.measures
         assert meter.credits(patches(autoencoders)) is None
         assert meter.reward() == 0.0
+
+
+@pytest.mark.parametrize("inputs", [(), ("features",), ("residual",)])
+def test_patches_earn_nothing_where_the_predictor_does_not_look_at_their_snapshot(parts, inputs):
+    meter, autoencoders, _ = parts(inputs=inputs)
+    autoencoders.start_cycle()  # on the way to the first snapshot; the residual is of the last
+    given = patches(autoencoders)
+    assert torch.equal(meter.credits(given), torch.zeros(6))
+    autoencoders.train(given, NUMBERS)
+    assert meter.reward() == pytest.approx(0, abs=1e-6)
 
 
 def test_a_step_without_patches_is_paid_nothing(parts):

@@ -63,7 +63,11 @@ class RewardMeter:
         loss = self._loss()
         self._before = loss.item()
         weights = dict(autoencoder.named_parameters())
-        slopes = torch.autograd.grad(loss, list(weights.values()))
+        slopes = torch.autograd.grad(
+            loss,
+            list(weights.values()),
+            materialize_grads=True,  # 0 where it is not looked at
+        )
 
         def losses(moved: Mapping[str, Tensor]) -> Float[Tensor, " batch"]:
             found = functional_call(autoencoder, dict(moved), (patches,))
