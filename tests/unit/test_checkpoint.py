@@ -6,12 +6,14 @@ import math
 import os
 import pickle
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from patchscout.build import build
@@ -27,7 +29,7 @@ from patchscout.checks import InputError, InputNotFoundError, InputValueError
 from patchscout.decision import Decision
 from patchscout.detector import PatchScout
 from patchscout.files.manifest import MANIFEST, digest_of
-from patchscout.files.output_folder import STAGING
+from patchscout.files.output_folder import LOCK, STAGING
 from patchscout.files.seal import BLANK_SEAL, sealed
 from patchscout.presets import preset_config
 
@@ -376,6 +378,19 @@ def test_a_second_training_in_the_same_folder_is_refused(tmp_path, overwrite):
             RunFolder(place, overwrite=overwrite).__enter__()
         assert (folder / "config.json").read_text() == "first"
     assert (place / "config.json").read_text() == "first"
+
+
+def test_a_command_that_reads_does_not_refuse_one_that_writes(tmp_path):
+    """A reader holds the lock for a moment, to see whether a killed command left the folder so."""
+    place = tmp_path / "run"
+    place.mkdir()
+    lock = FileLock(place / LOCK)
+    lock.acquire()
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(RunFolder(place, overwrite=True).__enter__)
+        assert not wait([writer], timeout=0.3).done
+        lock.release()
+        assert writer.result(timeout=5).is_dir()
 
 
 def test_a_run_that_was_copied_without_its_hidden_list_is_replaced(run):

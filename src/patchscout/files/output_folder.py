@@ -37,6 +37,10 @@ STAGING = ".patchscout-new"
 _FILES, _JOURNAL = "files", "journal.json"
 _OWN = (MANIFEST, LOCK, STAGING)
 
+PATIENCE_S = 2.0
+"""How long a command waits for the lock: one that only reads holds it too, for a moment, where it
+finds a folder that seems to be left by a killed one."""
+
 
 class Journal(BaseModel):
     """What is to become of a folder.
@@ -109,7 +113,7 @@ class OutputFolder:
                     " path."
                 ) from error
             undo.callback(_remove_empty, new)
-            undo.enter_context(_only_writer(self._place))
+            undo.enter_context(_only_writer(self._place, PATIENCE_S))
             recover_locked(self._place)
             remove_partial_files(self._place)
             if not (self.overwrite or self.completes):
@@ -227,7 +231,7 @@ def recover(folder: Path) -> None:
     """Finish what a killed command began in a folder, unless another command is at work there."""
     if not os.path.lexists(folder / STAGING):
         return
-    with suppress(InputError, OSError), _only_writer(folder):
+    with suppress(InputError, OSError), _only_writer(folder, 0.0):
         recover_locked(folder)
 
 
@@ -268,9 +272,9 @@ def staged(folder: Path, name: str) -> Path:
 
 
 @contextmanager
-def _only_writer(folder: Path) -> Iterator[None]:
+def _only_writer(folder: Path, patience_s: float) -> Iterator[None]:
     """Keep other commands from writing to a folder; the lock ends with the process."""
-    lock = FileLock(folder / LOCK, blocking=False)
+    lock = FileLock(folder / LOCK, timeout=patience_s)
     try:
         lock.acquire()
     except Timeout:
