@@ -384,13 +384,17 @@ def test_a_command_that_reads_does_not_refuse_one_that_writes(tmp_path):
     """A reader holds the lock for a moment, to see whether a killed command left the folder so."""
     place = tmp_path / "run"
     place.mkdir()
-    lock = FileLock(place / LOCK)
-    lock.acquire()
+
+    def write():
+        with RunFolder(place, overwrite=True) as folder:
+            (folder / "config.json").write_text("new")
+
     with ThreadPoolExecutor(1) as pool:
-        writer = pool.submit(RunFolder(place, overwrite=True).__enter__)
-        assert not wait([writer], timeout=0.3).done
-        lock.release()
-        assert writer.result(timeout=5).is_dir()
+        with FileLock(place / LOCK):
+            writer = pool.submit(write)
+            assert not wait([writer], timeout=0.3).done
+        writer.result(timeout=5)
+    assert (place / "config.json").read_text() == "new"
 
 
 def test_a_run_that_was_copied_without_its_hidden_list_is_replaced(run):
