@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -33,9 +34,11 @@ def build(config: Config, *, pretrained: bool) -> Segmenter:
         may_download=settings.may_download,
     )
     inputs, num_snapshots = config.predictor.sees, len(config.profile.snapshots)
+    height, width = config.data.working_size
     snapshots = [
         FeatureAutoencoder(backbone.channels, config.profile.dropout) for _ in range(num_snapshots)
     ]
+    sizes = [(math.ceil(height / stride), math.ceil(width / stride)) for stride in backbone.strides]
     side_channels = {
         stride: sum(num_snapshots if name == "errors" else count for name in inputs)
         for stride, count in zip(backbone.strides, backbone.channels, strict=True)
@@ -43,7 +46,7 @@ def build(config: Config, *, pretrained: bool) -> Segmenter:
     }
     segmenter = Segmenter(
         Observer(backbone, inputs, torch.zeros(3), torch.ones(3)),
-        LossProfile(snapshots, backbone.channels),
+        LossProfile(snapshots, backbone.channels, sizes),
         UNet(IMAGE_CHANNELS, side_channels, config.predictor.base_channels),
         flip_tta=config.predictor.flip_tta
         and "horizontal_flip" not in (config.views.limited or ()),

@@ -8,6 +8,7 @@ from patchscout.build import build
 from patchscout.presets import preset_config
 from patchscout.training import loop
 
+SIZE = {"image_size": (64, 80)}
 IMAGES = torch.rand(2, 3, 64, 80, generator=torch.Generator().manual_seed(0))
 CASES = {
     "default": {},
@@ -22,9 +23,8 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_any_model_answers_and_every_weight_of_the_predictor_matters(name):
     torch.manual_seed(0)
-    model = build(preset_config("fast", **CASES[name]), pretrained=False)
+    model = build(preset_config("fast", data=SIZE, **CASES[name]), pretrained=False)
     assert not model.training
-    model.profile.usual_error[:, 1] = 1
     found = model(IMAGES)
     assert found.shape == (2, 64, 80)
     assert 0 <= found.min() <= found.max() <= 1
@@ -39,6 +39,7 @@ def test_the_settings_decide_what_is_built():
     model = build(
         preset_config(
             "fast",
+            data=SIZE,
             backbone={"name": "none"},
             profile={"snapshots": (2, 3, 9)},
             predictor={"flip_tta": True, "novelty_weight": 0.7, "base_channels": 8},
@@ -51,7 +52,7 @@ def test_the_settings_decide_what_is_built():
 
 
 def test_no_mirror_image_is_scored_that_is_unlike_normal_images():
-    limited = preset_config("fast", views={"limited": ["horizontal_flip"]})
+    limited = preset_config("fast", data=SIZE, views={"limited": ["horizontal_flip"]})
     assert not build(limited, pretrained=False).flip_tta
 
 
@@ -61,10 +62,10 @@ def test_training_and_loading_build_by_it():
 
 @torch.no_grad()
 def test_a_model_loaded_into_another_answers_exactly_alike():
-    config = preset_config("fast", backbone={"name": "none"}, predictor={"novelty_weight": 0.5})
+    config = preset_config(
+        "fast", data=SIZE, backbone={"name": "none"}, predictor={"novelty_weight": 0.5}
+    )
     one, other = (build(config, pretrained=False) for _ in range(2))
-    for model in (one, other):
-        model.profile.usual_error[:, 1] = 1
     one.observer.channel_mean.fill_(0.4)
     assert not torch.equal(one(IMAGES), other(IMAGES))
     other.load_state_dict(one.state_dict())

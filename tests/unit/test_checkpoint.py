@@ -67,8 +67,6 @@ def test_a_loaded_model_answers_exactly_as_the_saved_one(trained_run, tmp_path):
         predictor={"sees": ("features", "errors"), "flip_tta": True, "novelty_weight": 0.5},
     )
     saved, fresh = (build(config, pretrained=False) for _ in range(2))
-    for model in (saved, fresh):
-        model.profile.usual_error[:, 1] = 1
     saved.observer.channel_mean.fill_(0.4)
     trained = describe_run(trained_run).trained
     assert trained is not None

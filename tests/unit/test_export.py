@@ -23,7 +23,7 @@ class Reds(Segmenter):
     def __init__(self):
         torch.nn.Module.__init__(self)
 
-    def forward(self, images, lighting=None):
+    def forward(self, images, lighting=None, corner=(0, 0)):
         return images[:, 0]
 
 
@@ -123,7 +123,7 @@ def test_another_decision_away_from_the_threshold_is_refused_at_any_tolerance_be
 
 def test_a_model_that_gives_no_numbers_is_named_with_the_image():
     class Broken(Reds):
-        def forward(self, images, lighting=None):
+        def forward(self, images, lighting=None, corner=(0, 0)):
             return images[:, 0] / 0
 
     with pytest.raises(InputValueError, match=r"a\.png: The model gives values that are not fini"):

@@ -79,12 +79,16 @@ def test_a_channel_that_hardly_varies_is_cut_off():
 
 
 def test_novelty_is_in_standard_deviations_of_the_last_error():
-    profile = LossProfile(SNAPSHOTS, [2, 2])
-    profile.usual_error.copy_(torch.tensor([[1.0, 0.5], [2.0, 4.0]]))
+    profile = LossProfile(SNAPSHOTS, [2, 2], [(4, 6), (2, 3)])
+    usual = torch.arange(24.0).view(4, 6)
+    profile.usual_errors[0].copy_(usual)
+    profile.usual_errors[1].fill_(2)
+    profile.error_spread.copy_(torch.tensor([0.5, 4.0]))
     profiles = profile(FEATURES)
-    fine, coarse = profile.novelty(profiles)
+    fine, coarse = profile.novelty(profiles, [one[None] for one in profile.usual_errors])
     last = math.log(1 + (1 - math.cos(math.pi / 6)) / ERROR_FLOOR)
-    torch.testing.assert_close(fine, torch.full((2, 1, 4, 6), (last - 1) / 0.5), atol=1e-3, rtol=0)
+    expected = ((last - usual) / 0.5).expand(2, 1, -1, -1)
+    torch.testing.assert_close(fine, expected, atol=1e-3, rtol=0)
     torch.testing.assert_close(coarse, torch.full((2, 1, 2, 3), (0 - 2) / 4), atol=1e-3, rtol=0)
 
 
@@ -106,4 +110,5 @@ def test_all_that_was_measured_is_saved_and_loaded():
         answers = [one(one.standardized(FEATURES)) for one in (saved, loaded)]
     for one, other in zip(*answers, strict=True):
         assert all(map(torch.equal, one, other))
-    assert torch.equal(loaded.usual_error, saved.usual_error)
+    assert torch.equal(loaded.error_spread, saved.error_spread)
+    assert all(map(torch.equal, loaded.usual_errors, saved.usual_errors))

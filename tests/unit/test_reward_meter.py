@@ -51,7 +51,7 @@ def loss_of(meter, autoencoders, predictor):
 
 
 def test_r_pred_is_the_share_by_which_a_step_lowers_the_loss(parts):
-    meter, autoencoders, predictor = parts()  # images smaller than a square: nothing is cut off
+    meter, autoencoders, predictor = parts((64, 64))  # no more than a square: nothing is cut off
     autoencoders.start_cycle()
     for step in range(3):
         given = patches(autoencoders, step)

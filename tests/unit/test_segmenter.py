@@ -34,8 +34,11 @@ def segmenter(world):
         for module in predictor.modules():
             if isinstance(module, nn.BatchNorm2d):  # so that depth does not dampen what is seen
                 nn.init.constant_(module.get_buffer("running_var"), 0.1)
-        profile = LossProfile([FeatureAutoencoder((6, 3), 0.2) for _ in range(2)], (6, 3))
-        profile.usual_error.copy_(torch.tensor([[3.0, 0.5], [3.0, 0.5]]))
+        snapshots = [FeatureAutoencoder((6, 3), 0.2) for _ in range(2)]
+        profile = LossProfile(snapshots, (6, 3), [(16, 24), (8, 12)])
+        for one in profile.usual_errors:
+            one.copy_(3 + torch.rand(one.shape))
+        profile.error_spread.fill_(0.5)
         return Segmenter(made.observer, profile, predictor, **settings).eval()
 
     return make
@@ -89,7 +92,7 @@ def test_a_flat_image_is_not_blown_up():
 @torch.no_grad()
 def test_through_another_profile_the_model_is_the_same_but_for_it(segmenter):
     model, other = segmenter(novelty_weight=0.5), segmenter(novelty_weight=0.5)
-    other.profile.usual_error[:, 0] = 1.0
+    other.profile.usual_errors[0].fill_(1.0)
     expected = Segmenter(model.observer, other.profile, model.predictor, novelty_weight=0.5)
     found = model.through(other.profile)(IMAGES)
     assert torch.equal(found, expected.eval()(IMAGES))
@@ -102,7 +105,8 @@ def test_without_novelty_the_answer_is_the_predictors(segmenter):
     seen = model.observer.assemble(IMAGES, profiles)
     assert torch.equal(model(IMAGES), model.predictor(*seen).sigmoid())
     weighed = segmenter(novelty_weight=0.5)
-    novelty = novelty_map(weighed.profile, profiles, IMAGES)
+    usual = [one.expand(2, -1, -1) for one in weighed.profile.usual_errors]
+    novelty = novelty_map(weighed.profile, profiles, usual, IMAGES)
     torch.testing.assert_close(weighed(IMAGES), fuse(model.predictor(*seen), novelty, 0.5))
 
 
@@ -110,9 +114,12 @@ def test_without_novelty_the_answer_is_the_predictors(segmenter):
 def test_with_flip_tta_an_image_and_its_mirror_image_are_answered_alike(segmenter):
     plain, flipped = segmenter(novelty_weight=0.5), segmenter(novelty_weight=0.5, flip_tta=True)
     found = flipped(IMAGES)
-    torch.testing.assert_close(found, flipped(IMAGES.flip(-1)).flip(-1))
-    torch.testing.assert_close(found, (plain(IMAGES) + plain(IMAGES.flip(-1)).flip(-1)) / 2)
-    assert not torch.allclose(plain(IMAGES), plain(IMAGES.flip(-1)).flip(-1), atol=1e-3)
+    first = plain(IMAGES)
+    for one in plain.profile.usual_errors:  # a mirrored place has the usual error of the place
+        one.copy_(one.flip(-1))
+    second = plain(IMAGES.flip(-1)).flip(-1)
+    torch.testing.assert_close(found, (first + second) / 2)
+    assert not torch.allclose(first, second, atol=1e-3)
 
 
 def test_novelty_and_log_odds_have_a_weighted_mean():
@@ -143,12 +150,12 @@ def test_a_predictor_that_is_sure_can_be_wrong():
 
 def test_the_novelty_map_is_the_mean_over_neighbors_and_levels_by_their_channels():
     profile = LossProfile([], (6, 3))
-    profile.usual_error[:, 1] = 1  # errors are taken as they are
     fine, coarse = torch.zeros(1, 2, 16, 24), torch.full((1, 2, 8, 12), 3.0)
     fine[0, 1, 8, 12] = 9.0
     nothing = torch.zeros(1, 1, 1, 1)
     profiles = [Profile(nothing, nothing, one) for one in (fine, coarse)]
-    found = novelty_map(profile, profiles, torch.zeros(1, 3, 64, 96))[0]
+    usual = [one[None] for one in profile.usual_errors]  # errors are taken as they are
+    found = novelty_map(profile, profiles, usual, torch.zeros(1, 3, 64, 96))[0]
     assert found.shape == (64, 96)
     assert found[0, 0] == pytest.approx(3 * 3 / 9)
     # In the middle of the cell: a ninth of 9 for each of 3 x 3 cells.

@@ -8,11 +8,12 @@ from patchscout.networks.tiles import CELL_PX, MARGIN_PX, TILE_PX, segment
 from patchscout.presets import preset_config
 
 
-def make_segmenter(**settings):
-    """A model with random weights that let through what is far away."""
+def make_segmenter(size, **settings):
+    """A model of an image size with random weights that let through what is far away."""
     torch.manual_seed(0)
     config = preset_config(
         "fast",
+        data={"image_size": size},
         profile={"snapshots": (1, 2)},
         predictor={"base_channels": 4, "novelty_weight": 0.5, **settings},
     )
@@ -20,7 +21,8 @@ def make_segmenter(**settings):
     for module in segmenter.predictor.modules():
         if isinstance(module, torch.nn.BatchNorm2d):  # so that depth does not dampen what is far
             torch.nn.init.constant_(module.get_buffer("running_var"), 0.1)
-    segmenter.profile.usual_error.copy_(torch.tensor([[2.0, 1.0]] * 3))
+    for usual in segmenter.profile.usual_errors:
+        usual.copy_(2 + torch.rand(usual.shape))
     return segmenter
 
 
@@ -33,7 +35,7 @@ def images(height, width):
 @pytest.mark.parametrize("flip_tta", [False, True])
 @pytest.mark.parametrize("size", [(64, 1328), (1328, 80)])
 def test_tiles_give_what_the_whole_image_gives(flip_tta, size):
-    segmenter, batch = make_segmenter(flip_tta=flip_tta), images(*size)
+    segmenter, batch = make_segmenter(size, flip_tta=flip_tta), images(*size)
     with torch.no_grad():
         whole = segmenter(batch)
     assert whole.std() > 0.01
@@ -42,7 +44,7 @@ def test_tiles_give_what_the_whole_image_gives(flip_tta, size):
 
 
 def test_a_margin_that_is_too_narrow_shows():
-    segmenter, batch = make_segmenter(), images(64, 1328)
+    segmenter, batch = make_segmenter((64, 1328)), images(64, 1328)
     with torch.no_grad():
         whole = segmenter(batch)
     tiled = segment(segmenter, batch, tile_px=256, margin_px=32)
@@ -50,7 +52,7 @@ def test_a_margin_that_is_too_narrow_shows():
 
 
 def test_an_image_that_fits_is_scored_whole():
-    segmenter, batch = make_segmenter(), images(64, 96)
+    segmenter, batch = make_segmenter((64, 96)), images(64, 96)
     seen = []
     segmenter.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0].shape))
     segment(segmenter, batch)

@@ -42,9 +42,21 @@ class LossProfile(nn.Module):
     Args:
         snapshots: T states of the autoencoder, in the order they were taken.
         channels: Of each level of the backbone.
+        sizes: Rows and columns of each level of a whole image, of which each cell has its usual
+            error; unset: the error is as usual everywhere.
+
+    Attributes:
+        error_spread: Standard deviation of the last error about what is usual, of each level.
     """
 
-    def __init__(self, snapshots: Sequence[FeatureAutoencoder], channels: Sequence[int]) -> None:
+    error_spread: Float[Tensor, " levels"]
+
+    def __init__(
+        self,
+        snapshots: Sequence[FeatureAutoencoder],
+        channels: Sequence[int],
+        sizes: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
         super().__init__()
         self.snapshots = nn.ModuleList(snapshots)
         self.channels = tuple(channels)
@@ -52,7 +64,9 @@ class LossProfile(nn.Module):
             for level, count in enumerate(channels):
                 fill = torch.zeros if name == "mean" else torch.ones
                 self.register_buffer(f"{name}_{level}", fill(count))
-        self.register_buffer("usual_error", torch.zeros(len(channels), 2))
+        for level, size in enumerate(sizes or [(1, 1)] * len(channels)):
+            self.register_buffer(f"usual_error_{level}", torch.zeros(size))
+        self.register_buffer("error_spread", torch.ones(len(channels)))
 
     @property
     def states(self) -> list[FeatureAutoencoder]:
@@ -83,18 +97,28 @@ class LossProfile(nn.Module):
             found.append(Profile(one, residual, log_error(torch.stack(errors, dim=1))))
         return found
 
-    def novelty(self, profiles: Sequence[Profile]) -> list[Level]:
+    @property
+    def usual_errors(self) -> list[Float[Tensor, "_rows _columns"]]:
+        """The last error that is usual at each cell of each level, as its logarithm."""
+        return [getattr(self, f"usual_error_{level}") for level in range(len(self.channels))]
+
+    def novelty(
+        self,
+        profiles: Sequence[Profile],
+        usual: Sequence[Float[Tensor, "#batch #_rows #_columns"]],
+    ) -> list[Level]:
         """Return how unusual the last error of each cell is, one channel a level.
 
-        In standard deviations above the mean, of the logarithm, on normal images.
-        """
-        mean, spread = self.usual_error.unbind(dim=1)
-        return [
-            (profile.errors[:, -1:] - mean[level]) / spread[level]
-            for level, profile in enumerate(profiles)
-        ]
+        In standard deviations above what is usual, of the logarithm, on normal images.
 
-    usual_error: Float[Tensor, "levels 2"]
+        Args:
+            profiles: Of each level.
+            usual: `usual_errors`, or the part of them where the profiles are.
+        """
+        return [
+            (profile.errors[:, -1:] - one[:, None]) / spread
+            for profile, one, spread in zip(profiles, usual, self.error_spread, strict=True)
+        ]
 
     def _of(self, name: str, level: int) -> Float[Tensor, "channels 1 1"]:
         return getattr(self, f"{name}_{level}")[:, None, None]

@@ -21,6 +21,9 @@ Probability = Float[Tensor, "batch height width"]
 Lighting = Float[Tensor, "batch 4 1 1"]
 """Mean of red, green and blue, and spread, of each image."""
 
+UsualErrors = Float[Tensor, "batch _rows _columns"]
+"""Usual errors of one level, see `LossProfile.usual_errors`, where images are."""
+
 IMAGE_CHANNELS = 6
 
 SMALLEST_SPREAD = 0.02
@@ -136,17 +139,20 @@ class Segmenter(nn.Module):
         self.novelty_weight = novelty_weight
         self.register_buffer("region", region)
 
-    def forward(self, images: Images, lighting: Lighting | None = None) -> Probability:
+    def forward(
+        self, images: Images, lighting: Lighting | None = None, corner: tuple[int, int] = (0, 0)
+    ) -> Probability:
         """Return the probability of being anomalous for each pixel, 0 outside of the region.
 
         Args:
             images: In [0, 1], whole; or parts of larger ones that `painted` gave.
             lighting: That of the whole images, if these are parts.
+            corner: Their first row and column in the whole images, multiples of every stride.
         """
         if lighting is not None:
-            return self._scored(images, lighting)
+            return self._scored(images, lighting, corner)
         images = self.painted(images)
-        return self.limited(self._scored(images, measure_lighting(images)))
+        return self.limited(self._scored(images, measure_lighting(images), corner))
 
     def painted(self, images: Images) -> Images:
         """Return whole images with the mean color of normal ones outside of the region."""
@@ -158,11 +164,13 @@ class Segmenter(nn.Module):
         """Return the probability for whole images, 0 outside of the region."""
         return found if self.region is None else torch.where(self.region, found, 0.0)
 
-    def _scored(self, images: Images, lighting: Lighting) -> Probability:
+    def _scored(self, images: Images, lighting: Lighting, corner: tuple[int, int]) -> Probability:
+        usual = self._usual(images, corner)
         if not self.flip_tta:
-            return self._score(images, lighting)
+            return self._score(images, lighting, usual)
         both = torch.cat([images, images.flip(-1)])
-        found = self._score(both, torch.cat([lighting, lighting]))
+        mirrored = [torch.cat([one, one.flip(-1)]) for one in usual]
+        found = self._score(both, torch.cat([lighting, lighting]), mirrored)
         count = images.shape[0]
         return (found[:count] + found[count:].flip(-1)) / 2
 
@@ -177,25 +185,46 @@ class Segmenter(nn.Module):
             region=self.region,
         ).eval()
 
-    def _score(self, images: Images, lighting: Lighting) -> Probability:
+    def _usual(self, images: Images, corner: tuple[int, int]) -> list[UsualErrors]:
+        """Return the usual errors of the places that images are of, for each image."""
+        found = []
+        for one, stride in zip(
+            self.profile.usual_errors, self.observer.backbone.strides, strict=True
+        ):
+            if one.numel() > 1:
+                rows, columns = (
+                    slice(first // stride, -(-(first + side) // stride))
+                    for first, side in zip(corner, images.shape[-2:], strict=True)
+                )
+                one = one[rows, columns]
+            found.append(one.expand(len(images), -1, -1))
+        return found
+
+    def _score(
+        self, images: Images, lighting: Lighting, usual: Sequence[UsualErrors]
+    ) -> Probability:
         features = self.profile.standardized(self.observer.features(images, lighting))
         profiles = self.profile(features)
         seen = self.observer.assemble(images, profiles, lighting)
         logits = self.predictor(*seen)
         if not self.novelty_weight:
             return logits.sigmoid()
-        return fuse(logits, novelty_map(self.profile, profiles, images), self.novelty_weight)
+        novelty = novelty_map(self.profile, profiles, usual, images)
+        return fuse(logits, novelty, self.novelty_weight)
 
 
 def novelty_map(
-    profile: LossProfile, profiles: Sequence[Profile], images: Images
+    profile: LossProfile,
+    profiles: Sequence[Profile],
+    usual: Sequence[UsualErrors],
+    images: Images,
 ) -> Float[Tensor, "batch height width"]:
     """Return how unusual the last error of the autoencoder is at each pixel.
 
-    In standard deviations above the mean of normal images; the mean over 3x3 cells and over levels,
-    each of which weighs as many as its channels.
+    In standard deviations above what is usual on normal images; the mean over 3x3 cells and over
+    levels, each of which weighs as many as its channels.
     """
-    levels = [_pooled(one) for one in profile.novelty(profiles)]
+    levels = [_pooled(one) for one in profile.novelty(profiles, usual)]
     finest = levels[0].shape[-2:]
     total = sum(
         count / sum(profile.channels) * F.interpolate(one, size=finest, mode="bilinear")

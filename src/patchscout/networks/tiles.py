@@ -62,7 +62,7 @@ def segment(
     found = images.new_empty(len(images), *images.shape[-2:])
     for rows, columns in product(*spans):
         part = images[..., rows.first : rows.last, columns.first : columns.last]
-        inner = segmenter(part, lighting)[
+        inner = segmenter(part, lighting, (rows.first, columns.first))[
             ...,
             rows.begin - rows.first : rows.end - rows.first,
             columns.begin - columns.first : columns.end - columns.first,

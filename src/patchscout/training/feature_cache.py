@@ -49,6 +49,11 @@ class FeatureCache:
     def __len__(self) -> int:
         return len(self.samples)
 
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Rows and columns of each level."""
+        return [(rows, columns) for _, rows, columns in self._shapes]
+
     def windows(
         self, numbers: Int[Tensor, " batch"], places: Int[Tensor, "batch 2"], side: int
     ) -> list[Level]:

@@ -109,11 +109,11 @@ def _train(
     sampler = make_sampler(
         config.sampler.kind, geometry, PolicySettings(), seed=config.seed, device=device
     )
-    meter = RewardMeter(
-        views.defects(PROBE_IMAGES) if config.sampler.kind == "policy" else [],
-        autoencoders,
-        predictor,
+    # Of the features alone the predictor learns the same, whatever the autoencoder does.
+    is_paid = config.sampler.kind == "policy" and {"residual", "errors"} & set(
+        config.predictor.sees
     )
+    meter = RewardMeter(views.defects(PROBE_IMAGES) if is_paid else [], autoencoders, predictor)
 
     steps_per_cycle = config.profile.snapshots[-1]
     total = config.profile.num_cycles * steps_per_cycle

@@ -33,6 +33,12 @@ STATISTICS_IMAGES = 64
 
 SMALLEST_SPREAD = 1e-3
 
+PLACE_SHARE = 0.5
+"""Weight of the place's own mean in the error that is usual there."""
+
+FEWEST_FOR_PLACES = 8
+"""Normal images from which on places have their own mean: of fewer it would be their own error."""
+
 WHOLE = NUM_FOLDS
 """Number of the autoencoder that is trained on all images, after those of the folds."""
 
@@ -60,7 +66,7 @@ class ProfileTrainer:
         self.snapshot_steps = snapshot_steps
         self.dropout = dropout
         self.device = cache.loader.device
-        self.blank = LossProfile([], channels).to(self.device)
+        self.blank = LossProfile([], channels, cache.sizes).to(self.device)
         self._standardize()
         self.profiles: list[LossProfile] = []
         self.start_cycle()
@@ -156,7 +162,7 @@ class ProfileTrainer:
         self, snapshots: Sequence[FeatureAutoencoder], like: LossProfile
     ) -> LossProfile:
         """Return the loss profile of snapshots, with the statistics of another one."""
-        profile = LossProfile(snapshots, self.channels).to(self.device).eval()
+        profile = LossProfile(snapshots, self.channels, self.cache.sizes).to(self.device).eval()
         profile.load_state_dict(dict(like.named_buffers()), strict=False)
         return profile
 
@@ -203,13 +209,32 @@ class ProfileTrainer:
             features = profile.standardized(self.cache.features([number]))
             for level, one in enumerate(profile(features)):
                 squares[level].append(one.residual.square().mean(dim=(0, 2, 3)))
-                inside = self._inside(one.errors.shape[-2:])
-                errors[level].append(one.errors[:, -1, inside].flatten())
+                errors[level].append(one.errors[:, -1])
         for profile in profiles:
             for level, (square, error) in enumerate(zip(squares, errors, strict=True)):
                 spread = torch.stack(square).mean(dim=0).sqrt().clamp_min(SMALLEST_SPREAD)
                 getattr(profile, f"residual_spread_{level}").copy_(spread)
-                every = torch.cat(error)
-                profile.usual_error[level, 0] = every.mean()
-                profile.usual_error[level, 1] = every.std().clamp_min(SMALLEST_SPREAD)
+                stacked = torch.cat(error)
+                inside = self._inside(stacked.shape[-2:])
+                usual = usual_error(stacked, inside)
+                profile.usual_errors[level].copy_(usual)
+                spread = (stacked - usual)[:, inside].std()
+                profile.error_spread[level] = spread.clamp_min(SMALLEST_SPREAD)
         return profiles
+
+
+def usual_error(
+    errors: Float[Tensor, "images rows columns"], inside: Bool[Tensor, "rows columns"]
+) -> Float[Tensor, "rows columns"]:
+    """Return what is usual at each cell: half the mean there, half the mean of all cells.
+
+    Edges, and the border, where the backbone sees zeros, are hard to reconstruct in every image.
+
+    Args:
+        errors: Of normal images.
+        inside: Which cells are looked at.
+    """
+    everywhere = errors[:, inside].mean()
+    if len(errors) < FEWEST_FOR_PLACES:
+        return everywhere.expand(errors.shape[1:])
+    return everywhere + PLACE_SHARE * (errors.mean(dim=0) - everywhere)

@@ -20,7 +20,7 @@ from patchscout.training.rewards import pred_reward
 Defect = tuple[Float[Tensor, "3 height width"], Bool[Tensor, "height width"]]
 """An image and its mask."""
 
-PROBE_PX = 96
+PROBE_PX = 64
 """Side of the square about each defect that is looked at; at most the image."""
 
 
