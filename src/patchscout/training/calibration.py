@@ -134,7 +134,6 @@ class ScoredPixels:
 
     Attributes:
         pixels: Those of anomalous images, and of some normal ones.
-        peaks: The largest score of each normal image.
         normal: The image scores of the normal images.
         defective: Those of the others.
 
@@ -145,7 +144,6 @@ class ScoredPixels:
     def __init__(self, every: int = 1) -> None:
         self.every = every
         self.pixels = PixelPool()
-        self.peaks: list[np.float32] = []
         self.normal: list[float] = []
         self.defective: list[float] = []
 
@@ -160,8 +158,6 @@ class ScoredPixels:
         if not is_normal or len(self.normal) % self.every == 0:
             self.pixels.add(anomaly_map, mask)
         (self.normal if is_normal else self.defective).append(image_score(anomaly_map))
-        if is_normal:
-            self.peaks.append(np.float32(anomaly_map.max()))
 
     def lowest_good_threshold(self) -> float:
         """Return the lowest threshold whose pixel F1 is nearly best.
@@ -174,11 +170,12 @@ class ScoredPixels:
 
         It is nan where no pixel is anomalous, or none normal.
         """
-        curve, num_normal = Curve.of_pixels([self.pixels]), len(self.peaks)
+        curve, num_normal = Curve.of_pixels([self.pixels]), len(self.normal)
         if not curve.is_defined:
             return math.nan
         f1_values = curve.f1
-        num_alarms = num_normal - np.searchsorted(np.sort(self.peaks), curve.thresholds)
+        normal = np.sort(np.array(self.normal, np.float32))
+        num_alarms = num_normal - np.searchsorted(normal, curve.thresholds)
         few = max(num_alarms[f1_values.argmax()], FALSE_ALARMS * num_normal)
         is_good = (f1_values >= (1 - NEARLY_BEST) * f1_values.max()) & (num_alarms <= few)
         lowest = np.flatnonzero(is_good)[-1]
