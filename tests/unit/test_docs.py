@@ -109,3 +109,20 @@ def test_relative_links_lead_somewhere(page):
         assert linked.exists(), f"{page.name} links to {target}"
         if anchor and linked.suffix == ".md":
             assert anchor in heading_ids(linked), f"{page.name} links to {target}"
+
+
+def test_the_figures_of_the_readme_are_those_of_the_results():
+    pages = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/results.md")]
+    tables = [
+        [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines()]
+        for page in pages
+    ]
+    shown = {row[0].split()[0]: row[1:] for row in tables[0] if len(row) == 5 and "±" in row[1]}
+    measured = [
+        row for row in tables[1] if len(row) == 9 and row[1:3] == ["`default`", "42, 43, 44"]
+    ]
+    first = {
+        row[0]: [*row[3:6], row[7]] for row in reversed(measured)
+    }  # later ones are of the past
+    assert shown == {name: first[name] for name in shown}
+    assert len(shown) == 5
