@@ -197,7 +197,7 @@ class Segmenter(nn.Module):
                     for first, side in zip(corner, images.shape[-2:], strict=True)
                 )
                 one = one[rows, columns]
-            found.append(one.expand(len(images), -1, -1))
+            found.append(one.expand(images.shape[0], -1, -1))
         return found
 
     def _score(
