@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import torch
@@ -38,7 +37,7 @@ def build(config: Config, *, pretrained: bool) -> Segmenter:
     snapshots = [
         FeatureAutoencoder(backbone.channels, config.profile.dropout) for _ in range(num_snapshots)
     ]
-    sizes = [(math.ceil(height / stride), math.ceil(width / stride)) for stride in backbone.strides]
+    sizes = [(-(-height // stride), -(-width // stride)) for stride in backbone.strides]
     side_channels = {
         stride: sum(num_snapshots if name == "errors" else count for name in inputs)
         for stride, count in zip(backbone.strides, backbone.channels, strict=True)

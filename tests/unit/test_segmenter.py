@@ -111,7 +111,7 @@ def test_without_novelty_the_answer_is_the_predictors(segmenter):
 
 
 @torch.no_grad()
-def test_with_flip_tta_an_image_and_its_mirror_image_are_answered_alike(segmenter):
+def test_with_flip_tta_the_answer_is_the_mean_of_image_and_mirror_image(segmenter):
     plain, flipped = segmenter(novelty_weight=0.5), segmenter(novelty_weight=0.5, flip_tta=True)
     found = flipped(IMAGES)
     first = plain(IMAGES)

@@ -191,13 +191,11 @@ class Segmenter(nn.Module):
         for one, stride in zip(
             self.profile.usual_errors, self.observer.backbone.strides, strict=True
         ):
-            if one.numel() > 1:
-                rows, columns = (
-                    slice(first // stride, -(-(first + side) // stride))
-                    for first, side in zip(corner, images.shape[-2:], strict=True)
-                )
-                one = one[rows, columns]
-            found.append(one.expand(images.shape[0], -1, -1))
+            rows, columns = (
+                slice(first // stride, -(-(first + side) // stride))
+                for first, side in zip(corner, images.shape[-2:], strict=True)
+            )
+            found.append(one[rows, columns].expand(images.shape[0], -1, -1))
         return found
 
     def _score(

@@ -210,16 +210,16 @@ class ProfileTrainer:
             for level, one in enumerate(profile(features)):
                 squares[level].append(one.residual.square().mean(dim=(0, 2, 3)))
                 errors[level].append(one.errors[:, -1])
-        for profile in profiles:
-            for level, (square, error) in enumerate(zip(squares, errors, strict=True)):
-                spread = torch.stack(square).mean(dim=0).sqrt().clamp_min(SMALLEST_SPREAD)
-                getattr(profile, f"residual_spread_{level}").copy_(spread)
-                stacked = torch.cat(error)
-                inside = self._inside(stacked.shape[-2:])
-                usual = usual_error(stacked, inside)
+        for level, (square, error) in enumerate(zip(squares, errors, strict=True)):
+            residual_spread = torch.stack(square).mean(dim=0).sqrt().clamp_min(SMALLEST_SPREAD)
+            stacked = torch.cat(error)
+            inside = self._inside(stacked.shape[-2:])
+            usual = usual_error(stacked, inside)
+            error_spread = (stacked - usual)[:, inside].std().clamp_min(SMALLEST_SPREAD)
+            for profile in profiles:
+                getattr(profile, f"residual_spread_{level}").copy_(residual_spread)
                 profile.usual_errors[level].copy_(usual)
-                spread = (stacked - usual)[:, inside].std()
-                profile.error_spread[level] = spread.clamp_min(SMALLEST_SPREAD)
+                profile.error_spread[level] = error_spread
         return profiles
 
 
