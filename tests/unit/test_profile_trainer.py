@@ -1,9 +1,12 @@
 """Autoencoders in training: folds, snapshots, statistics, and the profile as it is becoming."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from patchscout.networks.autoencoder import cosine_error
+from patchscout.networks.autoencoder import FeatureAutoencoder, cosine_error
+from patchscout.networks.loss_profile import LossProfile
 from patchscout.training.environment import Geometry
 from patchscout.training.profile_trainer import (
     LEARNING_RATE,
@@ -222,18 +225,25 @@ def test_a_normal_image_has_novelty_about_0_and_residuals_of_spread_1(world):
 
 
 @torch.no_grad()
-def test_error_maps_are_the_mean_of_the_levels_at_the_finest(world):
-    made = world()
-    trainer = made.autoencoders()
-    numbers = torch.tensor([2, 0])
-    found = trainer.error_maps(numbers, torch.zeros(2, 3, 16, 24))
-    fine, coarse = (
-        trainer.autoencoders[WHOLE]
-        .eval()
-        .errors(trainer.blank.standardized(trainer.cache.features(numbers)))
-    )
-    larger = coarse.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
-    torch.testing.assert_close(found, (fine + larger) / 2)
+@pytest.mark.parametrize("channels", [(6,), (6, 3), (6, 3, 5)])
+def test_error_maps_are_the_mean_of_the_coarser_levels_at_the_finest(world, channels):
+    trainer = world().autoencoders()
+    rng = torch.Generator().manual_seed(0)
+    features = [
+        torch.randn(2, count, 16 >> level, 24 >> level, generator=rng)
+        for level, count in enumerate(channels)
+    ]
+    autoencoder = FeatureAutoencoder(channels, 0.0).eval()
+    trainer.cache = SimpleNamespace(features=lambda numbers: features)
+    trainer.blank = LossProfile([], channels)
+    trainer.autoencoders[WHOLE] = autoencoder
+    found = trainer.error_maps(torch.tensor([2, 0]), torch.zeros(2, 3, 16, 24))
+    enlarged = [
+        error.repeat_interleave(2**level, dim=1).repeat_interleave(2**level, dim=2)
+        for level, error in enumerate(autoencoder.errors(features))
+    ]
+    looked_at = enlarged[1:] or enlarged
+    torch.testing.assert_close(found, sum(looked_at) / len(looked_at))
 
 
 def test_a_patch_is_as_large_as_the_walkers_take_it_to_be():

@@ -79,7 +79,7 @@ class Geometry:
     patch: int = 8
     stride: int = 4
     max_steps_per_image: int = 32
-    error_refresh_steps: int = 20
+    error_refresh_steps: int = 32
 
     @property
     def margin(self) -> int:

@@ -17,7 +17,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from patchscout.data.split import evenly_chosen
-from patchscout.networks.autoencoder import FeatureAutoencoder, Level, patch_losses
+from patchscout.networks.autoencoder import (
+    FeatureAutoencoder,
+    Level,
+    cosine_error,
+    level_of,
+    patch_losses,
+)
 from patchscout.networks.loss_profile import LossProfile
 from patchscout.training.feature_cache import FeatureCache
 from patchscout.training.views import NUM_FOLDS, fold_of
@@ -170,11 +176,18 @@ class ProfileTrainer:
     def error_maps(
         self, numbers: Int[Tensor, " batch"], images: Tensor
     ) -> Float[Tensor, "batch rows columns"]:
-        """Return the current error of each cell of the finest level, mean over levels."""
+        """Return the current error of each cell of the finest level, mean over the coarser levels.
+
+        The finest takes longer than the others together, and a patch is many of its cells.
+        """
         del images  # their features are known
         features = self.blank.standardized(self.cache.features(numbers))
-        errors = self.autoencoders[WHOLE].errors(features)
-        size = errors[0].shape[-2:]
+        size = features[0].shape[-2:]
+        first = 1 if len(features) > 1 else 0
+        errors = [
+            cosine_error(one, level_of(self.autoencoders[WHOLE], level)(one))
+            for level, one in enumerate(features[first:], start=first)
+        ]
         grown = [F.interpolate(one[:, None], size=size)[:, 0] for one in errors]
         return torch.stack(grown).mean(dim=0)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -23,9 +22,15 @@ Defect = tuple[Float[Tensor, "3 height width"], Bool[Tensor, "height width"]]
 PROBE_PX = 64
 """Side of the square about each defect that is looked at; at most the image."""
 
+EVERY = 2
+"""Every so many steps of a cycle are measured, the others pay nothing: it costs as much as training
+an autoencoder."""
+
 
 class RewardMeter:
-    """Measures the predictor's loss on squares about defects, whose features do not change.
+    """Measures the predictor's loss on squares about defects, before and after a step.
+
+    The features of the squares do not change.
 
     Args:
         defects: Images with masks; none, and nothing is measured.
@@ -41,23 +46,21 @@ class RewardMeter:
     ) -> None:
         self.autoencoders = autoencoders
         self.predictor = predictor
-        self._before = math.nan
+        self._before: float | None = None
         self.is_on = len(defects) > 0
         if self.is_on:
             self._look_at(defects, predictor.buffer.observer)
-
-    @property
-    def measures(self) -> bool:
-        """Whether there is a predictor whose success can be measured."""
-        return self.is_on and self.predictor.num_done > 0
 
     def credits(self, patches: Sequence[Tensor]) -> Float[Tensor, " batch"] | None:
         """Measure the loss before a step; return the credit of each patch, see `patch_credit`.
 
         Args:
             patches: Standardized features of each level, which the autoencoders are to learn.
+
+        Returns:
+            None if the step is not measured, or there is no predictor yet whose success counts.
         """
-        if not self.measures:
+        if not self.is_on or not self.predictor.num_done or self.autoencoders.step % EVERY:
             return None
         autoencoder = self.autoencoders.autoencoders[WHOLE]
         loss = self._loss()
@@ -77,8 +80,9 @@ class RewardMeter:
 
     @torch.no_grad()
     def reward(self) -> float:
-        """Return R_pred of the step since `credits`; 0 if nothing is measured."""
-        return pred_reward(self._before, self._loss().item()) if self.measures else 0.0
+        """Return R_pred of the step since `credits`; 0 if it was not measured."""
+        before, self._before = self._before, None
+        return 0.0 if before is None else pred_reward(before, self._loss().item())
 
     def _loss(self) -> Float[Tensor, ""]:
         """Return the predictor's loss on the squares, with a gradient to the autoencoder."""
