@@ -157,8 +157,9 @@ class BenchmarkArguments(_OnDevice, _Quiet, _Limited):
     """YAML file of settings by name, compared with the defaults; unset: the defaults alone."""
     config: Path | None = None
     """YAML or JSON file of settings that all variants share."""
-    protocol: Literal["seen", "unseen", "validation"] = "seen"
-    """Train on every defect type; leave out each in turn; or measure on training images alone."""
+    protocol: Literal["seen", "unseen", "ten", "validation"] = "seen"
+    """Train on every defect type; leave out each in turn; train on ten labeled images in all; or
+    measure on training images alone."""
     jobs: int | None = None
     """Jobs side by side; unset: one for each core, or as many as `--threads` leaves room for."""
     threads: int | None = None

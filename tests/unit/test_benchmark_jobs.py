@@ -8,11 +8,12 @@ import pytest
 from patchscout.benchmark.command import Request, make_plan, parse_seeds
 from patchscout.benchmark.jobs import Job, find_categories, plan_jobs
 from patchscout.benchmark.machine import commit, machine_line
-from patchscout.benchmark.protocols import validation_split
+from patchscout.benchmark.protocols import ten_split, validation_split
 from patchscout.benchmark.results import Result, add_result
 from patchscout.benchmark.runner import Resources, outcome_of
 from patchscout.benchmark.variants import read_base, read_variants, variant_config
 from patchscout.checks import InputError, InputNotFoundError, InputValueError
+from patchscout.data.annotations import MaskFile
 from patchscout.data.layout import read_dataset
 from patchscout.data.split import draw_split
 from patchscout.devices import choose_device
@@ -141,6 +142,27 @@ def test_validation_needs_labels_and_never_looks_at_a_test_image(sample_data):
     for bad in (Split(split.train_normal, (), split.test), Split((), split.labeled, split.test)):
         with pytest.raises(InputValueError, match="validation"):
             validation_split(bad, 1)
+
+
+def test_ten_labeled_images_are_drawn_over_all_types():
+    def samples(defect_type, count, mask=None):
+        return [Sample(Path(f"{defect_type}/{n}.png"), defect_type, mask) for n in range(count)]
+
+    masked = [
+        *samples("hole", 9, MaskFile(Path("m.png"))),
+        *samples("crack", 6, MaskFile(Path("m.png"))),
+    ]
+    good, unmasked = samples(NORMAL, 3), samples("dent", 2)
+    split = Split(tuple(samples(NORMAL, 4)), tuple(masked[:5]), (*good, *masked[5:], *unmasked))
+    found = ten_split(split, 1)
+    assert len(found.labeled) == 10
+    assert {sample.defect_type for sample in found.labeled} == {"hole", "crack"}
+    assert Counter((*found.labeled, *found.test)) == Counter((*good, *masked, *unmasked))
+    assert found.train_normal == split.train_normal
+    assert found == ten_split(split, 1)
+    assert found.labeled != ten_split(split, 2).labeled
+    with pytest.raises(InputValueError, match=r"more than 10 .* got 9"):
+        ten_split(Split(split.train_normal, (), tuple(masked[:9])), 1)
 
 
 def request(sample_data, tmp_path, **changes):

@@ -12,15 +12,20 @@ import numpy as np
 from patchscout.checks import InputValueError
 from patchscout.types import Sample, Split
 
-Protocol = Literal["seen", "unseen", "validation"]
+Protocol = Literal["seen", "unseen", "ten", "validation"]
 """How the images are divided.
 
 - `seen`: labeled images of every defect type are trained on; measured on the test images.
 - `unseen`: one defect type, each in turn, is left out of training; measured on it and on normal
   test images.
+- `ten`: ten labeled images in all are trained on, whatever their type, which is how others report;
+  measured on the other test images.
 - `validation`: no test image is used; measured on some of the training images, which then are not
   trained on. This is how defaults are chosen.
 """
+
+TEN = 10
+"""Labeled images of protocol `ten`."""
 
 VALIDATED_LABELED = 2 / 5
 """Share of the labeled images of each type that `validation` measures on; one at least."""
@@ -61,6 +66,32 @@ def validation_split(split: Split, seed: int) -> Split:
         )
     normal, train_normal = _draw(split.train_normal, count, [seed])
     return Split(tuple(train_normal), tuple(labeled), (*normal, *test))
+
+
+def ten_split(split: Split, seed: int) -> Split:
+    """Return a split that trains on ten labeled images, drawn over all types.
+
+    Args:
+        split: Its labeled and its test images together are drawn from.
+        seed: Decides which are drawn.
+
+    Raises:
+        InputValueError: If no defective image would be left to measure on.
+    """
+    defective = [sample for sample in (*split.labeled, *split.test) if sample.is_anomalous]
+    labeled, others = _draw([sample for sample in defective if sample.has_mask], TEN, [seed])
+    if not others:
+        raise InputValueError(
+            f"`--protocol ten` needs more than {TEN} defective images with masks; got"
+            f" {len(labeled)}. Add images, or choose another protocol."
+        )
+    test = [sample for sample in split.test if not sample.is_anomalous]
+    without_mask = [sample for sample in defective if not sample.has_mask]
+    return Split(split.train_normal, tuple(labeled), (*test, *others, *without_mask))
+
+
+DIVIDED = {"ten": ten_split, "validation": validation_split}
+"""Protocols that divide the images of a split anew."""
 
 
 def _draw(

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from patchscout.benchmark.jobs import Job
 from patchscout.benchmark.machine import machine_line, today
-from patchscout.benchmark.protocols import validation_split
+from patchscout.benchmark.protocols import DIVIDED
 from patchscout.benchmark.results import MEASURED, Result
 from patchscout.checks import InputError, one_line
 from patchscout.detector import PatchScout
@@ -62,9 +62,9 @@ def run(order: Order) -> Result:
     cv2.setNumThreads(order.threads)
     scout = PatchScout(job.config)
     split = None  # drawn by the seed
-    if job.protocol == "validation":
+    if job.protocol in DIVIDED:
         _, drawn = scout.prepare(job.root)
-        split = validation_split(drawn, job.config.seed)
+        split = DIVIDED[job.protocol](drawn, job.config.seed)
     scout.fit(job.root, split=split)
     if not scout.is_trained or not scout.record.is_complete:
         raise KeyboardInterrupt  # half a training is no result
