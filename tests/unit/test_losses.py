@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from patchscout.losses import dice_loss, weighted_cross_entropy
+from patchscout.losses import dice_loss, hardest_cross_entropy, weighted_cross_entropy
 
 
 def logits(*probabilities):
@@ -57,3 +57,15 @@ def test_dice_is_pooled_over_the_batch():
     target = torch.cat([TARGET, torch.zeros_like(TARGET)])
     alone = dice_loss(logits(*PROBABILITIES), TARGET).item()
     assert dice_loss(both, target).item() == pytest.approx(alone, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("share", "hardest"), [(0.01, [0.5]), (0.5, [0.5, 0.6]), (1.0, [0.5, 0.6, 0.8, 0.9])]
+)
+def test_the_hardest_pixels_of_each_image_count(share, hardest):
+    easy = torch.tensor([[[9.0, 9.0, -9.0, -9.0]]])
+    both = torch.cat([logits(*PROBABILITIES), easy])
+    found = hardest_cross_entropy(both, TARGET.expand(2, -1, -1), share)
+    of_the_easy = math.log(1 + math.exp(-9.0))
+    of_the_other = -sum(map(math.log, hardest)) / len(hardest)
+    assert found.item() == pytest.approx((of_the_other + of_the_easy) / 2, rel=1e-5)
