@@ -6,7 +6,7 @@ import torch
 from patchscout.training.predictor_trainer import PredictorTrainer
 from patchscout.training.profile_buffer import ProfileBuffer
 from patchscout.training.profile_trainer import PATCH, WHOLE
-from patchscout.training.reward_meter import EVERY, PROBE_PX, RewardMeter
+from patchscout.training.reward_meter import MEASURE_EVERY, PROBE_PX, RewardMeter
 from patchscout.training.rewards import FULL_CHANGE
 
 NUMBERS = torch.arange(6)
@@ -62,7 +62,7 @@ def test_r_pred_is_the_share_by_which_every_other_step_lowers_the_loss(parts):
         after = loss_of(meter, autoencoders, predictor)
         expected = (before - after) / (FULL_CHANGE * before)
         assert expected != 0
-        if step % EVERY:
+        if step % MEASURE_EVERY:
             assert credits is None
             assert meter.reward() == 0.0
         else:

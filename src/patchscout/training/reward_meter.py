@@ -22,7 +22,7 @@ Defect = tuple[Float[Tensor, "3 height width"], Bool[Tensor, "height width"]]
 PROBE_PX = 64
 """Side of the square about each defect that is looked at; at most the image."""
 
-EVERY = 2
+MEASURE_EVERY = 2
 """Every so many steps of a cycle are measured, the others pay nothing: it costs as much as training
 an autoencoder."""
 
@@ -60,7 +60,7 @@ class RewardMeter:
         Returns:
             None if the step is not measured, or there is no predictor yet whose success counts.
         """
-        if not self.is_on or not self.predictor.num_done or self.autoencoders.step % EVERY:
+        if not self.is_on or not self.predictor.num_done or self.autoencoders.step % MEASURE_EVERY:
             return None
         autoencoder = self.autoencoders.autoencoders[WHOLE]
         loss = self._loss()
