@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import zlib
-from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
-
 from patchscout.checks import InputValueError
+from patchscout.data.split import draw_samples, number_of_type
 from patchscout.types import Sample, Split
 
 Protocol = Literal["seen", "unseen", "ten", "validation"]
@@ -53,8 +50,7 @@ def validation_split(split: Split, seed: int) -> Split:
     for defect_type in sorted({sample.defect_type for sample in split.labeled}):
         samples = [sample for sample in split.labeled if sample.defect_type == defect_type]
         count = max(math.floor(VALIDATED_LABELED * len(samples)), len(samples) > 1)
-        number = zlib.crc32(defect_type.encode(errors="surrogatepass"))
-        drawn, others = _draw(samples, count, [seed, number])
+        drawn, others = draw_samples(samples, count, [seed, number_of_type(defect_type)])
         test += drawn
         labeled += others
     count = min(VALIDATED_NORMAL, math.floor(LARGEST_VALIDATED_NORMAL * len(split.train_normal)))
@@ -64,7 +60,7 @@ def validation_split(split: Split, seed: int) -> Split:
             f" training images; got {len(split.labeled)} and {len(split.train_normal)}. Raise"
             " `labeled_per_type` or add images, or choose another protocol."
         )
-    normal, train_normal = _draw(split.train_normal, count, [seed])
+    normal, train_normal = draw_samples(split.train_normal, count, [seed])
     return Split(tuple(train_normal), tuple(labeled), (*normal, *test))
 
 
@@ -79,7 +75,7 @@ def ten_split(split: Split, seed: int) -> Split:
         InputValueError: If no defective image would be left to measure on.
     """
     defective = [sample for sample in (*split.labeled, *split.test) if sample.is_anomalous]
-    labeled, others = _draw([sample for sample in defective if sample.has_mask], TEN, [seed])
+    labeled, others = draw_samples([sample for sample in defective if sample.has_mask], TEN, [seed])
     if not others:
         raise InputValueError(
             f"`--protocol ten` needs more than {TEN} defective images with masks; got"
@@ -92,13 +88,3 @@ def ten_split(split: Split, seed: int) -> Split:
 
 DIVIDED = {"ten": ten_split, "validation": validation_split}
 """Protocols that divide the images of a split anew."""
-
-
-def _draw(
-    samples: Sequence[Sample], count: int, seed: Sequence[int]
-) -> tuple[list[Sample], list[Sample]]:
-    """Return `count` of the samples and the others, both sorted by path."""
-    ordered = sorted(samples, key=lambda sample: sample.image_path.as_posix())
-    drawn = set(np.random.default_rng(seed).permutation(len(ordered))[:count].tolist())
-    chosen = [sample for index, sample in enumerate(ordered) if index in drawn]
-    return chosen, [sample for index, sample in enumerate(ordered) if index not in drawn]

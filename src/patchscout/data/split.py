@@ -73,7 +73,9 @@ def draw_split(
             test += sorted(samples, key=_path)
             continue
         with_mask = [s for s in samples if s.has_mask]
-        drawn, others = _draw(with_mask, labeled_per_type, [seed, _number(defect_type)])
+        drawn, others = draw_samples(
+            with_mask, labeled_per_type, [seed, number_of_type(defect_type)]
+        )
         labeled += drawn
         if held_out_type is None:
             test += sorted([*others, *(s for s in samples if not s.has_mask)], key=_path)
@@ -103,7 +105,7 @@ def evenly_chosen(items: Sequence[Item], most: int) -> Sequence[Item]:
     return [items[number * len(items) // most] for number in range(most)]
 
 
-def _draw(
+def draw_samples(
     samples: Sequence[Sample], count: int, seed: Sequence[int]
 ) -> tuple[list[Sample], list[Sample]]:
     """Return `count` of the samples drawn by a seed and the others, both sorted by path."""
@@ -122,10 +124,10 @@ def _draw_normal(
     """Return the normal images to train on."""
     if max_normal is None or max_normal >= len(normal):
         return normal
-    return tuple(_draw(normal, max_normal, [seed, _number(NORMAL)])[0])
+    return tuple(draw_samples(normal, max_normal, [seed, number_of_type(NORMAL)])[0])
 
 
-def _number(defect_type: str) -> int:
+def number_of_type(defect_type: str) -> int:
     """Return the number that makes the draw of a type its own."""
     return zlib.crc32(defect_type.encode(errors="surrogatepass"))
 

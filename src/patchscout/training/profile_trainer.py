@@ -20,8 +20,7 @@ from patchscout.data.split import evenly_chosen
 from patchscout.networks.autoencoder import (
     FeatureAutoencoder,
     Level,
-    cosine_error,
-    level_of,
+    level_errors,
     patch_losses,
 )
 from patchscout.networks.loss_profile import LossProfile
@@ -183,11 +182,10 @@ class ProfileTrainer:
         del images  # their features are known
         features = self.blank.standardized(self.cache.features(numbers))
         size = features[0].shape[-2:]
-        first = 1 if len(features) > 1 else 0
-        errors = [
-            cosine_error(one, level_of(self.autoencoders[WHOLE], level)(one))
-            for level, one in enumerate(features[first:], start=first)
-        ]
+        coarser = features[1:] or features
+        networks = self.autoencoders[WHOLE].levels[-len(coarser) :]
+        found = [network(one) for network, one in zip(networks, coarser, strict=True)]
+        errors = level_errors(coarser, found)
         grown = [F.interpolate(one[:, None], size=size)[:, 0] for one in errors]
         return torch.stack(grown).mean(dim=0)
 
