@@ -34,9 +34,7 @@ def build(config: Config, *, pretrained: bool) -> Segmenter:
     )
     inputs, num_snapshots = config.predictor.sees, len(config.profile.snapshots)
     height, width = config.data.working_size
-    snapshots = [
-        FeatureAutoencoder(backbone.channels, config.profile.dropout) for _ in range(num_snapshots)
-    ]
+    snapshots = [FeatureAutoencoder(backbone.channels) for _ in range(num_snapshots)]
     sizes = [(-(-height // stride), -(-width // stride)) for stride in backbone.strides]
     side_channels = {
         stride: sum(num_snapshots if name == "errors" else count for name in inputs)

@@ -32,7 +32,7 @@ from patchscout.files.seal import BLANK_SEAL, check_seal, seal_of, sealed, sha25
 from patchscout.paper.segmenter import blank_segmenter
 from patchscout.presets import parse_config
 
-FORMAT_VERSION = 9
+FORMAT_VERSION = 10
 """Of the run folder; any other is refused."""
 
 CONFIG_FILE = "config.json"

@@ -111,8 +111,6 @@ class ProfileSettings(Settings):
     """Steps of a cycle after which the error is taken down; the last one ends the cycle."""
     num_cycles: Count = 2
     """How often an autoencoder is trained from the start; the last one is kept."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Share of the bottleneck's channels that is deleted at random in training."""
 
     @field_validator("snapshots")
     @classmethod
@@ -130,8 +128,6 @@ class SamplerSettings(Settings):
     kind: SamplerKind = "policy"
     """The learned policy, places drawn uniformly or by their error, or an upper-confidence-bound
     rule that balances error and visits."""
-    beta_steps: Count = 300
-    """Steps over which the reward turns from exploration to exploitation."""
 
 
 class PredictorSettings(Settings):
@@ -159,8 +155,6 @@ class PredictorSettings(Settings):
 class ViewSettings(Settings):
     """The augmented images that the predictor is trained on."""
 
-    simulated_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.2
-    """Share of normal images with a simulated defect."""
     max_rotation_deg: Annotated[float, Field(ge=0, le=180)] = 30.0
     """Largest rotation either way, in degrees."""
     max_lighting_change: Fraction = 0.2

@@ -83,12 +83,14 @@ def test_the_same_seed_gives_the_same_model_and_no_bar_when_quiet(train, trained
 
 def test_a_config_file_is_read_and_the_command_line_wins(train, trained_run, tmp_path, capsys):
     path = tmp_path / "settings.yaml"
-    path.write_text("seed: 7\nlabeled_per_type: 1\nprofile: {dropout: 0.1, num_cycles: 4}\n")
+    path.write_text(
+        "seed: 7\nlabeled_per_type: 1\nprofile: {num_cycles: 4}\nviews: {max_rotation_deg: 10}\n"
+    )
     status, run = train("--config", str(path), "--sampler.kind", "uniform")
     assert status == 0
     assert "sampling patches and learning" in capsys.readouterr().err
     config = read_json(run / "config.json")["config"]
-    assert (config["seed"], config["profile"]["dropout"]) == (7, 0.1)
+    assert (config["seed"], config["views"]["max_rotation_deg"]) == (7, 10)
     assert config["sampler"]["kind"] == "uniform"
     # `tiny` gives these on the command line.
     assert (config["labeled_per_type"], config["profile"]["num_cycles"]) == (2, 2)

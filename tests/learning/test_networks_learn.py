@@ -10,7 +10,7 @@ from patchscout.networks.autoencoder import FeatureAutoencoder, patch_losses
 
 def test_the_autoencoder_learns_one_patch_by_heart():
     torch.manual_seed(0)
-    network = FeatureAutoencoder([24, 40, 112], dropout=0.0)
+    network = FeatureAutoencoder([24, 40, 112]).eval()  # without dropout
     patch = [torch.randn(1, channels, 8, 8) for channels in (24, 40, 112)]
     optimizer = torch.optim.AdamW(network.parameters(), 5e-3)
     losses = []

@@ -61,9 +61,9 @@ class World:
     def cache(self, cache_mib=16):
         return FeatureCache(self.normal, self.loader, self.observer, cache_mib)
 
-    def autoencoders(self, steps=(2, 5), dropout=0.2, seed=0):
+    def autoencoders(self, steps=(2, 5), seed=0):
         torch.manual_seed(seed)
-        return ProfileTrainer(self.cache(), (6, 3), steps, dropout)
+        return ProfileTrainer(self.cache(), (6, 3), steps)
 
     def predictor(self, length=2, base_channels=4):
         torch.manual_seed(0)

@@ -136,8 +136,8 @@ def test_settings_are_frozen():
             " (20, 300) (in here)",
         ),
         (
-            {"profile": {"dropout": 1}},
-            "`profile.dropout`: input should be less than 1; got 1 (in here)",
+            {"seed": 2**31},
+            "`seed`: input should be less than 2147483648; got 2147483648 (in here)",
         ),
         (
             {"predictor": {"sees": ["features", "erors"]}},

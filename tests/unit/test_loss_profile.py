@@ -14,7 +14,7 @@ class Turn(LevelAutoencoder):
     """Reconstructs features of two channels turned by an angle."""
 
     def __init__(self, degrees):
-        super().__init__(2, 0.0)
+        super().__init__(2)
         angle = math.radians(degrees)
         turn = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
         self.register_buffer("turn", torch.tensor(turn))
@@ -25,7 +25,7 @@ class Turn(LevelAutoencoder):
 
 def turning(*degrees):
     """An autoencoder whose level n turns its features by the n-th angle."""
-    autoencoder = FeatureAutoencoder([2] * len(degrees), 0.2)
+    autoencoder = FeatureAutoencoder([2] * len(degrees))
     autoencoder.levels = nn.ModuleList(map(Turn, degrees))
     return autoencoder
 
@@ -101,10 +101,10 @@ def test_the_logarithm_keeps_the_order_of_errors_and_is_0_at_0():
 
 def test_all_that_was_measured_is_saved_and_loaded():
     torch.manual_seed(0)
-    saved = LossProfile([FeatureAutoencoder([2, 2], 0.2) for _ in range(2)], [2, 2]).eval()
+    saved = LossProfile([FeatureAutoencoder([2, 2]) for _ in range(2)], [2, 2]).eval()
     for buffer in saved.buffers():
         nn.init.uniform_(buffer, 0.5, 2)
-    loaded = LossProfile([FeatureAutoencoder([2, 2], 0.2) for _ in range(2)], [2, 2]).eval()
+    loaded = LossProfile([FeatureAutoencoder([2, 2]) for _ in range(2)], [2, 2]).eval()
     loaded.load_state_dict(saved.state_dict())
     with torch.no_grad():
         answers = [one(one.standardized(FEATURES)) for one in (saved, loaded)]

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from patchscout.networks.autoencoder import (
+    DROPOUT,
     FeatureAutoencoder,
     LevelAutoencoder,
     cosine_error,
@@ -39,11 +40,9 @@ def unet_inputs(height, width, strides):
 
 
 CASES = {
-    "level": Case(
-        lambda: LevelAutoencoder(24, 0.2), lambda: (noise(2, 24, 6, 9),), ((2, 24, 6, 9),)
-    ),
+    "level": Case(lambda: LevelAutoencoder(24), lambda: (noise(2, 24, 6, 9),), ((2, 24, 6, 9),)),
     "autoencoder": Case(
-        lambda: FeatureAutoencoder([3, 40, 112], 0.2),
+        lambda: FeatureAutoencoder([3, 40, 112]),
         lambda: ([noise(2, 3, 12, 8), noise(2, 40, 6, 4), noise(2, 112, 3, 2)],),
         ((2, 3, 12, 8), (2, 40, 6, 4), (2, 112, 3, 2)),
     ),
@@ -155,20 +154,20 @@ def test_a_side_input_matters_where_it_lies(stride):
 
 def test_structured_dropout_deletes_whole_bottleneck_channels_in_training_only():
     torch.manual_seed(0)
-    network = LevelAutoencoder(24, 0.5)
+    network = LevelAutoencoder(24)
     seen = []
     network.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     network(noise(50, 24, 5, 5))
     network.eval()(noise(50, 24, 5, 5))
     trained, evaluated = ((code.abs().amax(dim=(2, 3)) > 0).float() for code in seen)
-    assert trained.mean() == pytest.approx(0.5, abs=0.1)
+    assert trained.mean() == pytest.approx(1 - DROPOUT, abs=0.05)
     assert ((seen[0] != 0).flatten(2).float().mean(dim=2) % 1 == 0).all()  # all of it or nothing
     assert evaluated.all()
 
 
 @pytest.mark.parametrize(("channels", "narrowest"), [(3, 16), (40, 20), (384, 32)])
 def test_the_bottleneck_is_narrow(channels, narrowest):
-    network = LevelAutoencoder(channels, 0.0)
+    network = LevelAutoencoder(channels)
     assert network.encoder(noise(1, channels, 4, 4)).shape[1] == narrowest
 
 

@@ -63,7 +63,7 @@ class Plain(Observer):
         return self.backbone(images)
 
 
-PROFILES = [LossProfile([FeatureAutoencoder((3, 3), 0.0)], (3, 3)) for _ in range(2)]
+PROFILES = [LossProfile([FeatureAutoencoder((3, 3))], (3, 3)) for _ in range(2)]
 PROFILES[1].get_buffer("mean_0").fill_(0.25)  # so that it shows which one was taken
 
 
@@ -239,7 +239,7 @@ def test_sides_follow_their_image_where_cells_are_filled_in_part(world):
     """A view whose sides are odd multiples of 16, with the features of a real backbone."""
     made = world((80, 112), inputs=("features",))
     buffer = ProfileBuffer(made.views(), made.observer, crop_px=64, batch_size=8, seed=0)
-    buffer.refresh([LossProfile([FeatureAutoencoder((6, 3), 0.0)], (6, 3))] * 2)
+    buffer.refresh([LossProfile([FeatureAutoencoder((6, 3))], (6, 3))] * 2)
     seen, _ = buffer.batch()
     mean, std = 0.3, 0.1
     for image, fine in zip(seen.image, seen.sides[0], strict=True):

@@ -204,8 +204,9 @@ def test_what_is_usual_is_measured_on_images_that_were_not_seen(world, num_norma
 
 
 @torch.no_grad()
-def test_a_normal_image_has_novelty_about_0_and_residuals_of_spread_1(world):
-    trainer = world(num_normal=8).autoencoders((40,), dropout=0.0)
+def test_a_normal_image_has_novelty_about_0_and_residuals_of_spread_1(world, monkeypatch):
+    monkeypatch.setattr("patchscout.networks.autoencoder.DROPOUT", 0.0)
+    trainer = world(num_normal=8).autoencoders((40,))
     with torch.enable_grad():
         for step in range(40):
             numbers = torch.arange(8)
@@ -233,7 +234,7 @@ def test_error_maps_are_the_mean_of_the_coarser_levels_at_the_finest(world, chan
         torch.randn(2, count, 16 >> level, 24 >> level, generator=rng)
         for level, count in enumerate(channels)
     ]
-    autoencoder = FeatureAutoencoder(channels, 0.0).eval()
+    autoencoder = FeatureAutoencoder(channels).eval()
     trainer.cache = SimpleNamespace(features=lambda numbers: features)
     trainer.blank = LossProfile([], channels)
     trainer.autoencoders[WHOLE] = autoencoder

@@ -34,7 +34,7 @@ def segmenter(world):
         for module in predictor.modules():
             if isinstance(module, nn.BatchNorm2d):  # so that depth does not dampen what is seen
                 nn.init.constant_(module.get_buffer("running_var"), 0.1)
-        snapshots = [FeatureAutoencoder((6, 3), 0.2) for _ in range(2)]
+        snapshots = [FeatureAutoencoder((6, 3)) for _ in range(2)]
         profile = LossProfile(snapshots, (6, 3), [(16, 24), (8, 12)])
         for one in profile.usual_errors:
             one.copy_(3 + torch.rand(one.shape))

@@ -26,7 +26,12 @@ from patchscout.training.views import (
 from patchscout.types import Sample
 
 SIDE = 96
-CONSTANTS = {"NORMAL_SHARE": 0.0, "PASTED_SHARE": 0.0, "RESAMPLED_SHARE": 1.0}
+CONSTANTS = {
+    "NORMAL_SHARE": 0.0,
+    "PASTED_SHARE": 0.0,
+    "SIMULATED_SHARE": 0.0,
+    "RESAMPLED_SHARE": 1.0,
+}
 STILL = {"RESAMPLED_SHARE": 0.0, "max_rotation_deg": 0}
 """Views are flipped, and no more."""
 NORMAL_LEVEL, LABELED_LEVEL, DEFECT_LEVEL = 51, 127, 230
@@ -59,13 +64,12 @@ def source(samples, monkeypatch):
         for name, value in CONSTANTS.items():
             monkeypatch.setattr(module, name, settings.pop(name, value))
         normal, labeled = samples
-        plain = {"simulated_fraction": 0.0, "max_lighting_change": 0.0}
         return ViewSource(
             [normal],
             [0],
             [labeled] if is_labeled else [],
             ImageLoader((SIDE, SIDE), 16),
-            ViewSettings(**{**plain, **settings}),
+            ViewSettings(**{"max_lighting_change": 0.0, **settings}),
             seed=seed,
         )
 
@@ -136,7 +140,7 @@ KINDS = ("normal", "pasted", "simulated", "labeled")
 )
 def test_the_shares_of_views(source, monkeypatch, shares, is_labeled):
     drawn, count = [], 400
-    names = ("NORMAL_SHARE", "PASTED_SHARE", "simulated_fraction")
+    names = ("NORMAL_SHARE", "PASTED_SHARE", "SIMULATED_SHARE")
     views = source(is_labeled=is_labeled, **dict(zip(names, shares, strict=True)))
     blank = torch.zeros(3, 8, 8), torch.zeros(8, 8, dtype=torch.bool)
     for kind in KINDS:
@@ -245,7 +249,7 @@ def test_labeled_images_are_taken_from_each_type_in_turn():
 
 def test_the_seed_decides(source):
     def draws(seed):
-        views = source(seed=seed, NORMAL_SHARE=0.25, PASTED_SHARE=0.25, simulated_fraction=0.25)
+        views = source(seed=seed, NORMAL_SHARE=0.25, PASTED_SHARE=0.25, SIMULATED_SHARE=0.25)
         return torch.stack([views.draw()[0] for _ in range(6)])
 
     assert torch.equal(draws(1), draws(1))

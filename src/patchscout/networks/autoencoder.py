@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 NEGATIVE_SLOPE = 0.2
 
+DROPOUT = 0.2
+"""Probability by which a channel of the bottleneck is deleted."""
+
 SMALLEST_NORM = 1e-6
 """The product of the lengths of two vectors is taken for no less."""
 
@@ -28,10 +31,9 @@ class LevelAutoencoder(nn.Module):
 
     Args:
         channels: Of the features.
-        dropout: Probability by which a channel of the bottleneck is deleted.
     """
 
-    def __init__(self, channels: int, dropout: float) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         width = min(max(channels, 32), 64)
         bottleneck = min(max(channels // 2, 16), 32)
@@ -40,7 +42,7 @@ class LevelAutoencoder(nn.Module):
             nn.LeakyReLU(NEGATIVE_SLOPE),
             nn.Conv2d(width, bottleneck, 3, padding=1),
         )
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = nn.Dropout2d(DROPOUT)
         self.decoder = nn.Sequential(
             nn.Conv2d(bottleneck, width, 3, padding=1),
             nn.LeakyReLU(NEGATIVE_SLOPE),
@@ -57,12 +59,11 @@ class FeatureAutoencoder(nn.Module):
 
     Args:
         channels: Of each level.
-        dropout: See `LevelAutoencoder`.
     """
 
-    def __init__(self, channels: Sequence[int], dropout: float) -> None:
+    def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
-        self.levels = nn.ModuleList(LevelAutoencoder(count, dropout) for count in channels)
+        self.levels = nn.ModuleList(LevelAutoencoder(count) for count in channels)
 
     def forward(self, features: Sequence[Level]) -> list[Level]:
         """Return the reconstruction of each level; features are standardized by channel."""

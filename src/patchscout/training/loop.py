@@ -87,9 +87,7 @@ def _train(
     segmenter.region = loader.region
 
     cache = FeatureCache(normal, loader, observer, config.data.cache_mib)
-    autoencoders = ProfileTrainer(
-        cache, segmenter.profile.channels, config.profile.snapshots, config.profile.dropout
-    )
+    autoencoders = ProfileTrainer(cache, segmenter.profile.channels, config.profile.snapshots)
     buffer = ProfileBuffer(
         views,
         observer,
@@ -134,7 +132,7 @@ def _train(
             figures = {"autoencoder/loss": loss} if len(numbers) else {}
             autoencoders.take_snapshot_if_due()
 
-            beta = falling(step, config.sampler.beta_steps)
+            beta = falling(step, steps_per_cycle)
             own = own_rewards(picked, beta, credits)
             shared = shared_reward(meter.reward(), beta)
             learned = sampler.learn(own, shared, environment, is_last=is_last)

@@ -56,20 +56,14 @@ class ProfileTrainer:
         channels: Of the backbone's levels.
         snapshot_steps: Steps of a cycle, counted from 1, after which a snapshot is taken; the last
             one ends the cycle.
-        dropout: Probability by which a channel of the bottleneck is deleted.
     """
 
     def __init__(
-        self,
-        cache: FeatureCache,
-        channels: Sequence[int],
-        snapshot_steps: Sequence[int],
-        dropout: float,
+        self, cache: FeatureCache, channels: Sequence[int], snapshot_steps: Sequence[int]
     ) -> None:
         self.cache = cache
         self.channels = channels
         self.snapshot_steps = snapshot_steps
-        self.dropout = dropout
         self.device = cache.loader.device
         self.blank = LossProfile([], channels, cache.sizes).to(self.device)
         self._standardize()
@@ -79,7 +73,7 @@ class ProfileTrainer:
     def start_cycle(self) -> None:
         """Begin with new autoencoders."""
         self.step = 0
-        first = FeatureAutoencoder(self.channels, self.dropout).to(self.device).eval()
+        first = FeatureAutoencoder(self.channels).to(self.device).eval()
         self.autoencoders = [copy.deepcopy(first) for _ in range(NUM_FOLDS + 1)]
         steps = self.snapshot_steps[-1]
         self._optimizers = [

@@ -38,6 +38,9 @@ NORMAL_SHARE = 0.3
 PASTED_SHARE = 0.2
 """Share of views that are normal images with a labeled defect pasted in."""
 
+SIMULATED_SHARE = 0.2
+"""Share of views that are normal images with a simulated defect."""
+
 RESAMPLED_SHARE = 0.5
 """Share of views that are rotated, shifted and sheared, which blurs them; others are flipped."""
 
@@ -103,7 +106,7 @@ class ViewSource:
     def draw(self) -> View:
         """Return an augmented view."""
         kind = self._rng.random()
-        simulated = NORMAL_SHARE + self.settings.simulated_fraction
+        simulated = NORMAL_SHARE + SIMULATED_SHARE
         number = self._draw(self.numbers)
         if kind < NORMAL_SHARE:
             image, mask = self._normal(number)
