@@ -133,9 +133,9 @@ class SamplerSettings(Settings):
 class PredictorSettings(Settings):
     """The predictor and how it is trained."""
 
-    sees: tuple[SideInput, ...] = ("residual", "errors")
-    """What it sees beside the image: the autoencoder's last `residual` and the `errors` of all
-    snapshots, which are the loss profile, or `features` of the backbone."""
+    sees: tuple[SideInput, ...] = ("features", "residual", "errors")
+    """What it sees beside the image: `features` of the backbone, the autoencoder's last `residual`
+    and the `errors` of all snapshots, which are the loss profile."""
     base_channels: Annotated[int, Field(ge=4, le=256)] = 12
     """Channels at half resolution."""
     updates: Count = 1000
